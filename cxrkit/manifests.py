@@ -1,0 +1,20 @@
+"""Where the plain-text facts live: `data_manifests/` of the checkout, packed into the wheel as `cxrkit/data_manifests`."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+_PACKED = Path(__file__).parent / "data_manifests"
+_CHECKOUT = Path(__file__).parent.parent / "data_manifests"
+
+
+def folder() -> Path:
+    """Return the manifests' folder: inside an installed wheel, or beside the package in a checkout."""
+    return _PACKED if _PACKED.is_dir() else _CHECKOUT
+
+
+def read(name: str) -> dict[str, Any]:
+    """Return one manifest, for instance `read("nih_chestxray14.toml")` or `read("published/table5.toml")`."""
+    return tomllib.loads((folder() / name).read_text(encoding="utf-8"))
