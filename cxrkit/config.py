@@ -142,7 +142,9 @@ def to_toml(config: Any) -> str:
 
 def default_text(item: Any) -> str:
     """Return a field's default as the help shows it."""
-    return "" if item.default is MISSING or item.default is None else f"{item.default}"
+    if item.default is MISSING or item.default is None:
+        return ""
+    return f"{item.default:.4g}" if isinstance(item.default, float) else f"{item.default}"
 
 
 def changed(old: Any, new: Any) -> list[str]:

@@ -8,17 +8,8 @@ A prepared folder holds
     boxes.parquet        the data set's boxes, where it has any
     dataset.json         what was prepared and how; written last, so a folder that has it is complete
 
-One shard is an HDF5 file with
-
-    /payload             (bytes,) uint8, contiguous, no filters; each record starts at a multiple of 512 bytes
-    /offset              (images, levels) int64, from the start of the payload
-    /size                (images, levels) int64, bytes
-    /crc32               (images, levels) uint32, of the encoded bytes
-    /records/<column>    (images,) the columns of contracts.RECORD_SCHEMA
-    attributes           format_version, codec, quality, levels, settings_digest, tool_version, dataset, label_release
-
-h5py reads the small tables; the payload is read through one mmap per shard at `payload.id.get_offset()`, so threads
-meet no lock, forks share no handle, and a raw level is used in place.
+The layout of one shard is in shard_file.py. h5py reads the small tables; the payload is read through one mmap per
+shard at `payload.id.get_offset()`, so threads meet no lock, forks share no handle, and a raw level is used in place.
 """
 
 from __future__ import annotations
@@ -26,93 +17,68 @@ from __future__ import annotations
 import mmap
 import threading
 import zlib
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from cxrkit import __version__, codecs
+from cxrkit import codecs, shard_file
 from cxrkit.contracts import RECORD_SCHEMA
 from cxrkit.errors import UserError
-from cxrkit.files import digest_lines, read_json, replacing
+from cxrkit.files import read_json, replacing
+from cxrkit.shard_file import ALIGNMENT, FORMAT_VERSION, ShardSettings, shard_name
 
-FORMAT_VERSION = 1
-ALIGNMENT = 512  # bytes; a record never shares a disk sector with the next
+__all__ = [
+    "ALIGNMENT",
+    "BOXES",
+    "DESCRIPTION",
+    "FORMAT_VERSION",
+    "INDEX",
+    "RECORDS",
+    "ShardSettings",
+    "ShardStore",
+    "read_records",
+    "read_shard_table",
+    "record_columns",
+    "shard_name",
+    "write_shard",
+]
+
 DESCRIPTION = "dataset.json"
 INDEX = "index.parquet"
 RECORDS = "records.parquet"
 BOXES = "boxes.parquet"
 
 
-@dataclass(frozen=True)
-class ShardSettings:
-    """What decides the bytes of a shard. Two folders with equal digests hold equal pixels.
-
-    dataset, label_release: of the records. codec: one of codecs.CODECS. quality: JPEG quality, 0 for other codecs.
-    levels: side lengths in pixels, descending.
-    """
-
-    dataset: str
-    label_release: str
-    codec: str
-    quality: int
-    levels: tuple[int, ...]
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 over the settings and the format version."""
-        return digest_lines([f"format {FORMAT_VERSION}", *(f"{key} {value}" for key, value in asdict(self).items())])
-
-
-def shard_name(number: int) -> str:
-    """Return the file name of shard `number`."""
-    return f"shard-{number:05d}.h5"
-
-
 def write_shard(
-    path: Path, settings: ShardSettings, records: pl.DataFrame, encoded: Sequence[Sequence[bytes | memoryview]]
+    path: Path,
+    settings: ShardSettings,
+    records: pl.DataFrame,
+    encoded: Sequence[Sequence[bytes | memoryview]],
+    damaged: Mapping[str, str] | None = None,
 ) -> None:
     """Write one shard atomically.
 
     records: the rows of RECORD_SCHEMA; encoded: per image, one byte string per level, in the order of
-    `settings.levels`. Raises UserError when the disk is full or the folder cannot be written.
+    `settings.levels`; damaged: image_id -> why that image was left out. Raises UserError when the disk is full or the
+    folder cannot be written.
     """
-    import h5py
+    with replacing(path) as part:
+        shard_file.write(part, settings, record_columns(records), encoded, damaged)
 
-    size = np.array([[len(level) for level in image] for image in encoded], dtype=np.int64)
-    assert size.shape == (len(records), len(settings.levels)), "one byte string per image and level"
-    padded = -(-size // ALIGNMENT) * ALIGNMENT
-    offset = (np.cumsum(padded) - padded.ravel()).reshape(size.shape)
-    crc32 = np.array([[zlib.crc32(level) for level in image] for image in encoded], dtype=np.uint32)
-    with (
-        replacing(path) as part,
-        h5py.File(part, "w", libver="v110", alignment_threshold=ALIGNMENT, alignment_interval=4096) as file,
-    ):
-        file.attrs.update(
-            format_version=FORMAT_VERSION,
-            settings_digest=settings.digest,
-            tool_version=__version__,
-            **asdict(settings) | {"levels": np.array(settings.levels, dtype=np.int64)},
+
+def record_columns(records: pl.DataFrame) -> dict[str, np.ndarray]:
+    """Return the columns of RECORD_SCHEMA as a shard holds them: text as bytes, empty where null."""
+    columns = {}
+    for name in RECORD_SCHEMA:
+        values = records[name]
+        is_text = values.dtype in (pl.String, pl.Null)
+        columns[name] = (
+            np.array([(value or "").encode() for value in values], dtype="S") if is_text else values.to_numpy()
         )
-        file.create_dataset("offset", data=offset)
-        file.create_dataset("size", data=size)
-        file.create_dataset("crc32", data=crc32)
-        _write_records(file.create_group("records"), records)
-        payload = file.create_dataset("payload", shape=(int(padded.sum()),), dtype=np.uint8)
-        for start, data in zip(offset.ravel(), (level for image in encoded for level in image), strict=True):
-            payload[start : start + len(data)] = np.frombuffer(data, dtype=np.uint8)
-
-
-def _write_records(group: Any, records: pl.DataFrame) -> None:
-    for column in RECORD_SCHEMA:
-        values = records[column]
-        if values.dtype == pl.String:
-            group.create_dataset(column, data=np.array([(value or "").encode() for value in values], dtype="S"))
-        else:
-            group.create_dataset(column, data=values.to_numpy())
+    return columns
 
 
 def read_shard_table(path: Path) -> tuple[dict[str, Any], pl.DataFrame]:
@@ -120,38 +86,21 @@ def read_shard_table(path: Path) -> tuple[dict[str, Any], pl.DataFrame]:
 
     Offsets are absolute positions in the file. Raises UserError when the file is not a whole shard.
     """
-    import h5py
-
-    try:
-        with h5py.File(path, "r") as file:
-            about = {key: _plain(value) for key, value in file.attrs.items()}
-            start = file["payload"].id.get_offset() or 0
-            columns = [_read_column(file["records"], name, kind) for name, kind in RECORD_SCHEMA.items()]
-            for level_number, level in enumerate(about["levels"]):
-                columns += [
-                    pl.Series(f"offset_{level}", file["offset"][:, level_number] + start),
-                    pl.Series(f"size_{level}", file["size"][:, level_number]),
-                    pl.Series(f"crc32_{level}", file["crc32"][:, level_number]),
-                ]
-            return about, pl.DataFrame(columns)
-    except (OSError, KeyError, RuntimeError) as error:
-        raise UserError(
-            f"{path}: not a whole cxrkit shard ({error})",
-            remedy="delete this file and run `cxrkit prepare` again; it rewrites the shards that are missing",
-        ) from error
-
-
-def _read_column(group: Any, name: str, kind: pl.DataType) -> pl.Series:
-    values = group[name][:]
-    if kind == pl.String:
-        return pl.Series(name, [value.decode() or None for value in values], dtype=kind)
-    return pl.Series(name, values).cast(kind)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    return value.item() if isinstance(value, np.generic) else value
+    table = shard_file.read(path)
+    columns = []
+    for name, kind in RECORD_SCHEMA.items():
+        values = table.columns[name]
+        if kind == pl.String:
+            columns.append(pl.Series(name, [value.decode() or None for value in values], dtype=kind))
+        else:
+            columns.append(pl.Series(name, values).cast(kind))
+    for number, level in enumerate(table.about["levels"]):
+        columns += [
+            pl.Series(f"offset_{level}", table.offset[:, number]),
+            pl.Series(f"size_{level}", table.size[:, number]),
+            pl.Series(f"crc32_{level}", table.crc32[:, number]),
+        ]
+    return table.about, pl.DataFrame(columns)
 
 
 class ShardStore:

@@ -47,23 +47,32 @@ class Split:
         return self.frame.filter(pl.col("subset") == subset).height
 
 
+def name_of(fold: str) -> str:
+    """Return the split's name for what `--fold` names. Raises UserError for an unknown fold."""
+    number = fold.removeprefix("resample-")
+    if fold == "official":
+        return fold
+    if number in FOLDS[1:]:
+        return f"resample-{number}"
+    if fold.endswith((".csv", ".parquet")):
+        return f"file-{Path(fold).stem}"
+    raise UserError(
+        f"--fold {fold}: there is no such fold",
+        remedy=f"choose 1 to {RESAMPLES} (the paper's resampling), official, or a .csv or .parquet table of your own",
+    )
+
+
 def make(records: pl.DataFrame, fold: str) -> Split:
     """Return the split that `--fold` names: 1 to 5, official, or the path of a table of one's own.
 
     records: RECORD_SCHEMA, all images of the data set. Raises UserError for an unknown fold or an impossible table.
     """
-    if fold == "official":
+    name = name_of(fold)
+    if name == "official":
         return _official(records)
-    if fold in FOLDS:
-        return _resample(records, int(fold))
-    if fold.startswith("resample-") and fold.removeprefix("resample-") in FOLDS[1:]:
-        return _resample(records, int(fold.removeprefix("resample-")))
-    if fold.endswith((".csv", ".parquet")):
-        return _from_file(records, Path(fold))
-    raise UserError(
-        f"--fold {fold}: there is no such fold",
-        remedy=f"choose 1 to {RESAMPLES} (the paper's resampling), official, or a .csv or .parquet table of your own",
-    )
+    if name.startswith("resample-"):
+        return Split(name, _deal(records, name, {"test": TEST_SHARE, "val": VAL_SHARE}).sort("image_id"))
+    return _from_file(records, Path(fold), name)
 
 
 def _official(records: pl.DataFrame) -> Split:
@@ -76,11 +85,6 @@ def _official(records: pl.DataFrame) -> Split:
     dealt = _deal(train_val, "official", {"val": OFFICIAL_VAL_SHARE})
     test = records.filter(pl.col("official") == "test").select("image_id", "patient_id", subset=pl.lit("test"))
     return Split("official", pl.concat([dealt, test]).sort("image_id"))
-
-
-def _resample(records: pl.DataFrame, number: int) -> Split:
-    name = f"resample-{number}"
-    return Split(name, _deal(records, name, {"test": TEST_SHARE, "val": VAL_SHARE}).sort("image_id"))
 
 
 def _deal(records: pl.DataFrame, name: str, shares: dict[str, float]) -> pl.DataFrame:
@@ -99,7 +103,7 @@ def _deal(records: pl.DataFrame, name: str, shares: dict[str, float]) -> pl.Data
     return records.select("image_id", "patient_id").join(patients.select("patient_id", "subset"), on="patient_id")
 
 
-def _from_file(records: pl.DataFrame, path: Path) -> Split:
+def _from_file(records: pl.DataFrame, path: Path, name: str) -> Split:
     remedy = "give one row per image, with the columns image_id and subset (train, val or test)"
     try:
         table = pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path)
@@ -120,7 +124,7 @@ def _from_file(records: pl.DataFrame, path: Path) -> Split:
     for subset in SUBSETS:
         if subset not in frame["subset"]:
             raise UserError(f"--fold {path}: no image in subset {subset}", remedy=remedy)
-    return Split(f"file-{path.stem}", frame)
+    return Split(name, frame)
 
 
 def _refuse(path: Path, rows: pl.DataFrame, what: str, remedy: str) -> None:

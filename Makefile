@@ -1,0 +1,38 @@
+# On a fresh machine with Python (3.11 or newer) and make: `make demo` or `make test` sets everything up in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint types bench clean
+.DEFAULT_GOAL := demo
+
+$(VENV)/installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "cxrkit needs Python 3.11 or newer; name one with: make PYTHON=python3.11 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+# The main job on a phantom cohort: synth -> prepare -> train -> report.
+demo: $(VENV)/installed
+	$(BIN)/cxrkit demo
+
+# All tests, in parallel; one computing thread each, or the processes would fight for the cores.
+test: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/installed
+	$(BIN)/mypy
+
+# Our loaders and their peers, side by side; benchmarks/README.md says what is measured.
+bench: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --editable '.[bench]' || echo "some peers could not be installed: they will be reported as absent"
+	$(BIN)/python benchmarks/run.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,5 @@
+"""`python -m cxrkit`."""
+
+from cxrkit.cli import main
+
+main()

@@ -1,0 +1,306 @@
+"""The command line: parses, calls, prints. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from cxrkit import __version__
+from cxrkit.config import TrainConfig, default_text, field_types, flag
+from cxrkit.errors import UserError
+
+app = typer.Typer(
+    name="cxrkit",
+    help="Benchmark toolkit for multi-label chest X-ray classification on NIH ChestX-ray14.",
+    epilog="Start with `cxrkit demo`, which needs no data. Your own download: `cxrkit doctor`, then `cxrkit prepare`.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+console = Console()
+errors = Console(stderr=True)
+
+Data = Annotated[Path, typer.Option("--data", help="Prepared folder.")]
+Raw = Annotated[Path, typer.Option("--raw", help="Folder with the download: images or archives, CSV, lists.")]
+DatasetName = Annotated[str, typer.Option("--dataset", help="Data set name, or package.module:function.")]
+Runs = Annotated[Path, typer.Option("--runs", help="Folder of the run folders.")]
+
+
+class ReportFormat(StrEnum):
+    """Formats of `cxrkit report`."""
+
+    md = "md"
+    csv = "csv"
+    latex = "latex"
+
+
+class SubsetName(StrEnum):
+    """Subsets that can be predicted."""
+
+    val = "val"
+    test = "test"
+
+
+@app.callback(invoke_without_command=True)
+def common(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    """Benchmark toolkit for multi-label chest X-ray classification on NIH ChestX-ray14."""
+    if version:
+        console.print(f"cxrkit {__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.command()
+def prepare(
+    raw: Raw = Path("data/raw"),
+    data: Data = Path("data/shards"),
+    dataset: DatasetName = "nih-chestxray14",
+    levels: Annotated[str, typer.Option(help="Side lengths to store, in pixels, descending.")] = "1024,512,256",
+    codec: Annotated[str, typer.Option(help="jpeg, raw (fastest on a CPU), png or htj2k (both lossless).")] = "jpeg",
+    quality: Annotated[int, typer.Option(help="JPEG quality, 1 to 100.")] = 95,
+    workers: Annotated[int | None, typer.Option(help="Processes.", show_default="one per core")] = None,
+    allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Prepare the images that are there.")] = False,
+    skip_damaged: Annotated[bool, typer.Option("--skip-damaged", help="Leave damaged images out, and say so.")] = False,
+    limit: Annotated[int | None, typer.Option(help="Prepare only the first N images.")] = None,
+) -> None:
+    """Turn the download into HDF5 shards, once. A killed run goes on where it was."""
+    from cxrkit import registry
+    from cxrkit.prepare import PrepareConfig, parse_levels
+    from cxrkit.prepare import prepare as run
+
+    config = PrepareConfig(
+        raw=raw,
+        data=data,
+        dataset=dataset,
+        levels=parse_levels(levels),
+        codec=codec,
+        quality=quality,
+        workers=workers,
+        allow_missing=allow_missing,
+        skip_damaged=skip_damaged,
+        limit=limit,
+    )
+    summary = run(config, registry.load("dataset", dataset)(raw, allow_missing=allow_missing), console=console)
+    console.print(summary.text(), highlight=False)
+
+
+@app.command()
+def verify(
+    data: Data = Path("data/shards"),
+    deep: Annotated[bool, typer.Option("--deep", help="Decode every image too, not only its checksum.")] = False,
+    workers: Annotated[int | None, typer.Option(help="Processes.", show_default="one per core")] = None,
+) -> None:
+    """Read a prepared folder again, every byte, against its checksums."""
+    from cxrkit.verify import verify as run
+
+    report = run(data, deep=deep, workers=workers, console=console)
+    report.raise_if_damaged()
+    console.print(report.text(), highlight=False)
+
+
+def train(given: dict[str, Any], config: Path | None, resume: bool) -> None:
+    """Train one experiment of the paper (or your own), then predict and evaluate it.
+
+    The defaults are the paper's protocol. Everything goes into RUNS/MODEL/SPLIT; a killed training goes on with
+    --resume, to the same numbers.
+    """
+    from cxrkit import pipeline
+
+    run = pipeline.train(given, config, resume, console)
+    console.print(f"done: {run.path}. Next: cxrkit report --runs {run.path.parent.parent}", highlight=False)
+
+
+def _sentence(text: str) -> str:
+    return f"{escape(text[0].upper() + text[1:])}."
+
+
+def with_config_flags(command: Callable[[dict[str, Any], Path | None, bool], None]) -> Callable[..., None]:
+    """Return `command` with one flag per field of TrainConfig: the fields are the only list of them."""
+    kinds = field_types(TrainConfig)
+    parameters = [
+        inspect.Parameter(
+            item.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[
+                kinds[item.name] | None,
+                typer.Option(
+                    f"{flag(item.name)}/--no-{flag(item.name)[2:]}" if kinds[item.name] is bool else flag(item.name),
+                    help=_sentence(item.metadata["help"]),
+                    show_default=default_text(item) or False,
+                ),
+            ],
+        )
+        for item in fields(TrainConfig)
+    ]
+    file_option = typer.Option("--config", help="TOML file of settings, such as a run's config.toml; flags go first.")
+    resume_option = typer.Option("--resume", help="Go on with the training that the run folder holds.")
+    extra = [
+        inspect.Parameter(
+            "config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[Path | None, file_option]
+        ),
+        inspect.Parameter(
+            "resume", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, resume_option]
+        ),
+    ]
+
+    def wrapper(**values: Any) -> None:
+        config, resume = values.pop("config"), values.pop("resume")
+        command(values, config, resume)
+
+    wrapper.__doc__ = command.__doc__
+    wrapper.__name__ = command.__name__
+    wrapper.__signature__ = inspect.Signature([*parameters, *extra])  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {item.name: item.annotation for item in [*parameters, *extra]}
+    return wrapper
+
+
+app.command("train")(with_config_flags(train))
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(help="Run folder, RUNS/MODEL/SPLIT.")],
+    checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint.", show_default="the run's best")] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="Prepared folder.", show_default="the run's")] = None,
+    subset: Annotated[list[SubsetName] | None, typer.Option(help="val, test.", show_default="both")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    precision: Annotated[str | None, typer.Option(help="fp32, bf16, fp16.", show_default="the run's")] = None,
+    loader: Annotated[str, typer.Option(help="opencv, dali, auto.")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="Loader threads.", show_default="one per core")] = None,
+) -> None:
+    """Write a run's scores for the validation and test images."""
+    from cxrkit import pipeline
+    from cxrkit.runs import RunFolder
+
+    subsets: Any = tuple(item.value for item in subset) if subset else pipeline.EVALUATED
+    pipeline.predict(
+        RunFolder(run), console, checkpoint=checkpoint, data=data, device=device, precision=precision, loader=loader,
+        threads=threads, subsets=subsets,
+    )  # fmt: skip
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Run folder, RUNS/MODEL/SPLIT.")],
+    data: Annotated[Path | None, typer.Option("--data", help="Prepared folder.", show_default="the run's")] = None,
+    replicates: Annotated[int, typer.Option(min=1, help="Bootstrap replicates of the intervals.")] = 1000,
+) -> None:
+    """Compute a run's AUCs and their patient-level intervals from its predictions."""
+    from cxrkit import pipeline
+    from cxrkit.runs import RunFolder
+
+    pipeline.evaluate(RunFolder(run), data, console, replicates=replicates)
+
+
+@app.command()
+def report(
+    official_split: Annotated[
+        bool, typer.Option("--official-split", help="Table 5: the official split, beside published results.")
+    ] = False,
+    runs: Runs = Path("runs"),
+    out: Annotated[Path | None, typer.Option(help="Also write the table to this file.")] = None,
+    format: Annotated[
+        ReportFormat | None, typer.Option(help="Format of --out, or of what is printed.", show_default="by its ending")
+    ] = None,
+) -> None:
+    """Print the paper's tables with your runs in them: Table 5 with --official-split, else Table 3."""
+    from cxrkit import report as reports
+
+    table = reports.official(runs) if official_split else reports.resampled(runs)
+    if out is None and format is not None:
+        sys.stdout.write(reports.render(table, format.value))
+        return
+    console.print(reports.to_rich(table))
+    if out is not None:
+        reports.write(table, out, format.value if format else reports.format_of(out))
+        console.print(f"written: {out}", highlight=False)
+
+
+@app.command()
+def models() -> None:
+    """List the models with parameters, FLOPs, input size, learning rate and batch size."""
+    from cxrkit.models.catalog import table
+
+    console.print(table())
+
+
+@app.command()
+def synth(
+    out: Annotated[Path, typer.Argument(help="New folder.")],
+    images: Annotated[int, typer.Option(help="Number of images.")] = 1200,
+    seed: Annotated[int, typer.Option(min=0, help="Equal seeds draw equal cohorts.")] = 0,
+    workers: Annotated[int | None, typer.Option(help="Processes.", show_default="one per core")] = None,
+) -> None:
+    """Draw a phantom cohort in NIH's own layout and quirks: data to try everything on."""
+    from cxrkit.datasets.synthetic import generate
+    from cxrkit.progress import progress_bar
+
+    with progress_bar("synth", images, console=console) as bar:
+        generate(out, images, seed, workers=workers, progress=bar.advance)
+    console.print(f"{images:,} images in {out}. Next: cxrkit prepare --dataset synthetic --raw {out}", highlight=False)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")] = Path("demo"),
+) -> None:
+    """Run the whole toolkit on a phantom cohort: about five minutes on two cores, no download."""
+    from cxrkit import demo as demonstration
+
+    demonstration.run(out, console)
+
+
+@app.command()
+def doctor(
+    raw: Annotated[Path | None, typer.Option("--raw", help="Also check a folder with the download.")] = None,
+    data: Data = Path("data/shards"),
+) -> None:
+    """Check this machine and, with --raw, a download; every finding comes with its remedy."""
+    from cxrkit import doctor as check
+
+    findings = check.examine(raw, data)
+    console.print(check.to_rich(findings))
+    if any(finding.state == "problem" for finding in findings):
+        raise typer.Exit(2)
+
+
+def main() -> None:
+    """Run the command line. Exit code 2: the user's mistake, with its remedy; 1: ours."""
+    debug = "--debug" in sys.argv
+    # A flag for every command, wherever it stands.
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        app(args=arguments, standalone_mode=True)
+    except UserError as error:
+        if debug:
+            raise
+        errors.print(f"[bold red]error:[/bold red] {escape(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        errors.print("interrupted; what was finished is kept", highlight=False)
+        sys.exit(130)
+    except Exception as error:
+        if debug:
+            raise
+        text = f"{type(error).__name__}: {error}"
+        errors.print(f"[bold red]internal error:[/bold red] {escape(text)}", highlight=False, soft_wrap=True)
+        errors.print("  this is a bug of cxrkit; run the command again with --debug for the traceback", highlight=False)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

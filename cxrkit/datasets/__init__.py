@@ -1,0 +1,1 @@
+"""Data sets: each a function from a raw folder to `cxrkit.contracts.Records`, registered by name."""

@@ -1,0 +1,417 @@
+"""Draw one phantom chest film: a frontal radiograph of nobody, with the findings it is asked for.
+
+The film is composed as a map of X-ray attenuation (bone and fluid high, lung low) on a 512 x 512 canvas in
+patient coordinates, sent through a film curve, and warped to 1024 x 1024 with the patient's tilt, then grained.
+Attenuation is in units of the display range; lengths are fractions of the film's side (one side is about 38 cm).
+Image left is the patient's right.
+
+A film is a pure function of its `Film`: all randomness is Philox keyed by seed, purpose and number, so neither the
+order of drawing nor the number of workers matters, and leaving one finding out changes nothing but its sign.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from cxrkit.contracts import IMAGE_SIZE, PATHOLOGIES
+from cxrkit.datasets import phantom_signs as signs
+from cxrkit.datasets.phantom_canvas import (
+    CANVAS,
+    Array,
+    Canvas,
+    blur,
+    fill,
+    grid,
+    noise,
+    softstep,
+    spline,
+    stroke,
+    tile,
+    vessel_tree,
+)
+
+PHANTOM_VERSION = 1  # part of a cohort's identity: raise it whenever any pixel changes
+
+_PATIENT, _FILM, _SIGN = range(3)  # purposes of a random stream
+
+
+@dataclass(frozen=True)
+class Film:
+    """Everything one image is drawn from. `index` numbers the films of a cohort; anatomy follows the patient."""
+
+    seed: int
+    index: int
+    patient_id: int
+    age_years: int
+    sex: str
+    view: str
+    findings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """image: (1024, 1024) uint8; boxes: label -> (x, y, width, height) in its pixels, one for each finding."""
+
+    image: np.ndarray[Any, np.dtype[np.uint8]]
+    boxes: dict[str, tuple[float, float, float, float]]
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """A patient on the day of the film. Lengths are fractions of the film's side."""
+
+    centre: float  # x of the spine
+    half_width: float  # of the rib cage at its widest
+    apex: float  # y of the lung tops
+    dome: float  # y of the right diaphragm's top
+    recess: float  # y of the costophrenic angles
+    flat: float  # 1 for a normal dome, 0 for a flat one
+    heart_ratio: float  # heart width / chest width (cardiothoracic ratio)
+    lucency: float  # how dark the lungs are
+    bulk: float  # soft tissue around the cage
+    bone: float  # bone density, 1 in the young
+    aorta: float  # 0 to 1, unfolding with age
+    curve: float  # scoliosis
+    breast: float  # 0 for none
+
+    def cage(self, y: Array) -> Array:
+        """Return the half width of the rib cage at height `y`."""
+        widest = 0.62
+        up = np.clip((widest - y) / (widest - self.apex), 0, 1) ** 2.3
+        down = np.clip((y - widest) / 0.3, 0, 1) ** 2
+        return np.asarray(self.half_width * np.sqrt(1 - up) * (1 - 0.06 * down), np.float32)
+
+    def floor(self, v: Array, side: int) -> Array:
+        """Return the height of the diaphragm at the fraction `v` from the spine (0) to the lateral wall (1)."""
+        dome = self.dome + (0.022 if side > 0 else 0.0)
+        drop = (self.recess - dome) * (0.35 + 0.65 * self.flat)
+        rise = np.where(v > 0.42, ((v - 0.42) / 0.58) ** 2, 0.30 * ((0.42 - v) / 0.42) ** 2)
+        return np.asarray(self.recess - drop + drop * rise, np.float32)
+
+
+def stream(seed: int, purpose: int, number: int, part: int = 0) -> np.random.Generator:
+    """Return the random stream of one purpose, independent of every other."""
+    return np.random.Generator(np.random.Philox(key=[seed, purpose << 56 | number << 8 | part]))
+
+
+def draw(film: Film) -> Drawing:
+    """Draw a film and the box of each of its findings."""
+    import cv2
+
+    body, day = anatomy(film)
+    canvas, attenuation = _chest(film, body, day)
+    masks: dict[str, Array] = {}
+    for label in film.findings:
+        rng, severity = _sign_stream(film, label)
+        if label == "Cardiomegaly":
+            masks[label] = canvas.heart
+        elif label == "Emphysema":
+            masks[label] = canvas.lung
+        else:
+            change = signs.SIGNS[label](canvas, rng, severity)
+            attenuation += change
+            masks[label] = np.abs(change)
+    image, matrix = _expose(film, day, canvas, attenuation)
+    boxes = {label: _box(mask, matrix) for label, mask in masks.items()}
+    grain = tile("grain", day.integers(IMAGE_SIZE), day.integers(IMAGE_SIZE), IMAGE_SIZE)
+    strength = day.uniform(1.6, 2.6) if film.view == "PA" else day.uniform(2.2, 3.4)
+    cv2.scaleAdd(grain, strength, image, image)
+    return Drawing(cv2.convertScaleAbs(np.maximum(image, 0, out=image)), boxes)
+
+
+def anatomy(film: Film) -> tuple[Anatomy, np.random.Generator]:
+    """Return the patient's anatomy on the film's day, and the day's random stream."""
+    patient, day = stream(film.seed, _PATIENT, film.patient_id), stream(film.seed, _FILM, film.index)
+    build, size, heart, recess, bone, curve, bulk = patient.normal(size=7)
+    male, portable, age = film.sex == "M", film.view == "AP", film.age_years
+    growth = min(1.0, 0.72 + 0.28 * age / 17)
+    breath = day.normal() * 0.012 + (0.030 if portable else 0.0)  # a supine patient breathes in less
+    ratio = 0.435 + 0.016 * heart + 0.0006 * (age - 45)
+    lucency, flat, wide = 1.0, 1.0, 1.0
+    if "Cardiomegaly" in film.findings:
+        ratio += 0.08 + 0.16 * _sign_stream(film, "Cardiomegaly")[1]
+    if "Emphysema" in film.findings:
+        severity = _sign_stream(film, "Emphysema")[1]
+        lucency, flat, wide = 1.12 + 0.22 * severity, 0.55 - 0.55 * severity, 1.03 + 0.03 * severity
+        breath -= 0.025 + 0.03 * severity
+        ratio -= 0.02 + 0.03 * severity
+    ratio *= 1.15 if portable else 1.0  # the heart lies further from the film: magnified
+    half = growth * (0.322 + 0.012 * build + (0.014 if male else 0.0)) * wide
+    return Anatomy(
+        centre=0.5 + 0.008 * float(day.normal()),
+        half_width=float(np.clip(half, 0.2, 0.40)),
+        apex=0.135 + 0.012 * size + (1 - growth) * 0.25 + (0.02 if portable else 0.0),
+        dome=0.690 + 0.012 * size - breath,
+        recess=0.805 + 0.010 * recess - 0.8 * breath,
+        flat=flat,
+        heart_ratio=float(np.clip(ratio, 0.32, 0.78)),
+        lucency=lucency * (0.90 if portable else 1.0),
+        bulk=float(np.clip(1 + 0.25 * bulk, 0.5, 1.7)),
+        bone=float(np.clip((1.12 if male else 1.05) - 0.0075 * max(0, age - 25) + 0.06 * bone, 0.4, 1.2)),
+        aorta=float(np.clip((age - 30) / 50, 0, 1)),
+        curve=0.006 * float(curve),
+        breast=0.0 if male or age < 14 else float(np.clip(1 + 0.3 * bulk, 0.5, 1.6)),
+    ), day
+
+
+def _sign_stream(film: Film, label: str) -> tuple[np.random.Generator, float]:
+    rng = stream(film.seed, _SIGN, film.index, PATHOLOGIES.index(label))
+    return rng, float(rng.beta(1.6, 1.3))  # severity in (0, 1): more marked than faint
+
+
+def _chest(film: Film, a: Anatomy, day: np.random.Generator) -> tuple[Canvas, Array]:
+    """Return the healthy chest's masks and its attenuation."""
+    x, y = grid()
+    outlines = [_lung_outline(a, side) for side in (-1, 1)]
+    right, left = (fill(outline, 1.1) for outline in outlines)
+    heart = fill(_heart_outline(a), 2.2)
+    lung = right + left
+    vessels = _vessels(film, a) * lung * np.float32(1.0 if a.lucency < 1.1 else 0.55)
+    aerated = lung * (1 - 0.88 * heart)
+    body = _thickness(_torso(film, a), 0.15)
+    attenuation = (0.58 + 0.06 * (a.bulk - 1)) * body
+    attenuation -= aerated * (0.40 * a.lucency * (0.5 + 0.5 * _thickness(lung, 0.10)))
+    spine_x = x - a.centre - np.float32(a.curve) * np.sin(9 * y)
+    attenuation += 0.10 * np.exp(-np.square(np.square(spine_x / 0.066))) * softstep(y, 0.0, 0.25)
+    attenuation += 0.08 * heart * body + 0.09 * blur(heart, 0.028) * body
+    below = softstep(y, a.dome - 0.02, a.dome + 0.24)
+    attenuation += (0.19 * body) * below * (1 - 0.9 * aerated)
+    attenuation += 0.17 * vessels * (1 - 0.6 * heart)
+    attenuation += _bones(film, a, spine_x) * np.minimum(1, 1.6 * body) * (1 - 0.45 * below)
+    if a.breast:
+        attenuation += _breasts(a, patient=stream(film.seed, _PATIENT, film.patient_id, 1))
+    attenuation -= 0.10 * _stomach_bubble(a, day)
+    attenuation += 0.035 * noise("cloud", day) * body
+    attenuation += 0.020 * noise("fine", day) * lung
+    return Canvas(lung, right, left, heart, vessels, outlines, a.centre, a.dome, a.recess, a.half_width), attenuation
+
+
+def _lung_outline(a: Anatomy, side: int) -> Array:
+    """Return the closed outline of one lung, (points, 2): apex, lateral wall, diaphragm, mediastinum."""
+    y = np.linspace(a.apex, a.recess, 40, dtype=np.float32)
+    lateral = np.stack([np.maximum(a.cage(y) - 0.008, 0.075), y], axis=1)
+    v = np.linspace(1, 0.13, 30, dtype=np.float32)
+    base = np.stack([v * lateral[-1, 0], a.floor(v, side)], axis=1)
+    inner_y = np.linspace(base[-1, 1] - 0.02, a.apex + 0.02, 20, dtype=np.float32)
+    inner = np.stack([np.full(20, 0.048, np.float32), inner_y], axis=1)
+    outline = np.concatenate([lateral, base, inner])
+    outline[:, 0] = a.centre + side * outline[:, 0]
+    return outline
+
+
+def _heart_outline(a: Anatomy) -> Array:
+    width = a.heart_ratio * 2 * a.half_width
+    r, l, bottom, knob = 0.34 * width, 0.66 * width, a.dome + 0.055, 0.062 + 0.028 * a.aorta
+    points = [
+        (-0.040, 0.16), (-0.046, 0.30), (-0.052, 0.40), (-0.86 * r, bottom - 0.25), (-r, bottom - 0.14),
+        (-0.80 * r, bottom - 0.01), (0.30 * l, bottom + 0.035), (0.90 * l, bottom + 0.005), (l, bottom - 0.055),
+        (0.88 * l, bottom - 0.13), (0.55 * l, bottom - 0.24), (0.060, 0.405), (0.052, 0.365), (knob, 0.325),
+        (knob - 0.004, 0.290), (0.046, 0.255), (0.038, 0.16),
+    ]  # fmt: skip
+    return spline(np.array(points, np.float32)) + np.array([a.centre, 0], np.float32)
+
+
+def _torso(film: Film, a: Anatomy) -> Array:
+    """Return the mask of trunk, neck and arms: raised from the sides on a PA film, hanging on an AP film."""
+    wall = a.half_width + 0.028 + 0.030 * a.bulk
+    top = a.apex - 0.03
+    half = [
+        (0.085, -0.10), (0.088, top - 0.055), (0.17, top - 0.020), (0.31, top + 0.015), (0.43, top + 0.055),
+        (0.485, top + 0.13), (0.47, top + 0.27), (wall + 0.015, 0.50), (wall - 0.005, 0.64), (wall, 0.78),
+        (wall + 0.012, 1.15),
+    ]  # fmt: skip
+    outline = [(a.centre + x, y) for x, y in half] + [(a.centre - x, y) for x, y in reversed(half)]
+    return np.maximum(fill(spline(np.array(outline, np.float32)), 1.5), stroke(_arms(film, a), 0.115, 1.0))
+
+
+def _arms(film: Film, a: Anatomy) -> list[Array]:
+    end = (0.64, 0.80) if film.view == "PA" else (0.50, 1.15)
+    start = (0.435, a.apex + 0.075)
+    return [np.array([(a.centre + side * x, y) for x, y in (start, end)], np.float32) for side in (-1, 1)]
+
+
+def _thickness(mask: Array, depth: float) -> Array:
+    """Return 0 outside, rising like a rounded body's chord to 1 at `depth` inside the mask's edge."""
+    import cv2
+
+    size = CANVAS // 4
+    small = cv2.resize(mask, (size, size), interpolation=cv2.INTER_AREA)
+    padded = cv2.copyMakeBorder((small > 0.5).astype(np.uint8), 0, 24, 24, 24, cv2.BORDER_REPLICATE)
+    distance = cv2.distanceTransform(padded, cv2.DIST_L2, 3)[:size, 24:-24]
+    chord = np.minimum(distance / (depth * size), 1)
+    profile = cv2.GaussianBlur(np.sqrt(chord * (2 - chord)), (0, 0), 1.2)
+    return np.asarray(cv2.resize(profile, (CANVAS, CANVAS), interpolation=cv2.INTER_LINEAR) * mask, np.float32)
+
+
+def _vessels(film: Film, a: Anatomy) -> Array:
+    """Return the pulmonary vessels of both lungs, 0 to 1, from the bank of trees fitted to this chest."""
+    import cv2
+
+    patient = stream(film.seed, _PATIENT, film.patient_id, 2)
+    total = np.zeros((CANVAS, CANVAS), np.float32)
+    for side in (-1, 1):
+        sx, sy = side * a.half_width / 0.335, (a.recess - a.apex) / 0.67
+        hilum_y = a.apex + 0.46 * (a.recess - a.apex) + (0.0 if side < 0 else -0.012)
+        # The bank's trees grow to the right from a hilum at (0.15, 0.5) of the canvas.
+        matrix = np.array(
+            [[sx, 0, CANVAS * (a.centre + side * 0.070 - 0.15 * sx)], [0, sy, CANVAS * (hilum_y - 0.5 * sy)]], np.float32
+        )
+        total += cv2.warpAffine(vessel_tree(int(patient.integers(6))), matrix, (CANVAS, CANVAS))
+    return np.minimum(total, 1, out=total)
+
+
+def _bones(film: Film, a: Anatomy, spine_x: Array) -> Array:
+    """Return the attenuation of ribs, clavicles, scapulae and vertebrae."""
+    _, y = grid()
+    patient = stream(film.seed, _PATIENT, film.patient_id, 3)
+    slope, lift, clavicle = patient.normal(0, 1, 3)
+    portable = film.view == "AP"
+    t = np.linspace(0, 1, 24, dtype=np.float32)
+    posterior, anterior, girdle = [], [], [*_arms(film, a)]
+    for side in (-1, 1):
+        back, front = _rib_cage(a, side, slope, lift, portable)
+        posterior += back
+        anterior += front
+        tip = a.apex + (0.045 if portable else 0.065) + 0.008 * clavicle
+        x_c = a.centre + side * (0.032 + 0.33 * t)
+        girdle.append(np.stack([x_c, tip - (0.045 if portable else 0.065) * t + 0.014 * np.sin(2 * np.pi * t)], 1))
+        blade = a.centre + side * (a.half_width + (-0.050 if portable else 0.012))
+        girdle.append(np.stack([blade + side * (0.075 * (1 - t) ** 1.5), a.apex + 0.085 + 0.27 * t], 1))
+    heads = [np.array([(a.centre + side * 0.432, a.apex + 0.068)] * 2, np.float32) for side in (-1, 1)]
+    ribs = stroke(posterior, 0.019, 0.62) + np.float32(0.50) * stroke(anterior, 0.022, 0.50)
+    girdle_shade = np.maximum(stroke(girdle, 0.024, 0.70), 0.55 * stroke(heads, 0.085, 0.85))
+    body_of = 0.66 + 0.34 * np.tanh(3 * np.sin(2 * np.pi * (y - a.apex) / 0.058) + 1)
+    square = np.square(spine_x / 0.037)
+    vertebrae = np.exp(-square * square * square) * (body_of * softstep(y, -0.05, 0.1))
+    windpipe = (1 - softstep(y, 0.34, 0.41)) * softstep(y, 0.0, 0.06)
+    trachea = np.exp(-np.square(np.square(spine_x / 0.018))) * windpipe
+    inside = fill(_cage_outline(a), 1.0)
+    bones = 0.105 * ribs * (0.2 + 0.8 * inside) + 0.13 * girdle_shade + 0.105 * vertebrae
+    return np.asarray(a.bone * bones - 0.085 * trachea, np.float32)
+
+
+def _rib_cage(a: Anatomy, side: int, slope: float, lift: float, portable: bool) -> tuple[list[Array], list[Array]]:
+    """Return the centre lines of one side's posterior and anterior ribs."""
+    t = np.linspace(0, 1, 24, dtype=np.float32)
+    posterior, anterior = [], []
+    steep = (1 + 0.12 * slope) * (0.80 if portable else 1.0)
+    for rib in range(10):
+        start = a.apex + 0.018 + rib * (a.recess - a.apex) * 0.096
+        fall = (0.060 + 0.014 * rib) * steep
+        y_rib = start - (0.020 + 0.003 * lift) * np.sin(np.pi * np.minimum(1, 1.5 * t)) + fall * t**1.7
+        reach = np.maximum(a.cage(y_rib[-1:] + 0.01), 0.09)
+        posterior.append(np.stack([a.centre + side * (0.03 + (reach - 0.03) * np.sin(t * np.pi / 2)), y_rib], 1))
+        if rib < 7:
+            dip, end = (0.08 + 0.010 * rib) * steep, reach * (0.36 + 0.02 * rib)
+            x_front = reach - (reach - end) * t**1.35
+            anterior.append(np.stack([a.centre + side * x_front, y_rib[-1] + dip * np.sin(t * np.pi / 2)], 1))
+    return posterior, anterior
+
+
+def _cage_outline(a: Anatomy) -> Array:
+    y = np.linspace(a.apex, 0.95, 40, dtype=np.float32)
+    half = np.maximum(a.cage(y), 0.08) + 0.004
+    right = np.stack([a.centre - half, y], axis=1)
+    left = np.stack([a.centre + half, y], axis=1)
+    return np.concatenate([right, left[::-1]])
+
+
+def _breasts(a: Anatomy, patient: np.random.Generator) -> Array:
+    """Return the soft shadows of both breasts, sharpest at their lower edge."""
+    size = 0.095 + 0.035 * a.breast + 0.008 * patient.normal()
+    drop = 0.62 + 0.03 * a.breast + 0.01 * patient.normal()
+    total = np.zeros((CANVAS, CANVAS), np.float32)
+    x, y = grid()
+    for side in (-1, 1):
+        dx = (x - a.centre - side * (a.half_width * 0.60)) / (1.25 * size)
+        dy = (y - drop) / size
+        inside = np.clip(1 - dx**2 - np.where(dy > 0, dy, 0.75 * dy) ** 2, 0, 1)
+        total += np.sqrt(inside) * (0.55 + 0.45 * softstep(dy, -1.0, 0.8))
+    return np.asarray(0.15 * a.breast * blur(total, 0.004), np.float32)
+
+
+def _stomach_bubble(a: Anatomy, day: np.random.Generator) -> Array:
+    if day.random() > 0.6:
+        return np.zeros((CANVAS, CANVAS), np.float32)
+    x, y = grid()
+    width, height = day.uniform(0.04, 0.09), day.uniform(0.02, 0.04)
+    dx = (x - a.centre - day.uniform(0.12, 0.2)) / width
+    dy = (y - a.dome - 0.045 - height) / height
+    return np.asarray(1 - softstep(dx**2 + dy**2, 0.7, 1.1), np.float32)
+
+
+def _expose(film: Film, day: np.random.Generator, canvas: Canvas, attenuation: Array) -> tuple[Array, Array]:
+    """Return the film as (1024, 1024) float32 of 0 to 255, and the 2x3 matrix from canvas to film pixels."""
+    import cv2
+
+    portable = film.view == "AP"
+    if portable and day.random() < 0.7:
+        attenuation += _leads(canvas, day)
+    if portable:
+        attenuation = blur(attenuation, 0.0016)
+    level, contrast = 0.47 + day.normal(0, 0.035), (4.6 if portable else 5.2) * np.exp(day.normal(0, 0.08))
+    density = 1 / (1 + np.exp(np.float32(-contrast) * (attenuation - np.float32(level))))
+    shown = np.asarray(np.clip(density * 305 - 32, 0, 250), np.float32)
+    _marker(shown, day)
+    scale = IMAGE_SIZE / CANVAS * (1 + day.normal(0, 0.018))
+    tilt, centre = np.deg2rad(day.normal(0, 2.2 if portable else 1.2)), CANVAS * np.array([0.5, 0.5])
+    shift = day.normal(0, 0.012 if portable else 0.006, 2)
+    turn = scale * np.array([[np.cos(tilt), -np.sin(tilt)], [np.sin(tilt), np.cos(tilt)]])
+    offset = IMAGE_SIZE * (0.5 + shift) - turn @ centre
+    matrix = np.concatenate([turn, offset[:, None]], axis=1).astype(np.float32)
+    image = cv2.warpAffine(
+        shown, matrix, (IMAGE_SIZE, IMAGE_SIZE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    _collimate(image, day)
+    return image, matrix
+
+
+def _marker(shown: Array, day: np.random.Generator) -> None:
+    """Put the lead letter L in the upper corner, on every film alike: it says nothing about view or findings."""
+    corner = np.array([day.uniform(0.87, 0.94), day.uniform(0.06, 0.11)])
+    letter = corner + day.uniform(0.7, 1.0) * np.array([[0, -0.035], [0, 0], [0.022, 0]])
+    np.maximum(shown, 235 * stroke([letter.astype(np.float32)], 0.006, 1.0), out=shown)
+
+
+def _leads(canvas: Canvas, day: np.random.Generator) -> Array:
+    """Return one to three monitor leads lying on the chest: thin wires that end in a disc."""
+    lines, discs = [], []
+    for _ in range(int(day.integers(1, 4))):
+        end = np.array([canvas.centre + day.uniform(-0.28, 0.28), day.uniform(0.25, 0.6)])
+        start = np.array([day.uniform(0.2, 0.8), 1.05])
+        bend = (start + end) / 2 + day.normal(0, 0.12, 2)
+        t = np.linspace(0, 1, 30)[:, None]
+        lines.append(((1 - t) ** 2 * start + 2 * t * (1 - t) * bend + t**2 * end).astype(np.float32))
+        discs.append(np.stack([end, end + 0.001]).astype(np.float32))
+    return np.asarray(0.16 * np.maximum(stroke(lines, 0.003, 1.0), stroke(discs, 0.022, 0.6)), np.float32)
+
+
+def _collimate(image: Array, day: np.random.Generator) -> None:
+    """Blacken what the shutters cover: often a few pixels, sometimes a wide strip."""
+    widths = (IMAGE_SIZE * np.abs(day.normal(0, 0.012, 4))).astype(int)
+    for axis_slice in (np.s_[: widths[0]], np.s_[IMAGE_SIZE - widths[1] :]):
+        image[axis_slice] = 3
+    image[:, : widths[2]] = 3
+    image[:, IMAGE_SIZE - widths[3] :] = 3
+
+
+def _box(mask: Array, matrix: Array) -> tuple[float, float, float, float]:
+    """Return the rectangle on the film around what the mask shows at a fifth of its peak, cut at the film's edge."""
+    shown = mask > 0.2 * mask.max()
+    rows = np.flatnonzero(shown.any(axis=1))
+    ends = shown[rows].argmax(axis=1), CANVAS - 1 - shown[rows, ::-1].argmax(axis=1)
+    points = np.concatenate([np.stack([columns, rows], axis=1) for columns in ends])  # hold every extreme point
+    moved = points @ matrix[:, :2].T + matrix[:, 2]
+    low = np.clip(moved.min(axis=0), 0, IMAGE_SIZE - 2)
+    high = np.clip(moved.max(axis=0) + 2, low + 1, IMAGE_SIZE)  # a canvas pixel is two film pixels wide
+    return float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1])
+
+
+@lru_cache(maxsize=1)
+def warm_up() -> None:
+    """Build the textures every film shares (about a second), before threads ask for them all at once."""
+    draw(Film(0, 0, 1, 50, "F", "PA", tuple(PATHOLOGIES)))

@@ -1,0 +1,138 @@
+"""`cxrkit doctor`: is this machine, and this download, fit for the work? Every finding comes with its remedy."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+from rich.markup import escape
+from rich.table import Table
+
+from cxrkit import provenance
+from cxrkit.compute import cpu_has_bf16
+from cxrkit.errors import UserError
+
+# Measured on real images: three JPEG levels of quality 95 take about 262 kB an image.
+PREPARED_GB = 112_120 * 262e3 / 1e9
+
+State = Literal["ok", "note", "problem"]
+SYMBOLS: dict[State, str] = {"ok": "[green]ok[/green]", "note": "[yellow]note[/yellow]", "problem": "[red]problem[/red]"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at. state: ok, note (works, could be better) or problem (something will fail)."""
+
+    what: str
+    state: State
+    found: str
+    remedy: str = ""
+
+
+def examine(raw: Path | None, data: Path) -> list[Finding]:
+    """Return the findings on this machine, the disk under `data`, and the raw folder, if one is given."""
+    checks: list[Callable[[], Iterator[Finding]]] = [_python, _torch, _dali, _processor, lambda: _disk(data)]
+    if raw is not None:
+        checks.append(lambda: _raw(raw))
+    return [finding for check in checks for finding in check()]
+
+
+def to_rich(findings: list[Finding]) -> Table:
+    """Return the findings as a table for the terminal."""
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for finding in findings:
+        remedy = f"\n[dim]-> {escape(finding.remedy)}[/dim]" if finding.remedy else ""
+        table.add_row(SYMBOLS[finding.state], finding.what, escape(finding.found) + remedy)
+    return table
+
+
+def _python() -> Iterator[Finding]:
+    found = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info >= (3, 11):
+        yield Finding("Python", "ok", found)
+    else:
+        yield Finding("Python", "problem", found, "install Python 3.11 or newer")
+
+
+def _torch() -> Iterator[Finding]:
+    try:
+        import torch
+        import torchvision
+    except (ImportError, RuntimeError) as error:
+        yield Finding("torch", "problem", str(error), "pip install torch torchvision, from the same release")
+        return
+    yield Finding("torch", "ok", f"{torch.__version__}, torchvision {torchvision.__version__}")
+    if torch.cuda.is_available():
+        for number in range(torch.cuda.device_count()):
+            about = torch.cuda.get_device_properties(number)
+            yield Finding("CUDA", "ok", f"cuda:{number} {about.name}, {about.total_memory / 2**30:.0f} GiB")
+    elif torch.version.cuda is None:
+        remedy = "on a machine with an NVIDIA GPU: pip install torch built with CUDA"
+        yield Finding("CUDA", "note", "this torch is built for CPUs only", remedy)
+    else:
+        remedy = "with an NVIDIA GPU: install its driver (nvidia-smi must work); without one, --device cpu is used"
+        yield Finding("CUDA", "note", f"no GPU found (torch is built for CUDA {torch.version.cuda})", remedy)
+
+
+def _dali() -> Iterator[Finding]:
+    names = ("nvidia-dali-cuda130", "nvidia-dali-cuda120")
+    installed = {name: found for name in names if (found := _version(name))}
+    if len(installed) > 1:
+        remedy = "pip uninstall nvidia-dali-cuda130 nvidia-dali-cuda120, then install the one of your CUDA version"
+        yield Finding("DALI", "problem", "two builds that overwrite each other: " + ", ".join(installed), remedy)
+    elif not installed:
+        remedy = "pip install nvidia-dali-cuda130 (Linux); without it the opencv loader is used"
+        yield Finding("DALI", "note", "not installed", remedy)
+    else:
+        yield from (Finding("DALI", "ok", f"{name} {found}") for name, found in installed.items())
+
+
+def _processor() -> Iterator[Finding]:
+    cores = provenance.usable_cores()
+    bf16 = "computes in bfloat16" if cpu_has_bf16() else "no bfloat16: CPU training runs in fp32"
+    yield Finding("processor", "ok", f"{provenance.processor()}, {cores} cores usable, {bf16}")
+    if cores < 2:
+        remedy = "allow this process more cores (taskset, cgroup or job limits)"
+        yield Finding("processor", "note", "a single core loads and trains in turns", remedy)
+
+
+def _disk(data: Path) -> Iterator[Finding]:
+    folder = next(parent for parent in [data.absolute(), *data.absolute().parents] if parent.exists())
+    free = shutil.disk_usage(folder).free / 1e9
+    found = f"{free:,.0f} GB free under {folder}"
+    if free > PREPARED_GB * 1.1:
+        yield Finding("disk", "ok", found)
+    else:
+        remedy = f"all of ChestX-ray14 takes {PREPARED_GB:.0f} GB prepared; choose --data elsewhere or fewer --levels"
+        yield Finding("disk", "note", found, remedy)
+
+
+def _raw(raw: Path) -> Iterator[Finding]:
+    from cxrkit.datasets import nih_chestxray14
+
+    try:
+        records = nih_chestxray14.read(raw, allow_missing=True)
+    except UserError as error:
+        yield Finding("download", "problem", str(error).partition("\n")[0], error.remedy)
+        return
+    at_hand = records.frame.height - records.missing
+    found = f"{at_hand:,} of {records.frame.height:,} images, labels {records.label_release}"
+    if not records.missing:
+        yield Finding("download", "ok", found)
+    else:
+        remedy = "download the rest, or prepare what is there with --allow-missing"
+        yield Finding("download", "note", found, remedy)
+    for contradiction in nih_chestxray14.check_counts(records):
+        yield Finding("labels", "note", contradiction, "expected for a subset; otherwise download the CSV again")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,1 @@
+"""Evaluators: predictions and records in, scores with intervals out. No torch here."""

@@ -1,0 +1,23 @@
+"""The tables of labels and metadata on a batch's device, and the batch that they complete."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch  # noqa: TID253
+from numpy.typing import NDArray
+
+from cxrkit.contracts import Batch
+
+
+class Labels:
+    """Targets (N, 15) and metadata (N, 3) of all rows, uploaded once."""
+
+    def __init__(self, target: NDArray[np.float32], meta: NDArray[np.float32], device: torch.device) -> None:
+        self._device = device
+        self._target = torch.from_numpy(np.ascontiguousarray(target, dtype=np.float32)).to(device)
+        self._meta = torch.from_numpy(np.ascontiguousarray(meta, dtype=np.float32)).to(device)
+
+    def batch(self, image: torch.Tensor, rows: NDArray[np.int64]) -> Batch:
+        """Return `image` (B, 1, H, W) together with what belongs to `rows` (B,)."""
+        index = torch.from_numpy(rows.copy()).to(self._device)
+        return Batch(image, self._target[index], self._meta[index], index)

@@ -1,0 +1,122 @@
+"""What `cxrkit models` lists: every name of the grammar with its size, cost and training settings.
+
+Sizes and costs follow from the spec by arithmetic, so the list is there at once, without torch; the tests compare each
+figure with the network that is really built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import TypedDict
+
+from cxrkit import registry
+from cxrkit.contracts import LABELS
+from cxrkit.models.grammar import ALIASES, MLP_HIDDEN, SPECS, ModelSpec
+
+
+class Row(TypedDict):
+    """One model. An installed package's model is listed by name only: its figures are None."""
+
+    name: str
+    aliases: list[str]
+    parameters: int | None
+    trainable: int | None  # those that learn: fewer for -ots
+    macs: int | None  # multiply-accumulates of one image's forward pass; many papers call these FLOPs
+    flops: int | None  # two for each multiply-accumulate
+    input_size: int | None
+    channels: int | None
+    meta: bool | None
+    learning_rate: float | None
+    batch_size: int | None
+    source: str
+
+
+def catalog() -> list[Row]:
+    """Return a row for each model: the grammar's in its order, then those of installed packages."""
+    installed = [name for name in registry.names("model") if name not in SPECS]
+    return [*(_row(spec) for spec in SPECS.values()), *(_installed(name) for name in installed)]
+
+
+def cost(spec: ModelSpec) -> tuple[int, int, int]:
+    """Return the parameters, the trainable ones, and the multiply-accumulates of one image's forward pass.
+
+    Multiply-accumulates are those of convolutions and dense layers; normalisation, activations and pooling are not
+    counted, as is usual. Meant for the grammar's specs, also at another input size.
+    """
+    layers = list(_dense_layers(spec))
+    dense = sum(before * after for before, after in layers)
+    biases = sum(after for _, after in layers)
+    parameters, macs = dense + biases, dense
+    for channels_in, channels_out, kernel, size in _convolutions(spec):
+        weights = channels_in * channels_out * kernel**2
+        parameters += weights + 2 * channels_out  # and batch normalisation's scale and shift
+        macs += weights * size**2
+    return parameters, dense + biases if spec.frozen_backbone else parameters, macs
+
+
+def _dense_layers(spec: ModelSpec) -> Iterator[tuple[int, int]]:
+    """Yield (inputs, outputs) of each dense layer."""
+    widths = [spec.features + 3 * spec.meta, *([] if spec.blocks else MLP_HIDDEN), len(LABELS)]
+    yield from pairwise(widths)
+
+
+def _convolutions(spec: ModelSpec) -> Iterator[tuple[int, int, int, int]]:
+    """Yield (channels in, channels out, kernel, side of the output in pixels) of each convolution (Table 1)."""
+    if not spec.blocks:
+        return
+    size = _halved(spec.input_size)
+    yield spec.channels, spec.width, 7, size
+    size, channels = _halved(size), spec.width  # pooling1
+    for stage, blocks in enumerate(spec.blocks):
+        width = spec.width * 2**stage
+        for block in range(blocks):
+            before = size
+            size = _halved(size) if stage > 0 and block == 0 else size
+            yield channels, width, 1, before if spec.stride_in_3x3 else size
+            yield width, width, 3, size
+            yield width, 4 * width, 1, size
+            if block == 0:
+                yield channels, 4 * width, 1, size  # the shortcut
+            channels = 4 * width
+        if stage == 0 and spec.extra_pool:
+            size = _halved(size)
+
+
+def _halved(size: int) -> int:
+    return (size + 1) // 2
+
+
+def _row(spec: ModelSpec) -> Row:
+    parameters, trainable, macs = cost(spec)
+    return Row(
+        name=spec.name,
+        aliases=[alias for alias, name in ALIASES.items() if name == spec.name],
+        parameters=parameters,
+        trainable=trainable,
+        macs=macs,
+        flops=2 * macs,
+        input_size=spec.input_size,
+        channels=spec.channels,
+        meta=spec.meta,
+        learning_rate=spec.learning_rate,
+        batch_size=spec.batch_size,
+        source=spec.source,
+    )
+
+
+def _installed(name: str) -> Row:
+    return Row(
+        name=name,
+        aliases=[],
+        parameters=None,
+        trainable=None,
+        macs=None,
+        flops=None,
+        input_size=None,
+        channels=None,
+        meta=None,
+        learning_rate=None,
+        batch_size=None,
+        source="installed",
+    )

@@ -1,0 +1,28 @@
+"""The paper's check that age, sex and view position alone say something (section 2.4: average AUC 0.61)."""
+
+# ruff: noqa: TID253 - this module is a network, and is imported only when one is built
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from cxrkit.contracts import LABELS
+from cxrkit.models.grammar import MLP_HIDDEN, ModelSpec
+
+
+class MetaMLP(nn.Module):
+    """A perceptron with two hidden layers over the three non-image features; it never looks at the image."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        layers: list[nn.Module] = []
+        width = 3
+        for hidden in MLP_HIDDEN:
+            layers += [nn.Linear(width, hidden), nn.ReLU()]
+            width = hidden
+        self.layers = nn.Sequential(*layers, nn.Linear(width, len(LABELS)))
+
+    def forward(self, image_BCHW: Tensor, meta_B3: Tensor) -> Tensor:
+        """Return logits (B, 15) of `meta_B3` alone."""
+        return self.layers(meta_B3)  # type: ignore[no-any-return]
