@@ -96,10 +96,17 @@ def load_model(path: Path, tensors: Mapping[str, torch.Tensor], model: torch.nn.
 
 def load_optimizer(tensors: Mapping[str, torch.Tensor], optimizer: torch.optim.Optimizer) -> None:
     """Copy the moments in `tensors` into `optimizer`, which was built for the same parameters."""
+    import torch
+
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, torch.Tensor]] = {}
     for key, value in tensors.items():
         if key.startswith("optimizer/"):
             _, number, name = key.split("/", 2)
+            parameter = parameters[int(number)]
+            if value.shape == parameter.shape:
+                # The file is contiguous, parameters may be channels_last; fused Adam walks both in memory order.
+                value = torch.empty_like(parameter, requires_grad=False).copy_(value)
             state.setdefault(int(number), {})[name] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 

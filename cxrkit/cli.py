@@ -27,7 +27,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-console = Console()
+# Lines in a log file or a pipe are for tools and for grep: not folded at 80 columns.
+console = Console(width=None if sys.stdout.isatty() else 160)
 errors = Console(stderr=True)
 
 Data = Annotated[Path, typer.Option("--data", help="Prepared folder.")]

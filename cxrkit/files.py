@@ -23,18 +23,28 @@ def replacing(path: Path) -> Iterator[Path]:
 
     A full disk, a read-only or a missing folder becomes a UserError; whatever stood at `path` before stays.
     """
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{PART_SUFFIX}")
+    part = part_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
-        with open(part, "rb") as written:
-            os.fsync(written.fileno())
-        os.replace(part, path)
-        _fsync_folder(path.parent)
+        publish(part, path)
     except OSError as error:
         raise output_error(path, error) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def part_of(path: Path) -> Path:
+    """Return a new temporary name beside `path`, hidden and ending in PART_SUFFIX."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{PART_SUFFIX}")
+
+
+def publish(part: Path, path: Path) -> None:
+    """Make the finished `part` durable and rename it to `path`. Raises OSError."""
+    with open(part, "rb") as written:
+        os.fsync(written.fileno())
+    os.replace(part, path)
+    _fsync_folder(path.parent)
 
 
 def output_error(path: Path, error: OSError) -> UserError:

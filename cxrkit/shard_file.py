@@ -134,8 +134,11 @@ def _allocate(file: Any, length: int) -> int:
     return int(h5d.create(file.id, b"payload", h5t.NATIVE_UINT8, h5s.create_simple((length,)), layout).get_offset() or 0)
 
 
-def read(path: Path) -> ShardTable:
-    """Return the table of the shard at `path`. Raises UserError when the file is not a whole shard."""
+def read(path: Path, columns: Sequence[str] | None = None) -> ShardTable:
+    """Return the table of the shard at `path`, with the records' `columns` (default: all).
+
+    Raises UserError when the file is not a whole shard.
+    """
     import h5py
 
     try:
@@ -146,7 +149,7 @@ def read(path: Path) -> ShardTable:
             start, end = payload.id.get_offset() or 0, path.stat().st_size
             table = ShardTable(
                 about=about,
-                columns={name: values[:] for name, values in file["records"].items()},
+                columns={name: file[f"records/{name}"][:] for name in columns or file["records"]},
                 offset=file["offset"][:] + start,
                 size=file["size"][:],
                 crc32=file["crc32"][:],

@@ -17,3 +17,24 @@ def nih_raw() -> Path:
     if not (folder / "images").is_dir():
         pytest.skip("no real ChestX-ray14 images here (set CXRKIT_NIH to a raw folder)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a raw folder with a small phantom cohort in NIH's layout. Read-only: copy it before changing it."""
+    from cxrkit.datasets.synthetic import generate
+
+    folder = tmp_path_factory.mktemp("cohort") / "raw"
+    generate(folder, 80, seed=1, workers=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def prepared(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the cohort prepared at levels 256 and 128. Read-only: copy it before changing it."""
+    from cxrkit.datasets.synthetic import read
+    from cxrkit.prepare import PrepareConfig, prepare
+
+    folder = tmp_path_factory.mktemp("prepared") / "shards"
+    prepare(PrepareConfig(raw=cohort, data=folder, dataset="synthetic", levels=(256, 128), workers=1), read(cohort))
+    return folder

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cxrkit.errors import UserError
-from cxrkit.models.catalog import catalog, cost
+from cxrkit.models.catalog import catalog, cost, table
 from cxrkit.models.grammar import ALIASES, IMAGENET_MEAN, SPECS, parse
 
 
@@ -114,6 +114,21 @@ def test_costs_agree_with_the_literature():
     assert macs["resnet50-ft"] == pytest.approx(4.09, abs=0.005)
     assert macs["resnet50-1channel"] == pytest.approx(3.8, abs=0.05)
     assert all(row["flops"] == 2 * row["macs"] for row in catalog())
+
+
+def test_the_printed_table_lists_every_model():
+    from io import StringIO
+
+    from rich.console import Console
+
+    out = StringIO()
+    Console(file=out, width=80).print(table())
+    rows = {line.split()[0]: line.split()[1:] for line in out.getvalue().splitlines() if line.strip()}
+    assert rows["resnet50-1channel"] == ["23.53", "3.78", "7.55", "224", "1", "0.01", "16", "paper"]
+    assert rows["resnet50-large-meta"] == ["23.53", "5.90", "11.80", "448", "1", "0.01", "8", "paper"]
+    assert rows["resnet14-small"][-1] == "ours"
+    assert set(SPECS) <= set(rows)
+    assert "resnet50 = resnet50-1channel" in " ".join(out.getvalue().split())
 
 
 def test_off_the_shelf_learns_the_dense_layer_only():

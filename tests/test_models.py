@@ -245,6 +245,11 @@ def weight_files(reference, tmp_path_factory) -> dict[str, Path]:
     return files
 
 
+def test_parameters_number_as_in_torchvisions_with_15_outputs(reference):
+    backbone = sum(parameter.numel() for name, parameter in reference.named_parameters() if not name.startswith("fc."))
+    assert cost(parse("resnet50-ft"))[0] == backbone + 2048 * 15 + 15 == 23_538_767
+
+
 def torchvision_features(reference: nn.Module, image: torch.Tensor) -> torch.Tensor:
     body = nn.Sequential(*[child for name, child in reference.named_children() if name != "fc"])
     with torch.no_grad():

@@ -145,7 +145,7 @@ def test_a_table_saved_again_by_a_spreadsheet(raw: Path) -> None:
     text = "\ufeff" + (raw / NEW_CSV).read_text().replace("Patient Gender", " Patient Sex ").replace("\n", "\r\n\r\n")
     (raw / NEW_CSV).write_bytes(text.replace("No Finding", '"No Finding"').encode())
     for name in ("train_val_list.txt", "test_list.txt"):
-        (raw / name).write_bytes((raw / name).read_bytes().replace(b"\n", b"\r\n") + b"\r\n\r\n")
+        (raw / name).write_bytes(b"\xef\xbb\xbf" + (raw / name).read_bytes().replace(b"\n", b"\r\n") + b"\r\n\r\n")
     assert read(raw).frame["sex"].to_list() == ["M", "M", "F", "F"]
 
 

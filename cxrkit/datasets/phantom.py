@@ -108,7 +108,7 @@ def draw(film: Film) -> Drawing:
     for label in film.findings:
         rng, severity = _sign_stream(film, label)
         if label == "Cardiomegaly":
-            masks[label] = canvas.heart
+            masks[label] = canvas.heart * (grid()[1] > body.dome - 0.23)  # without the great vessels
         elif label == "Emphysema":
             masks[label] = canvas.lung
         else:
@@ -120,13 +120,13 @@ def draw(film: Film) -> Drawing:
     grain = tile("grain", day.integers(IMAGE_SIZE), day.integers(IMAGE_SIZE), IMAGE_SIZE)
     strength = day.uniform(1.6, 2.6) if film.view == "PA" else day.uniform(2.2, 3.4)
     cv2.scaleAdd(grain, strength, image, image)
-    return Drawing(cv2.convertScaleAbs(np.maximum(image, 0, out=image)), boxes)
+    return Drawing(np.clip(image, 0, 255).astype(np.uint8), boxes)
 
 
 def anatomy(film: Film) -> tuple[Anatomy, np.random.Generator]:
     """Return the patient's anatomy on the film's day, and the day's random stream."""
     patient, day = stream(film.seed, _PATIENT, film.patient_id), stream(film.seed, _FILM, film.index)
-    build, size, heart, recess, bone, curve, bulk = patient.normal(size=7)
+    build, size, heart, recess, bone, curve, bulk = patient.normal(size=7).tolist()
     male, portable, age = film.sex == "M", film.view == "AP", film.age_years
     growth = min(1.0, 0.72 + 0.28 * age / 17)
     breath = day.normal() * 0.012 + (0.030 if portable else 0.0)  # a supine patient breathes in less
@@ -136,13 +136,13 @@ def anatomy(film: Film) -> tuple[Anatomy, np.random.Generator]:
         ratio += 0.08 + 0.16 * _sign_stream(film, "Cardiomegaly")[1]
     if "Emphysema" in film.findings:
         severity = _sign_stream(film, "Emphysema")[1]
-        lucency, flat, wide = 1.12 + 0.22 * severity, 0.55 - 0.55 * severity, 1.03 + 0.03 * severity
-        breath -= 0.025 + 0.03 * severity
-        ratio -= 0.02 + 0.03 * severity
+        lucency, flat, wide = 1.03 + 0.22 * severity, 0.95 - 0.85 * severity, 1.0 + 0.05 * severity
+        breath -= 0.005 + 0.035 * severity
+        ratio -= 0.01 + 0.03 * severity
     ratio *= 1.15 if portable else 1.0  # the heart lies further from the film: magnified
     half = growth * (0.322 + 0.012 * build + (0.014 if male else 0.0)) * wide
     return Anatomy(
-        centre=0.5 + 0.008 * float(day.normal()),
+        centre=0.5 + 0.008 * day.normal(),
         half_width=float(np.clip(half, 0.2, 0.40)),
         apex=0.135 + 0.012 * size + (1 - growth) * 0.25 + (0.02 if portable else 0.0),
         dome=0.690 + 0.012 * size - breath,
@@ -153,7 +153,7 @@ def anatomy(film: Film) -> tuple[Anatomy, np.random.Generator]:
         bulk=float(np.clip(1 + 0.25 * bulk, 0.5, 1.7)),
         bone=float(np.clip((1.12 if male else 1.05) - 0.0075 * max(0, age - 25) + 0.06 * bone, 0.4, 1.2)),
         aorta=float(np.clip((age - 30) / 50, 0, 1)),
-        curve=0.006 * float(curve),
+        curve=0.006 * curve,
         breast=0.0 if male or age < 14 else float(np.clip(1 + 0.3 * bulk, 0.5, 1.6)),
     ), day
 
@@ -170,14 +170,14 @@ def _chest(film: Film, a: Anatomy, day: np.random.Generator) -> tuple[Canvas, Ar
     right, left = (fill(outline, 1.1) for outline in outlines)
     heart = fill(_heart_outline(a), 2.2)
     lung = right + left
-    vessels = _vessels(film, a) * lung * np.float32(1.0 if a.lucency < 1.1 else 0.55)
+    vessels = _vessels(film, a) * lung * np.float32(np.clip(1 - 2 * (a.lucency - 1), 0.5, 1))
     aerated = lung * (1 - 0.88 * heart)
     body = _thickness(_torso(film, a), 0.15)
     attenuation = (0.58 + 0.06 * (a.bulk - 1)) * body
     attenuation -= aerated * (0.40 * a.lucency * (0.5 + 0.5 * _thickness(lung, 0.10)))
-    spine_x = x - a.centre - np.float32(a.curve) * np.sin(9 * y)
-    attenuation += 0.10 * np.exp(-np.square(np.square(spine_x / 0.066))) * softstep(y, 0.0, 0.25)
-    attenuation += 0.08 * heart * body + 0.09 * blur(heart, 0.028) * body
+    spine_x = np.asarray(x - a.centre - a.curve * np.sin(9 * y), np.float32)
+    attenuation += 0.075 * np.exp(-np.square(np.square(spine_x / 0.068))) * softstep(y, 0.0, 0.25)
+    attenuation += 0.07 * heart * body + 0.08 * blur(heart, 0.028) * body
     below = softstep(y, a.dome - 0.02, a.dome + 0.24)
     attenuation += (0.19 * body) * below * (1 - 0.9 * aerated)
     attenuation += 0.17 * vessels * (1 - 0.6 * heart)
@@ -193,7 +193,7 @@ def _chest(film: Film, a: Anatomy, day: np.random.Generator) -> tuple[Canvas, Ar
 def _lung_outline(a: Anatomy, side: int) -> Array:
     """Return the closed outline of one lung, (points, 2): apex, lateral wall, diaphragm, mediastinum."""
     y = np.linspace(a.apex, a.recess, 40, dtype=np.float32)
-    lateral = np.stack([np.maximum(a.cage(y) - 0.008, 0.075), y], axis=1)
+    lateral = np.stack([np.maximum(a.cage(y) - 0.008, 0.052), y], axis=1)
     v = np.linspace(1, 0.13, 30, dtype=np.float32)
     base = np.stack([v * lateral[-1, 0], a.floor(v, side)], axis=1)
     inner_y = np.linspace(base[-1, 1] - 0.02, a.apex + 0.02, 20, dtype=np.float32)
@@ -205,12 +205,12 @@ def _lung_outline(a: Anatomy, side: int) -> Array:
 
 def _heart_outline(a: Anatomy) -> Array:
     width = a.heart_ratio * 2 * a.half_width
-    r, l, bottom, knob = 0.34 * width, 0.66 * width, a.dome + 0.055, 0.062 + 0.028 * a.aorta
+    right, left, bottom, knob = 0.34 * width, 0.66 * width, a.dome + 0.055, 0.062 + 0.028 * a.aorta
     points = [
-        (-0.040, 0.16), (-0.046, 0.30), (-0.052, 0.40), (-0.86 * r, bottom - 0.25), (-r, bottom - 0.14),
-        (-0.80 * r, bottom - 0.01), (0.30 * l, bottom + 0.035), (0.90 * l, bottom + 0.005), (l, bottom - 0.055),
-        (0.88 * l, bottom - 0.13), (0.55 * l, bottom - 0.24), (0.060, 0.405), (0.052, 0.365), (knob, 0.325),
-        (knob - 0.004, 0.290), (0.046, 0.255), (0.038, 0.16),
+        (-0.040, 0.16), (-0.046, 0.30), (-0.052, 0.40), (-0.86 * right, bottom - 0.25), (-right, bottom - 0.14),
+        (-0.80 * right, bottom - 0.01), (0.30 * left, bottom + 0.035), (0.90 * left, bottom + 0.005),
+        (left, bottom - 0.055), (0.88 * left, bottom - 0.13), (0.55 * left, bottom - 0.24), (0.060, 0.405),
+        (0.052, 0.365), (knob, 0.325), (knob - 0.004, 0.290), (0.046, 0.255), (0.038, 0.16),
     ]  # fmt: skip
     return spline(np.array(points, np.float32)) + np.array([a.centre, 0], np.float32)
 
@@ -229,7 +229,7 @@ def _torso(film: Film, a: Anatomy) -> Array:
 
 
 def _arms(film: Film, a: Anatomy) -> list[Array]:
-    end = (0.64, 0.80) if film.view == "PA" else (0.50, 1.15)
+    end = (0.64, 0.80) if film.view == "PA" else (0.54, 1.15)
     start = (0.435, a.apex + 0.075)
     return [np.array([(a.centre + side * x, y) for x, y in (start, end)], np.float32) for side in (-1, 1)]
 
@@ -257,9 +257,8 @@ def _vessels(film: Film, a: Anatomy) -> Array:
         sx, sy = side * a.half_width / 0.335, (a.recess - a.apex) / 0.67
         hilum_y = a.apex + 0.46 * (a.recess - a.apex) + (0.0 if side < 0 else -0.012)
         # The bank's trees grow to the right from a hilum at (0.15, 0.5) of the canvas.
-        matrix = np.array(
-            [[sx, 0, CANVAS * (a.centre + side * 0.070 - 0.15 * sx)], [0, sy, CANVAS * (hilum_y - 0.5 * sy)]], np.float32
-        )
+        shift = CANVAS * (a.centre + side * 0.070 - 0.15 * sx), CANVAS * (hilum_y - 0.5 * sy)
+        matrix = np.array([[sx, 0, shift[0]], [0, sy, shift[1]]], np.float32)
         total += cv2.warpAffine(vessel_tree(int(patient.integers(6))), matrix, (CANVAS, CANVAS))
     return np.minimum(total, 1, out=total)
 
@@ -268,7 +267,7 @@ def _bones(film: Film, a: Anatomy, spine_x: Array) -> Array:
     """Return the attenuation of ribs, clavicles, scapulae and vertebrae."""
     _, y = grid()
     patient = stream(film.seed, _PATIENT, film.patient_id, 3)
-    slope, lift, clavicle = patient.normal(0, 1, 3)
+    slope, lift, clavicle = patient.normal(size=3).tolist()
     portable = film.view == "AP"
     t = np.linspace(0, 1, 24, dtype=np.float32)
     posterior, anterior, girdle = [], [], [*_arms(film, a)]
@@ -353,9 +352,9 @@ def _expose(film: Film, day: np.random.Generator, canvas: Canvas, attenuation: A
         attenuation += _leads(canvas, day)
     if portable:
         attenuation = blur(attenuation, 0.0016)
-    level, contrast = 0.47 + day.normal(0, 0.035), (4.6 if portable else 5.2) * np.exp(day.normal(0, 0.08))
+    level, contrast = 0.47 + day.normal(0, 0.035), (4.6 if portable else 5.2) * float(np.exp(day.normal(0, 0.08)))
     density = 1 / (1 + np.exp(np.float32(-contrast) * (attenuation - np.float32(level))))
-    shown = np.asarray(np.clip(density * 305 - 32, 0, 250), np.float32)
+    shown = np.asarray(np.clip(density * 285 - 30, 0, 252), np.float32)
     _marker(shown, day)
     scale = IMAGE_SIZE / CANVAS * (1 + day.normal(0, 0.018))
     tilt, centre = np.deg2rad(day.normal(0, 2.2 if portable else 1.2)), CANVAS * np.array([0.5, 0.5])
@@ -363,9 +362,9 @@ def _expose(film: Film, day: np.random.Generator, canvas: Canvas, attenuation: A
     turn = scale * np.array([[np.cos(tilt), -np.sin(tilt)], [np.sin(tilt), np.cos(tilt)]])
     offset = IMAGE_SIZE * (0.5 + shift) - turn @ centre
     matrix = np.concatenate([turn, offset[:, None]], axis=1).astype(np.float32)
-    image = cv2.warpAffine(
-        shown, matrix, (IMAGE_SIZE, IMAGE_SIZE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
+    size = (IMAGE_SIZE, IMAGE_SIZE)
+    warped = cv2.warpAffine(shown, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    image = np.asarray(warped, np.float32)
     _collimate(image, day)
     return image, matrix
 

@@ -51,8 +51,7 @@ def fill(outline: Array, soft_px: float) -> Array:
 
     mask = np.zeros((CANVAS, CANVAS), np.uint8)
     cv2.fillPoly(mask, [_fixed(outline)], 255, cv2.LINE_AA, _SHIFT)
-    mask = cv2.GaussianBlur(mask, (0, 0), soft_px)
-    return np.asarray(mask * np.float32(1 / 255), np.float32)
+    return np.asarray(cv2.GaussianBlur(mask, (0, 0), soft_px) * np.float32(1 / 255), np.float32)
 
 
 def stroke(lines: Sequence[Array], width: float, core: float) -> Array:
@@ -73,9 +72,7 @@ def spline(points: Array, steps: int = 10) -> Array:
     before, after, beyond = np.roll(points, 1, 0), np.roll(points, -1, 0), np.roll(points, -2, 0)
     t = np.linspace(0, 1, steps, endpoint=False, dtype=np.float32)[None, :, None]
     p0, p1, p2, p3 = (p[:, None, :] for p in (before, points, after, beyond))
-    curve = 0.5 * (
-        2 * p1 + (p2 - p0) * t + (2 * p0 - 5 * p1 + 4 * p2 - p3) * t**2 + (3 * p1 - p0 - 3 * p2 + p3) * t**3
-    )
+    curve = 0.5 * (2 * p1 + (p2 - p0) * t + (2 * p0 - 5 * p1 + 4 * p2 - p3) * t**2 + (3 * p1 - p0 - 3 * p2 + p3) * t**3)
     return np.asarray(curve.reshape(-1, 2), np.float32)
 
 

@@ -16,7 +16,7 @@ Sign = Callable[[Canvas, np.random.Generator, float], Array]
 
 
 def edema(c: Canvas, rng: np.random.Generator, severity: float) -> Array:
-    """Bat wings: haze on both sides of the hila, sparing apex and periphery."""
+    """Draw bat wings: haze on both sides of the hila, sparing apex and periphery."""
     x, y = grid()
     reach = 0.085 + 0.035 * severity
     total = np.zeros((CANVAS, CANVAS), np.float32)
@@ -24,11 +24,12 @@ def edema(c: Canvas, rng: np.random.Generator, severity: float) -> Array:
         middle = c.centre + side * (0.135 + 0.015 * rng.normal())
         height = c.dome - 0.20 + 0.02 * rng.normal()
         total += np.exp(-(((x - middle) / reach) ** 2) - ((y - height) / (1.6 * reach)) ** 2)
-    return (0.13 + 0.17 * severity) * total * c.lung * np.clip(1 + 0.30 * noise("patch", rng), 0, 2)
+    mottle = np.clip(1 + 0.30 * noise("patch", rng), 0, 2)
+    return np.asarray((0.13 + 0.17 * severity) * total * c.lung * mottle, np.float32)
 
 
 def hernia(c: Canvas, rng: np.random.Generator, severity: float) -> Array:
-    """A round pouch behind the heart: a wall, gas in its upper part, fluid below a level line."""
+    """Draw a round pouch behind the heart: a wall, gas in its upper part, fluid below a level line."""
     x, y = grid()
     radius = 0.055 + 0.035 * severity
     cx, cy = c.centre + rng.uniform(-0.01, 0.06), c.dome - radius + rng.uniform(-0.01, 0.03)
@@ -41,10 +42,10 @@ def hernia(c: Canvas, rng: np.random.Generator, severity: float) -> Array:
 
 
 def pneumothorax(c: Canvas, rng: np.random.Generator, severity: float) -> Array:
-    """Air between chest wall and lung: a black crescent without vessels, largest at the apex, and the pleural line."""
+    """Draw air around the lung: a black crescent without vessels, widest at the apex, and the pleural line."""
     side = int(rng.choice([-1, 1]))
     outline = c.outlines[0 if side < 0 else 1]
-    gap = 0.035 + 0.075 * severity
+    gap = 0.022 + 0.075 * severity
     hilum = np.array([c.centre + side * 0.05, c.dome], np.float32)
     # The collapsed lung: the outline pulled towards the hilum, most at the top.
     high = 1 - softstep(outline[:, 1], c.dome - 0.25, c.recess)
@@ -54,11 +55,11 @@ def pneumothorax(c: Canvas, rng: np.random.Generator, severity: float) -> Array:
     x, _ = grid()
     crescent *= softstep(side * (x - c.centre), 0.055, 0.085)
     line = stroke([lung[4:44]], 0.005, 1.0) * c.side(side) * softstep(side * (x - c.centre), 0.055, 0.085)
-    return np.asarray(-crescent * (0.13 + 0.20 * c.vessels) + 0.09 * line, np.float32)
+    return np.asarray(-crescent * (0.07 + 0.06 * severity + 0.17 * c.vessels) + 0.09 * line, np.float32)
 
 
 def effusion(c: Canvas, rng: np.random.Generator, severity: float) -> Array:
-    """Fluid in the base: white up to a meniscus that climbs the lateral wall; one side or both."""
+    """Draw fluid in the base: white up to a meniscus that climbs the lateral wall; one side or both."""
     x, y = grid()
     sides = (-1, 1) if rng.random() < 0.3 else (int(rng.choice([-1, 1])),)
     total = np.zeros((CANVAS, CANVAS), np.float32)
@@ -71,17 +72,17 @@ def effusion(c: Canvas, rng: np.random.Generator, severity: float) -> Array:
 
 
 def mass(c: Canvas, rng: np.random.Generator, severity: float) -> Array:
-    """A lobulated disc of more than 3 cm."""
+    """Draw a lobulated disc of more than 3 cm."""
     return _round(c, rng, radius=0.042 + 0.038 * severity, lobes=0.10, strength=0.19 + 0.10 * severity)
 
 
 def nodule(c: Canvas, rng: np.random.Generator, severity: float) -> Array:
-    """A smooth disc of less than 3 cm."""
+    """Draw a smooth disc of less than 3 cm."""
     return _round(c, rng, radius=0.019 + 0.015 * severity, lobes=0.03, strength=0.19 + 0.12 * severity)
 
 
 def fibrosis(c: Canvas, rng: np.random.Generator, severity: float) -> Array:
-    """A net of fine lines at both bases and along the periphery."""
+    """Draw a net of fine lines at both bases and along the periphery."""
     x, y = grid()
     low = softstep(y, c.dome - 0.30 - 0.10 * severity, c.dome - 0.02)
     outer = softstep(np.abs(x - c.centre), 0.10, 0.24)
@@ -90,35 +91,36 @@ def fibrosis(c: Canvas, rng: np.random.Generator, severity: float) -> Array:
 
 
 def atelectasis(c: Canvas, rng: np.random.Generator, severity: float) -> Array:
-    """Plate-like bands above the diaphragm, with the haze of a lung that lost volume."""
+    """Draw plate-like bands above the diaphragm, with the haze of a lung that lost volume."""
     side = int(rng.choice([-1, 1]))
     t = np.linspace(0, 1, 16, dtype=np.float32)
-    left, right = c.centre + side * rng.uniform(0.08, 0.12), c.centre + side * rng.uniform(0.24, 0.30)
     base = c.dome - rng.uniform(0.03, 0.07)
     bands = []
     for plate in range(2 + int(severity > 0.4) + int(severity > 0.75)):
-        y0 = base - 0.042 * plate + rng.normal(0, 0.005)
-        bow, tilt = rng.normal(0, 0.010), rng.normal(0, 0.03)
-        bands.append(np.stack([left + (right - left) * t, y0 + bow * np.sin(np.pi * t) + tilt * (t - 0.5)], axis=1))
-    plates = blur(stroke(bands, 0.013 + 0.005 * severity, 1.0), 0.0025)
+        start, length = rng.uniform(0.07, 0.13), rng.uniform(0.11, 0.18)
+        y0 = base - 0.038 * plate + rng.normal(0, 0.004)
+        bow, tilt = rng.normal(0, 0.010), rng.normal(0.012, 0.012)
+        shape = y0 + bow * np.sin(np.pi * t) + tilt * (t - 0.5)
+        bands.append(np.stack([c.centre + side * (start + length * t), shape], axis=1).astype(np.float32))
+    plates = blur(stroke(bands, 0.011 + 0.006 * severity, 1.0), 0.0035)
     haze = blur(stroke(bands, 0.05, 1.0), 0.018)
-    return np.asarray((0.17 + 0.10 * severity) * (plates + 0.30 * haze) * c.side(side), np.float32)
+    where = c.side(side) * (1 - 0.7 * c.heart)
+    return np.asarray((0.17 + 0.11 * severity) * (plates + 0.35 * haze) * where, np.float32)
 
 
 def consolidation(c: Canvas, rng: np.random.Generator, severity: float) -> Array:
-    """A dense lobar patch with one sharp border at the fissure."""
+    """Draw a dense lobar patch with one sharp border at the fissure."""
     side, patch = _patch(c, rng, size=0.095 + 0.045 * severity, low=rng.random() < 0.6)
     _, y = grid()
     weight = patch.sum()
     fissure = float((patch * y).sum() / max(weight, 1e-6)) - 0.35 * (0.095 + 0.045 * severity)
     patch *= softstep(y, fissure - 0.006, fissure + 0.006)
-    return np.asarray(
-        (0.24 + 0.12 * severity) * np.minimum(1, 1.6 * patch) * c.side(side) * (1 + 0.08 * noise("patch", rng)), np.float32
-    )
+    patch = np.minimum(1, 1.6 * patch) * (1 + 0.08 * noise("patch", rng))
+    return np.asarray((0.24 + 0.12 * severity) * patch * c.side(side), np.float32)
 
 
 def pleural_thickening(c: Canvas, rng: np.random.Generator, severity: float) -> Array:
-    """A bright, uneven band along the lateral wall or over the apex."""
+    """Draw a bright, uneven band along the lateral wall or over the apex."""
     side = int(rng.choice([-1, 1]))
     outline = c.outlines[0 if side < 0 else 1][2:40]
     start = int(rng.integers(0, 10))
@@ -129,12 +131,13 @@ def pleural_thickening(c: Canvas, rng: np.random.Generator, severity: float) -> 
     inner = wall.copy()
     inner[:, 0] -= side * depth
     inner[:, 1] += 0.35 * depth * np.linspace(1, 0, len(wall))
-    band = fill(np.concatenate([wall + [[side * 0.004, 0]], inner[::-1]]).astype(np.float32), 1.2)
+    outer = wall + np.array([side * 0.004, 0])
+    band = fill(np.concatenate([outer, inner[::-1]]).astype(np.float32), 1.2)
     return np.asarray((0.22 + 0.12 * severity) * band * np.minimum(1, 1.3 * c.side(side)), np.float32)
 
 
 def pneumonia(c: Canvas, rng: np.random.Generator, severity: float) -> Array:
-    """A soft patch with the dark branches of air-filled bronchi in it."""
+    """Draw a soft patch with the dark branches of air-filled bronchi in it."""
     side, patch = _patch(c, rng, size=0.085 + 0.035 * severity, low=rng.random() < 0.7)
     bronchi = np.clip(1 - 1.1 * c.vessels, 0.1, 1)
     mottle = np.clip(1 + 0.40 * noise("patch", rng), 0.2, 2)
@@ -142,7 +145,7 @@ def pneumonia(c: Canvas, rng: np.random.Generator, severity: float) -> Array:
 
 
 def infiltration(c: Canvas, rng: np.random.Generator, severity: float) -> Array:
-    """A faint, wide, streaky opacity with no border."""
+    """Draw a faint, wide, streaky opacity with no border."""
     side, patch = _patch(c, rng, size=0.105 + 0.045 * severity, low=rng.random() < 0.5)
     streaks = np.clip(0.7 + 0.25 * noise("fine", rng) + 0.5 * noise("patch", rng), 0, 2)
     return np.asarray((0.10 + 0.10 * severity) * patch * streaks * c.side(side), np.float32)

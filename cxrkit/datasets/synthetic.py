@@ -15,14 +15,18 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 
 from cxrkit.contracts import NO_FINDING, PATHOLOGIES, Records
+from cxrkit.datasets import nih_chestxray14
 from cxrkit.datasets.phantom import PHANTOM_VERSION, Drawing, Film, draw, warm_up
 from cxrkit.errors import UserError
 from cxrkit.files import output_error, read_json, write_json, write_text
+
+FilmBoxes: TypeAlias = dict[str, tuple[float, float, float, float]]  # label -> x, y, width, height
+Boxes: TypeAlias = dict[str, FilmBoxes]  # by file name
 
 MARKER = "SYNTHETIC.json"
 MIN_IMAGES = 20
@@ -61,7 +65,8 @@ _ODDS_LP = np.array([_ODDS[label] for label in PATHOLOGIES], np.float64)
 _COMMON = 0.6  # how much the patient's general illness adds to every finding
 _LASTING = 0.9  # spread of a patient's own leaning towards each finding: follow-ups resemble one another
 
-_FIRST_PATIENTS = ((3, "train_val", False), (4, "test", False), (3, "train_val", True))  # so that 20 films have all quirks
+# Films, subset and renumbering of the first patients, so that even 20 films have every quirk.
+_FIRST_PATIENTS = ((3, "train_val", False), (4, "test", False), (3, "train_val", True))
 
 
 @dataclass(frozen=True)
@@ -125,8 +130,6 @@ def generate(
 
 def read(raw: Path, *, allow_missing: bool = False) -> Records:
     """Return the records of a cohort written by `generate` (same reader as the real data set)."""
-    from cxrkit.datasets import nih_chestxray14
-
     raw = Path(raw)
     remedy = f"draw one with: cxrkit synth {raw} --images 1000"
     if not raw.is_dir():
@@ -143,7 +146,12 @@ def read(raw: Path, *, allow_missing: bool = False) -> Records:
             f"{raw}: this synthetic cohort was not finished",
             remedy=f"finish it with: cxrkit synth {raw} --images {images} --seed {seed}",
         )
-    records = nih_chestxray14.read(raw, allow_missing=allow_missing)
+    records = nih_chestxray14.read(raw, allow_missing=True)
+    if records.missing and not allow_missing:
+        raise UserError(
+            f"{raw}: {records.missing:,} of {records.frame.height:,} images of this synthetic cohort are missing",
+            remedy=f"draw it again with: cxrkit synth {raw} --images {marker['images']} --seed {marker['seed']}",
+        )
     return replace(records, dataset="synthetic", label_release="synthetic")
 
 
@@ -153,7 +161,8 @@ def cohort(seed: int) -> Iterator[Row]:
     for patient_id in range(1, 10**8):
         rng = np.random.Generator(np.random.Philox(key=[seed, 3 << 56 | patient_id]))
         subset = "test" if in_test < TEST_SHARE * index else "train_val"
-        films = min(60, 1 + int(rng.pareto(1.25) * (1.6 if subset == "test" else 0.9)))
+        films = 1 + int(rng.pareto(1.2) * (2.2 if subset == "test" else 0.9))
+        films = min(films, 60, max(4, index // 15))  # nobody makes up a small cohort's test list alone
         if patient_id <= len(_FIRST_PATIENTS):
             films, subset, _ = _FIRST_PATIENTS[patient_id - 1]
         for number, film in enumerate(_patient(seed, patient_id, index, films, subset, rng)):
@@ -175,13 +184,11 @@ def _patient(
     for number in range(films):
         age = min(94, age + int(rng.random() < 0.12))
         portable = bool(rng.random() < bedside)
-        exogenous = np.concatenate([[1.0, (age - 50) / 20, male, portable], traits])
-        odds = _ODDS_LP @ exogenous + lasting + _COMMON * ill
+        causes = np.concatenate([[1.0, (age - 50) / 20, male, portable], traits])
+        odds = _ODDS_LP @ causes + lasting + _COMMON * ill
         present = rng.random(len(PATHOLOGIES)) < 1 / (1 + np.exp(-odds))
         findings = tuple(label for label, here in zip(PATHOLOGIES, present, strict=True) if here)
-        yield Film(
-            seed, first + number, patient_id, age, "M" if male else "F", "AP" if portable else "PA", findings
-        )
+        yield Film(seed, first + number, patient_id, age, "M" if male else "F", "AP" if portable else "PA", findings)
 
 
 def _with_follow_ups(rows: list[Row]) -> list[Row]:
@@ -234,15 +241,13 @@ def _remove_stale(out: Path) -> None:
             path.unlink()
 
 
-def _draw_all(
-    rows: list[Row], folder: Path, workers: int, progress: Callable[[int], None] | None
-) -> dict[str, dict[str, tuple[float, float, float, float]]]:
+def _draw_all(rows: list[Row], folder: Path, workers: int, progress: Callable[[int], None] | None) -> Boxes:
     """Draw and write every film; return all boxes by file name."""
-    boxes = {}
+    boxes: Boxes = {}
     warm_up()
     waiting = iter(rows)
     with ThreadPoolExecutor(workers) as pool:
-        running: set[Future[tuple[str, Any]]] = set()
+        running: set[Future[tuple[str, FilmBoxes]]] = set()
         try:
             while True:
                 running |= {pool.submit(_draw_one, row, folder) for row in islice(waiting, 2 * workers - len(running))}
@@ -259,13 +264,13 @@ def _draw_all(
             raise
 
 
-def _draw_one(row: Row, folder: Path) -> tuple[str, dict[str, tuple[float, float, float, float]]]:
+def _draw_one(row: Row, folder: Path) -> tuple[str, FilmBoxes]:
     path = folder / row.name
     drawing = draw(row.film)
     part = path.with_name(f".{path.name}.part")
     try:
         part.write_bytes(encode(drawing, row.rgba))
-        os.replace(part, path)
+        part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)
         raise output_error(path, error) from error
@@ -286,7 +291,7 @@ def encode(drawing: Drawing, rgba: bool) -> bytes:
     return bytes(data)
 
 
-def _write_tables(out: Path, rows: list[Row], boxes: dict[str, dict[str, tuple[float, float, float, float]]]) -> None:
+def _write_tables(out: Path, rows: list[Row], boxes: Boxes) -> None:
     lines = [CSV_HEADER]
     for row in rows:
         film = row.film

@@ -21,6 +21,7 @@ import torch  # noqa: TID253
 from numpy.typing import NDArray
 
 from cxrkit.contracts import Batch
+from cxrkit.loaders.geometry import NO_SIGMA
 from cxrkit.loaders.labels import Labels
 from cxrkit.loaders.plan import Plan, PlannedBatch
 from cxrkit.shards import ShardStore
@@ -29,16 +30,21 @@ CHUNK = 4  # images; small enough for all threads to share a batch of 16, large 
 _FLAGS = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
 
 
-def sample(image_HW: NDArray[np.uint8], matrix: NDArray[np.float64], out_HW: NDArray[np.uint8]) -> None:
-    """Fill `out_HW` by sampling `image_HW` bilinearly at `matrix @ (x, y, 1)` (continuous coordinates).
+def sample(image_HW: NDArray[np.uint8], planned: PlannedBatch, i: int, out_HW: NDArray[np.uint8]) -> None:
+    """Fill `out_HW` with image `i` of `planned`: blur the level `image_HW`, then sample it bilinearly.
 
     Outside the image its edge is repeated.
     """
+    left, top, right, bottom = planned.window[i].tolist()
+    part_HW = image_HW[top:bottom, left:right]
+    sigma_x, sigma_y = planned.sigma[i].tolist()
+    if max(sigma_x, sigma_y) > NO_SIGMA:
+        part_HW = cv2.GaussianBlur(part_HW, (3, 3), sigma_x, sigmaY=sigma_y)
+    (a, b, x), (c, d, y) = planned.matrix[i].tolist()
     # OpenCV counts from the centre of the first pixel, the plan from its corner.
-    shifted = matrix.copy()
-    shifted[:, 2] += matrix[:, :2].sum(axis=1) / 2 - 0.5
+    shifted = np.array([[a, b, x - left + (a + b - 1) / 2], [c, d, y - top + (c + d - 1) / 2]])
     height, width = out_HW.shape
-    cv2.warpAffine(image_HW, shifted, (width, height), dst=out_HW, flags=_FLAGS, borderMode=cv2.BORDER_REPLICATE)
+    cv2.warpAffine(part_HW, shifted, (width, height), dst=out_HW, flags=_FLAGS, borderMode=cv2.BORDER_REPLICATE)
 
 
 @dataclass
@@ -136,7 +142,7 @@ class OpenCVLoader:
     def _fill(self, planned: PlannedBatch, out_BHW: NDArray[np.uint8], start: int, stop: int) -> None:
         for i in range(start, stop):
             image_HW = self._store.image(int(planned.rows[i]), int(planned.level[i]))
-            sample(image_HW, planned.matrix[i], out_BHW[i])
+            sample(image_HW, planned, i, out_BHW[i])
 
     def _deliver(self, slot: _Slot) -> Batch:
         assert slot.planned is not None

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from cxrkit import registry
 from cxrkit.contracts import LABELS
 from cxrkit.models.grammar import ALIASES, MLP_HIDDEN, SPECS, ModelSpec
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 class Row(TypedDict):
@@ -36,6 +39,42 @@ def catalog() -> list[Row]:
     """Return a row for each model: the grammar's in its order, then those of installed packages."""
     installed = [name for name in registry.names("model") if name not in SPECS]
     return [*(_row(spec) for spec in SPECS.values()), *(_installed(name) for name in installed)]
+
+
+def table() -> Table:
+    """Return the catalogue for a terminal, as `cxrkit models` prints it; it fits 80 columns."""
+    from rich import box
+    from rich.table import Table
+
+    caption = (
+        "GMACs: billion multiply-accumulates of one image's forward pass at the input size; GFLOPs are twice as many. "
+        "Learning rate and batch size are defaults. -ots learns its dense layer only. "
+        f"Short names: {', '.join(f'{alias} = {name}' for alias, name in ALIASES.items() if '-' not in alias)}, "
+        "with -meta likewise. Your own model: package.module:function."
+    )
+    shown = Table(title="Models", caption=caption, caption_justify="left", box=box.SIMPLE_HEAD)
+    shown.add_column("name", no_wrap=True)
+    for heading in ("params M", "GMACs", "GFLOPs", "input", "ch.", "lr", "batch"):
+        shown.add_column(heading, justify="right", no_wrap=True)
+    shown.add_column("source", no_wrap=True)
+    for row in catalog():
+        shown.add_row(row["name"], *_cells(row), row["source"])
+    return shown
+
+
+def _cells(row: Row) -> list[str]:
+    """Return a row's figures as text, in the table's order; dashes where they are not known."""
+    if row["parameters"] is None or row["macs"] is None or row["flops"] is None:
+        return ["-"] * 7
+    return [
+        f"{row['parameters'] / 1e6:.2f}",
+        f"{row['macs'] / 1e9:.2f}",
+        f"{row['flops'] / 1e9:.2f}",
+        f"{row['input_size']}",
+        f"{row['channels']}",
+        f"{row['learning_rate']}",
+        f"{row['batch_size']}",
+    ]
 
 
 def cost(spec: ModelSpec) -> tuple[int, int, int]:

@@ -79,7 +79,7 @@ class ModelSpec:
     torchvision's networks, and hence its ImageNet weights, do."""
 
     source: str = "paper"
-    """Whose design: "paper", "paper; sizes ours", "ours" (this toolkit's) or "own" (the user's)."""
+    """Whose design: "paper", "ours" (this toolkit's), both ("paper, ours": the paper leaves sizes open), or "own"."""
 
     @property
     def features(self) -> int:
@@ -157,14 +157,16 @@ def _mlp() -> ModelSpec:
         learning_rate=0.001,
         blocks=(),
         width=0,
-        source="paper; sizes ours",
+        source="paper, ours",
     )
 
 
 def _small() -> list[ModelSpec]:
     """Return a network for the demo, tests and CPUs, which no published table lists.
 
-    It keeps the paper's layout, with one block a stage, a quarter of the channels and half the resolution.
+    It keeps the paper's layout, with one block a stage, a quarter of the channels and half the resolution. Measured on
+    1,500 phantom films, 12 epochs, 500 held out: mean AUC 0.875, 0.895 and 0.869 for learning rates 0.001, 0.003 and
+    0.01. About 850 training images/s on two CPU cores with channels_last and bf16 (AMX), 140 in fp32.
     """
     small = ModelSpec(
         "resnet14-small",

@@ -6,6 +6,7 @@
 from cxrkit.report.official import official
 from cxrkit.report.render import FORMATS, format_of, render, write
 from cxrkit.report.resampled import resampled
+from cxrkit.report.tables import Report
 from cxrkit.report.terminal import to_rich
 
-__all__ = ["FORMATS", "format_of", "official", "render", "resampled", "to_rich", "write"]
+__all__ = ["FORMATS", "Report", "format_of", "official", "render", "resampled", "to_rich", "write"]

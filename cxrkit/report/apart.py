@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from cxrkit.contracts import NO_FINDING
 from cxrkit.evaluators.results import LabelScore, MeanScore
 from cxrkit.report.runs import Run
 from cxrkit.report.tables import AVERAGE, Cell, Column, Row, Table, heading_lines, label_rows
@@ -67,14 +66,14 @@ def apart_tables(apart: Iterable[tuple[Run, list[str]]], detailed: Callable[[Run
 
 
 def _reasons_table(apart: list[tuple[Run, list[str]]]) -> Table:
-    heads = ("Split", "Test images", "Average", "No Findings")
+    heads = ("Split", "Test images", "Average")
     columns = [Column(head, (head,), own=True) for head in heads]
     rows = []
     for run, reasons in apart:
         cells = score_cells(run)
         test = run.test
         images = f"{test.images:,}" if test.complete else f"{test.images:,} of {test.subset_images:,}"
-        texts = (run.split, images, cells[AVERAGE].text, cells[NO_FINDING].text, "; ".join(reasons))
+        texts = (run.split, images, cells[AVERAGE].text, "; ".join(reasons))
         rows.append(Row("", run.name, tuple(map(Cell, texts))))
     return Table(
         "Not comparable: runs kept out of the comparison",

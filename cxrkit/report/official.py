@@ -65,7 +65,7 @@ def _main_table(citation: str, columns: Sequence[Published], runs: Sequence[Run]
     else:
         notes.append("None of your runs compares with these columns; they follow below, with the reason")
     return Table(
-        "Table 5: AUC on the official test set",
+        "AUC on the official test set (the paper's Table 5)",
         "Pathology",
         tuple(heads),
         bold_best(rows, "auc", DECIMALS, set(range(len(heads)))),
@@ -123,5 +123,5 @@ def _intervals(run: Run) -> dict[str, Cell]:
 def _closing_notes(apart: Sequence[tuple[Run, list[str]]], unfinished: Sequence[str]) -> tuple[str, ...]:
     notes = list(unfinished)
     if any(run.split.startswith("resample-") for run, _ in apart):
-        notes.append("Resampling folds have a table of their own: `cxrkit report` without --official-split")
+        notes.append("Resampling folds have a table of their own: `cxrkit report` without `--official-split`")
     return tuple(notes)

@@ -66,17 +66,17 @@ def _table(citation: str, models: Mapping[str, Folds], columns: Mapping[str, Pub
         model = next(iter(folds.values())).scores.model
         if len(folds) == count:
             rivals.add(len(heads))
-        heads.append(Column(name, heading_lines(name), ("mean", "std", "folds"), own=True))
+        heads.append(Column(name, heading_lines(name), ("mean_x100", "std_x100", "folds"), own=True))
         cells.append(_own_cells(folds, count))
         if model in columns:
             rivals.add(len(heads))
             paper = columns[model]
-            heads.append(Column(paper.name, ("paper:", *paper.heading), ("mean", "std", "folds")))
+            heads.append(Column(paper.name, ("paper:", *paper.heading), ("mean_x100", "std_x100", "folds")))
             cells.append(_paper_cells(paper, count))
-    rows = bold_best(label_rows(cells), "mean", DECIMALS, rivals)
+    rows = bold_best(label_rows(cells), "mean_x100", DECIMALS, rivals)
     folds_row = Row("", "Folds", tuple(column["folds"] for column in cells), rule_above=True)
     return Table(
-        "Table 3: AUC x 100, mean ± standard deviation over the folds",
+        "AUC x 100, mean ± standard deviation over the resampling folds (the paper's Table 3)",
         "Pathology",
         tuple(heads),
         (*rows, folds_row),
@@ -110,7 +110,7 @@ def _paper_cells(column: PublishedFolds, count: int) -> dict[str, Cell]:
 
 def _cell(mean: float, std: float | None, folds: int) -> Cell:
     text = f"{mean:.{DECIMALS}f}" if std is None else f"{mean:.{DECIMALS}f} ± {std:.{DECIMALS}f}"
-    return Cell(text, {"mean": mean, "std": std, "folds": folds})
+    return Cell(text, {"mean_x100": mean, "std_x100": std, "folds": folds})
 
 
 def _averages(folds: Folds) -> dict[int, float]:

@@ -20,9 +20,9 @@ def to_rich(report: Report) -> Group:
     """Return the report for `rich.console.Console.print`."""
     parts: list[RenderableType] = [Text(report.title, style="bold underline"), Text()]
     for table in report.tables:
-        parts += [_Fitted(table), _notes(table.notes), Text()]
+        parts += [_Fitted(table), *_notes(table.notes), Text()]
     if report.notes:
-        parts += [Text("Notes", style="bold"), _notes(report.notes)]
+        parts += [Text("Notes", style="bold"), *_notes(report.notes)]
     return Group(*parts)
 
 
@@ -34,7 +34,10 @@ class _Fitted:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         for number, columns in enumerate(_fit(self.table, options.max_width)):
-            yield _part(self.table, columns, " (continued)" if number else "")
+            if number:
+                yield Text()
+            yield Text(self.table.title + (" (continued)" if number else ""), style="bold")
+            yield _part(self.table, columns)
 
 
 def _fit(table: Table, width: int) -> list[list[int]]:
@@ -56,10 +59,8 @@ def _fit(table: Table, width: int) -> list[list[int]]:
     return parts
 
 
-def _part(table: Table, columns: list[int], suffix: str) -> RichTable:
+def _part(table: Table, columns: list[int]) -> RichTable:
     shown = RichTable(
-        title=Text(table.title + suffix, style="bold"),
-        title_justify="left",
         box=box.SIMPLE_HEAD,
         show_edge=False,
         padding=(0, _GAP - 1, 0, 0),  # the box draws one more
@@ -85,8 +86,10 @@ def _cell(cell: Cell) -> Text:
     return Text(cell.text, style="bold" if cell.bold else "")
 
 
-def _notes(notes: tuple[str, ...]) -> RichTable:
+def _notes(notes: tuple[str, ...]) -> list[RenderableType]:
+    if not notes:
+        return []
     grid = RichTable.grid(padding=(0, 1, 0, 0))
     for note in notes:
         grid.add_row(Text("·"), Text(note, style="dim"))
-    return grid
+    return [grid]

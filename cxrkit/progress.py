@@ -1,0 +1,90 @@
+"""A progress bar with images/s and the time left; where nobody watches, a line now and then."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+LINE_EVERY_SECONDS = 30.0
+
+
+class Bar(Protocol):
+    """What `progress_bar` yields."""
+
+    def advance(self, count: int = 1) -> None:
+        """Say that `count` more are done. Safe to call from any thread."""
+        ...
+
+
+@contextmanager
+def progress_bar(description: str, total: int, *, console: Console | None = None, unit: str = "images") -> Iterator[Bar]:
+    """Show how far `total` things of `unit` are done: description, bar, M of N, speed, time left.
+
+    On a terminal a live bar; elsewhere one line every half minute; without a console nothing.
+    """
+    if console is None:
+        yield _Silent()
+    elif not console.is_terminal:
+        yield _Lines(description, total, console, unit)
+    else:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Speed(unit), TimeRemainingColumn())
+        with Progress(*columns, console=console) as progress:
+            yield _Live(progress, description, total)
+
+
+class _Silent:
+    def advance(self, count: int = 1) -> None:
+        pass
+
+
+class _Live:
+    def __init__(self, progress: Progress, description: str, total: int) -> None:
+        self._progress = progress
+        self._task = progress.add_task(description, total=total)
+
+    def advance(self, count: int = 1) -> None:
+        self._progress.advance(self._task, count)
+
+
+class _Lines:
+    def __init__(self, description: str, total: int, console: Console, unit: str) -> None:
+        self._about = (description, total, console, unit)
+        self._done = 0
+        self._started = self._said = time.monotonic()
+
+    def advance(self, count: int = 1) -> None:
+        self._done += count
+        now = time.monotonic()
+        if now - self._said < LINE_EVERY_SECONDS:
+            return
+        self._said = now
+        description, total, console, unit = self._about
+        speed = self._done / (now - self._started)
+        left = duration((total - self._done) / speed) if speed else "unknown"
+        console.print(
+            f"{description}: {self._done:,} of {total:,} {unit}, {speed:,.0f} {unit}/s, {left} left", highlight=False
+        )
+
+
+class _Speed(ProgressColumn):
+    def __init__(self, unit: str) -> None:
+        self._unit = unit
+        super().__init__()
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.0f} {self._unit}/s")
+
+
+def duration(seconds: float) -> str:
+    """Return `seconds` as people say it: 45 s, 12 min, 3 h 20 min."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"

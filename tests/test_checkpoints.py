@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from cxrkit import checkpoints
+from cxrkit.checkpoints import CheckpointInfo
+from cxrkit.errors import UserError
+
+
+def info(**changes: object) -> CheckpointInfo:
+    values = {
+        "model": "mlp-meta",
+        "input_size": 32,
+        "split": "official",
+        "split_digest": "d" * 64,
+        "dataset": "synthetic",
+        "label_release": "synthetic",
+        "age_range": (1.0, 90.0),
+        "epoch": 2,
+        "progress": {"lr": 0.1, "loss_sum": 0.1 + 0.2},
+    }
+    return CheckpointInfo(**(values | changes))  # type: ignore[arg-type]
+
+
+def trained() -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+    torch.manual_seed(3)
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 3), torch.nn.BatchNorm2d(5)).to(
+        memory_format=torch.channels_last  # type: ignore[call-overload]
+    )
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1, fused=True)
+    model(torch.randn(4, 3, 8, 8)).square().sum().backward()
+    optimizer.step()
+    return model, optimizer
+
+
+def test_round_trip_to_the_last_bit(tmp_path: Path) -> None:
+    model, optimizer = trained()
+    checkpoints.save(tmp_path / "last.safetensors", model, info(), optimizer)
+    tensors, found = checkpoints.read(tmp_path / "last.safetensors")
+    assert found == info()
+    fresh, _ = trained()
+    torch.nn.init.zeros_(fresh[0].weight)  # type: ignore[index, arg-type]
+    checkpoints.load_model(tmp_path, tensors, fresh, "mlp-meta")
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, fresh.state_dict()[name])
+    other = torch.optim.Adam(fresh.parameters(), lr=0.1, fused=True)
+    checkpoints.load_optimizer(tensors, other)
+    for old, new in zip(optimizer.state_dict()["state"].values(), other.state_dict()["state"].values(), strict=True):
+        assert all(torch.equal(old[key], new[key]) for key in ("step", "exp_avg", "exp_avg_sq"))
+        assert old["exp_avg"].stride() == new["exp_avg"].stride()  # fused Adam pairs them in memory order
+
+
+def test_other_network(tmp_path: Path) -> None:
+    model, _ = trained()
+    path = tmp_path / "best.safetensors"
+    checkpoints.save(path, model, info())
+    tensors, _ = checkpoints.read(path)
+    with pytest.raises(UserError) as caught:
+        checkpoints.load_model(path, tensors, torch.nn.Sequential(torch.nn.Conv2d(3, 5, 1), torch.nn.BatchNorm2d(5)), "x")
+    assert "not a checkpoint of x: 1 of its tensors differ, the first 0.weight" in str(caught.value)
+    assert "remedy: name the model that the checkpoint was trained as" in str(caught.value)
+
+
+def test_broken_files(tmp_path: Path) -> None:
+    path = tmp_path / "best.safetensors"
+    with pytest.raises(UserError, match="there is no such checkpoint"):
+        checkpoints.read(path)
+    model, _ = trained()
+    checkpoints.save(path, model, info())
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(UserError, match="not a whole safetensors file"):
+        checkpoints.read(path)
+    save_file({"a": torch.zeros(1)}, path)
+    with pytest.raises(UserError, match="a safetensors file, but not a checkpoint of cxrkit"):
+        checkpoints.read(path)
+    torch.save({"a": torch.zeros(1)}, path)  # a pickle is refused, not run
+    with pytest.raises(UserError, match="not a whole safetensors file"):
+        checkpoints.read(path)
+
+
+def test_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, _ = trained()
+    path = tmp_path / "last.safetensors"
+    checkpoints.save(path, model, info())
+    before = path.read_bytes()
+
+    def full(*_: object, **__: object) -> None:
+        raise RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(UserError, match="the disk is full; the file was not written"):
+        checkpoints.save(path, model, info(epoch=3))
+    assert path.read_bytes() == before
+    assert [item.name for item in tmp_path.iterdir()] == ["last.safetensors"]
