@@ -75,7 +75,8 @@ class ArchiveReader:
         position = 0
         while len(run) < length:
             info = self._tar.next()
-            self._tar.members = []  # tarfile would remember every member it ever saw  # type: ignore[attr-defined]
+            # tarfile would remember every member it ever saw.
+            self._tar.members = []  # type: ignore[attr-defined]
             if info is None:
                 raise self._broken(f"ends without {len(self._wanted):,} of its images ({_first(self._wanted)})")
             row = self._wanted.pop(info.name, None)

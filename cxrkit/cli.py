@@ -78,9 +78,7 @@ def prepare(
     limit: Annotated[int | None, typer.Option(help="Prepare only the first N images.")] = None,
 ) -> None:
     """Turn the download into HDF5 shards, once. A killed run goes on where it was."""
-    from cxrkit import registry
-    from cxrkit.prepare import PrepareConfig, parse_levels
-    from cxrkit.prepare import prepare as run
+    from cxrkit.prepare import PrepareConfig, parse_levels, prepare_raw
 
     config = PrepareConfig(
         raw=raw,
@@ -94,8 +92,7 @@ def prepare(
         skip_damaged=skip_damaged,
         limit=limit,
     )
-    summary = run(config, registry.load("dataset", dataset)(raw, allow_missing=allow_missing), console=console)
-    console.print(summary.text(), highlight=False)
+    console.print(prepare_raw(config, console=console).text(), highlight=False)
 
 
 @app.command()

@@ -28,7 +28,7 @@ def encode(codec: str, image_HW: np.ndarray, quality: int = 95) -> bytes | memor
     import cv2
 
     if codec == "raw":
-        return memoryview(np.ascontiguousarray(image_HW)).cast("B")
+        return np.ascontiguousarray(image_HW).data.cast("B")
     if codec == "jpeg":
         done, buffer = cv2.imencode(".jpg", image_HW, [cv2.IMWRITE_JPEG_QUALITY, quality])
     elif codec == "png":
@@ -36,7 +36,7 @@ def encode(codec: str, image_HW: np.ndarray, quality: int = 95) -> bytes | memor
     else:
         return bytes(_imagecodecs().htj2k_encode(image_HW, reversible=True))
     assert done, f"OpenCV could not encode a {image_HW.shape} {image_HW.dtype} image as {codec}"
-    return memoryview(buffer).cast("B")
+    return np.asarray(buffer, np.uint8).data.cast("B")
 
 
 def decode(codec: str, data: np.ndarray, side: int) -> np.ndarray:
@@ -49,7 +49,10 @@ def decode(codec: str, data: np.ndarray, side: int) -> np.ndarray:
     if codec == "raw":
         return data.reshape(side, side)
     if codec == "htj2k":
-        image = _imagecodecs().htj2k_decode(data)
+        try:
+            image = _imagecodecs().htj2k_decode(data)
+        except RuntimeError as error:
+            raise ValueError(f"the htj2k bytes cannot be decoded ({error})") from None
     else:
         image = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
     if image is None or image.shape != (side, side):

@@ -43,7 +43,7 @@ def publish(part: Path, path: Path) -> None:
     """Make the finished `part` durable and rename it to `path`. Raises OSError."""
     with open(part, "rb") as written:
         os.fsync(written.fileno())
-    os.replace(part, path)
+    part.replace(path)
     _fsync_folder(path.parent)
 
 

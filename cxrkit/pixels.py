@@ -42,11 +42,11 @@ class DamagedImage(Exception):  # noqa: N818 - it says what the image is
 class Pixels:
     """A decoded image.
 
-    image_HW: (1024, 1024) uint8. converted: "" for 8-bit gray, otherwise what it was converted from ("RGBA",
+    image: (1024, 1024) uint8. converted: "" for 8-bit gray, otherwise what it was converted from ("RGBA",
     "palette", ...), with ", colours mixed" or ", alpha applied" where that changed what is seen.
     """
 
-    image_HW: np.ndarray
+    image: np.ndarray
     converted: str = ""
 
 
@@ -133,7 +133,7 @@ def _convert(data: bytes, colour: int) -> Pixels:
     ):
         image_HW = cv2.cvtColor(image_HWC, cv2.COLOR_BGRA2GRAY if channels == 4 else cv2.COLOR_BGR2GRAY)
         converted += ", colours mixed"
-    if channels in (2, 4) and not (alpha_HW := image_HWC[..., -1]).min() == 255:
+    if channels in (2, 4) and (alpha_HW := image_HWC[..., -1]).min() != 255:
         image_HW = np.rint(image_HW * (alpha_HW / 255.0)).astype(np.uint8)
         converted += ", alpha applied"
     return Pixels(image_HW, converted)

@@ -7,35 +7,31 @@ open the folder (index.parquet, dataset.json) is written last.
 from __future__ import annotations
 
 import fcntl
-import io
+import os
 import time
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import polars as pl
 from rich.console import Console
 
-from cxrkit import __version__, codecs, registry
-from cxrkit.contracts import IMAGE_SIZE, RECORD_SCHEMA, Records
+from cxrkit import codecs, registry
+from cxrkit.contracts import IMAGE_SIZE, Records
 from cxrkit.errors import UserError
-from cxrkit.files import PART_SUFFIX, output_error, publish, read_json, replacing, write_json
-from cxrkit.progress import duration, progress_bar
-from cxrkit.shard_file import FORMAT_VERSION, ShardSettings, ShardTable, shard_name
-from cxrkit.shard_plan import SHARD_FILE, Plan, finished_shards
-from cxrkit.shard_worker import STAGES, ShardResult, ShardTask
-from cxrkit.shards import BOXES, DESCRIPTION, INDEX, RECORDS
+from cxrkit.files import PART_SUFFIX, output_error, publish, read_json
+from cxrkit.prepare_summary import PrepareSummary, damage_list
+from cxrkit.progress import progress_bar
+from cxrkit.shard_file import ShardSettings, ShardTable
+from cxrkit.shard_index import index_frame, write_description, write_tables
+from cxrkit.shard_plan import SHARD_FILE, Plan, finished_shards, other_settings
+from cxrkit.shard_worker import ShardResult, ShardTask
+from cxrkit.shards import DESCRIPTION, INDEX
 from cxrkit.workers import Worker, Workers, available_cores
 
 MIN_LEVEL = 32  # pixels
-LOCK = ".prepare.lock"
 _TARGET = "cxrkit.shard_worker:make_shard"
-_SHOWN = 20  # damaged images named in a message
 _GIVE_UP_AFTER = 100  # damaged images, when they are more than the good ones: the wrong files altogether
 
 
@@ -65,11 +61,11 @@ class PrepareConfig:
         codecs.check(self.codec)
         _check_levels(self.levels)
         if not 1 <= self.quality <= 100:
-            raise UserError(f"--quality {self.quality}: not a JPEG quality", remedy="choose 1 to 100; 95 is the default")
+            raise UserError(f"--quality {self.quality}: not a JPEG quality", remedy="choose 1 to 100")
         if self.workers is not None and self.workers < 1:
-            raise UserError(f"--workers {self.workers}: there must be at least one", remedy="leave it out for one per core")
+            raise UserError(f"--workers {self.workers}: there must be at least one", remedy="choose 1 or more")
         if self.limit is not None and self.limit < 1:
-            raise UserError(f"--limit {self.limit}: leaves no image", remedy="choose 1 or more, or leave it out for all")
+            raise UserError(f"--limit {self.limit}: leaves no image", remedy="choose 1 or more")
         if not self.raw.is_dir():
             found = "is not a folder" if self.raw.exists() else "does not exist"
             raise UserError(f"--raw {self.raw}: {found}", remedy="name the folder that holds the download")
@@ -105,65 +101,6 @@ def _check_levels(levels: tuple[int, ...]) -> None:
             )
     if list(levels) != sorted(set(levels), reverse=True):
         raise UserError(f"--levels {shown}: not in descending order", remedy=remedy)
-
-
-@dataclass
-class PrepareSummary:
-    """What a preparation did.
-
-    images: prepared, of which `reused` were there from an earlier run. missing: listed, but not at hand. damaged:
-    image_id -> why it was left out. converted: what was converted to gray -> how many, in this run. level_bytes: stored
-    bytes per level. shards, shards_reused: files. seconds: wall clock. stage_seconds: processor time per stage, all
-    workers together. workers: processes.
-    """
-
-    data: Path
-    workers: int
-    images: int = 0
-    reused: int = 0
-    missing: int = 0
-    damaged: dict[str, str] = field(default_factory=dict)
-    converted: Counter[str] = field(default_factory=Counter)
-    level_bytes: dict[int, int] = field(default_factory=dict)
-    shards: int = 0
-    shards_reused: int = 0
-    seconds: float = 0.0
-    stage_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
-
-    @property
-    def images_per_second(self) -> float:
-        """Images made in this run, per second of wall clock, starting and finishing included."""
-        return (self.images - self.reused) / self.seconds if self.seconds else 0.0
-
-    @property
-    def decoding_share(self) -> float:
-        """Share of the workers' busy time that was spent decoding PNGs."""
-        busy = sum(self.stage_seconds.values())
-        return self.stage_seconds["decode"] / busy if busy else 0.0
-
-    def text(self) -> str:
-        """Return the closing lines for the terminal."""
-        made = self.images - self.reused
-        lines = [f"{self.images:,} images in {self.shards:,} shards in {self.data}"]
-        if made:
-            speed = f"{self.images_per_second:,.0f} images/s"
-            processes = f"{self.workers} worker{'s' if self.workers > 1 else ''}"
-            lines.append(
-                f"  made {made:,} in {duration(self.seconds)} ({speed}, {processes}; "
-                f"PNG decoding {self.decoding_share:.0%} of the busy time)"
-            )
-        if self.reused:
-            lines.append(f"  kept {self.reused:,} from an earlier run ({self.shards_reused:,} shards)")
-        sizes = ", ".join(f"{level} px {_size(count)}" for level, count in self.level_bytes.items())
-        lines.append(f"  {_size(sum(self.level_bytes.values()))}: {sizes}")
-        for kind, count in sorted(self.converted.items()):
-            lines.append(f"  converted to gray: {count:,} from {kind}")
-        if self.missing:
-            lines.append(f"  missing: {self.missing:,} listed images are not in the raw folder")
-        if self.damaged:
-            lines.append(f"  left out as damaged: {len(self.damaged):,} (see {DESCRIPTION})")
-            lines += _damage_list(self.damaged)
-        return "\n".join(lines)
 
 
 def prepare_raw(config: PrepareConfig, *, console: Console | None = None) -> PrepareSummary:
@@ -231,22 +168,24 @@ def _folder(folder: Path) -> Iterator[None]:
     """Make the folder, keep other preparations out of it, and remove what a killed one left half-written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / LOCK, "wb")  # noqa: SIM115 - closed below
+        lock = os.open(folder, os.O_RDONLY)
     except OSError as error:
         raise output_error(folder, error) from error
-    with lock:
+    try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(
-                f"{folder}: another cxrkit prepare is writing here", remedy="wait for it, or choose another --data folder"
+                f"{folder}: another cxrkit prepare is writing here",
+                remedy="wait for it, or choose another --data folder",
             ) from None
         except OSError:  # a file system without locks
             pass
         for part in folder.glob(f".*{PART_SUFFIX}"):
             part.unlink(missing_ok=True)
         yield
-        (folder / LOCK).unlink(missing_ok=True)
+    finally:
+        os.close(lock)
 
 
 def _check_description(folder: Path, settings: ShardSettings, image_ids: set[str]) -> None:
@@ -255,8 +194,6 @@ def _check_description(folder: Path, settings: ShardSettings, image_ids: set[str
         return
     about = read_json(folder / DESCRIPTION, "the description of a prepared folder", f"delete {folder}")
     if about.get("settings_digest") != settings.digest:
-        from cxrkit.shard_plan import other_settings
-
         raise other_settings(folder / DESCRIPTION, about, settings)
     held = pl.read_parquet(folder / INDEX, columns=["image_id"])["image_id"]
     lost = sorted(set(held) - image_ids)
@@ -288,9 +225,9 @@ def _make_shards(
             _publish(task)
         return result
 
-    with progress_bar("prepare", total, console=console) as bar:
+    with progress_bar("prepare", total, console=console) as bar, closing(pool.run(take, finish)) as results:
         shown = 0
-        for result in pool.run(take, finish):
+        for result in results:
             _count(summary, result)
             if result.table is not None:
                 made[result.number] = result.table
@@ -337,16 +274,11 @@ def _damaged_error(summary: PrepareSummary, config: PrepareConfig) -> UserError:
             [
                 f"{config.raw}: {count:,} damaged image{'s' if count > 1 else ''}, so {config.data} is not complete "
                 "(the shards without damage are kept)",
-                *_damage_list(summary.damaged),
+                *damage_list(summary.damaged),
             ]
         ),
         remedy="download them again and run the same command, or add --skip-damaged to leave them out",
     )
-
-
-def _damage_list(damaged: dict[str, str]) -> list[str]:
-    lines = [f"    {image_id}: {why}" for image_id, why in sorted(damaged.items())[:_SHOWN]]
-    return [*lines, f"    and {len(damaged) - _SHOWN:,} more"] if len(damaged) > _SHOWN else lines
 
 
 def _finish(
@@ -356,57 +288,15 @@ def _finish(
     tables: dict[int, ShardTable],
     summary: PrepareSummary,
 ) -> None:
-    """Write the tables and, last of all, the description."""
-    shards = [{"file": shard_name(n), "images": len(tables[n].size), "bytes": tables[n].bytes} for n in sorted(tables)]
-    listed = records.frame.select(RECORD_SCHEMA).sort("image_id")
-    index = listed.join(_index(tables, settings.levels), on="image_id", how="inner").sort("image_id")
-    summary.images, summary.shards = len(index), len(shards)
+    """Write the tables and, last of all, the description; remove shards of a run that cut the images differently."""
+    index = index_frame(records, tables, settings.levels)
+    summary.images, summary.shards = len(index), len(tables)
     summary.level_bytes = {level: int(index[f"size_{level}"].sum()) for level in settings.levels}
-    description: dict[str, Any] = {
-        "format_version": FORMAT_VERSION,
-        "tool_version": __version__,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "dataset": settings.dataset,
-        "label_release": settings.label_release,
-        "codec": settings.codec,
-        "quality": settings.quality,
-        "levels": list(settings.levels),
-        "settings_digest": settings.digest,
-        "listed_images": len(listed),
-        "prepared_images": len(index),
-        "missing_images": records.missing,
-        "damaged": [{"image_id": name, "reason": why} for name, why in sorted(summary.damaged.items())],
-        "shards": shards,
-    }
-    _write_table(config.data / RECORDS, listed)
-    _write_table(config.data / INDEX, index)
-    if records.boxes is not None:
-        _write_table(config.data / BOXES, records.boxes)
+    write_tables(config.data, records, index)
     for path in config.data.glob("shard-*.h5"):
         if (match := SHARD_FILE.fullmatch(path.name)) and int(match[1]) not in tables:
-            path.unlink()  # of an earlier run that cut the images differently
-    write_json(config.data / DESCRIPTION, description)
-
-
-def _index(tables: dict[int, ShardTable], levels: tuple[int, ...]) -> pl.DataFrame:
-    """Return image_id, shard, and offset_L, size_L, crc32_L per level of side L, for all images of the shards."""
-    ordered = [tables[number] for number in sorted(tables)]
-    columns: dict[str, Any] = {
-        "image_id": [image_id for table in ordered for image_id in table.image_ids],
-        "shard": np.repeat(np.arange(len(ordered), dtype=np.int32), [len(table.size) for table in ordered]),
-    }
-    for number, level in enumerate(levels):
-        columns[f"offset_{level}"] = np.concatenate([table.offset[:, number] for table in ordered])
-        columns[f"size_{level}"] = np.concatenate([table.size[:, number] for table in ordered])
-        columns[f"crc32_{level}"] = np.concatenate([table.crc32[:, number] for table in ordered])
-    return pl.DataFrame(columns)
-
-
-def _write_table(path: Path, frame: pl.DataFrame) -> None:
-    buffer = io.BytesIO()
-    frame.write_parquet(buffer)
-    with replacing(path) as part:
-        part.write_bytes(buffer.getbuffer())
+            path.unlink()
+    write_description(config.data, records, settings, tables, summary.damaged)
 
 
 __all__ = ["PrepareConfig", "PrepareSummary", "parse_levels", "prepare", "prepare_raw"]

@@ -23,7 +23,9 @@ class Bar(Protocol):
 
 
 @contextmanager
-def progress_bar(description: str, total: int, *, console: Console | None = None, unit: str = "images") -> Iterator[Bar]:
+def progress_bar(
+    description: str, total: int, *, console: Console | None = None, unit: str = "images"
+) -> Iterator[Bar]:
     """Show how far `total` things of `unit` are done: description, bar, M of N, speed, time left.
 
     On a terminal a live bar; elsewhere one line every half minute; without a console nothing.
@@ -33,8 +35,8 @@ def progress_bar(description: str, total: int, *, console: Console | None = None
     elif not console.is_terminal:
         yield _Lines(description, total, console, unit)
     else:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Speed(unit), TimeRemainingColumn())
-        with Progress(*columns, console=console) as progress:
+        about = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        with Progress(*about, _Speed(unit), TimeRemainingColumn(), console=console) as progress:
             yield _Live(progress, description, total)
 
 

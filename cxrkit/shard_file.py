@@ -106,21 +106,31 @@ def write(
     with h5py.File(path, "w", libver="v110", alignment_threshold=ALIGNMENT, alignment_interval=4096) as file:
         file.attrs.update(about | {"levels": np.array(settings.levels, dtype=np.int64)})
         file.attrs["damaged"] = json.dumps(dict(damaged or {}))
-        for name, values in (("offset", offset), ("size", size), ("crc32", crc32)):
-            file.create_dataset(name, data=values)
-        for name, values in columns.items():
-            assert len(values) == len(encoded), f"column {name}: one value per image"
-            file.create_dataset(f"records/{name}", data=values)
+        _put(file.id, {"offset": offset, "size": size, "crc32": crc32})
+        assert all(len(values) == len(encoded) for values in columns.values()), "one value per column and image"
+        _put(file.create_group("records").id, columns)
         start = _allocate(file, int(padded.sum()))
     # Plain writes at known positions: three times as fast as h5py's slices, and a full disk is a plain OSError.
     with open(path, "r+b") as file:
-        for position, data in zip(offset.ravel().tolist(), (level for image in encoded for level in image), strict=True):
+        flat = (level for image in encoded for level in image)
+        for position, data in zip(offset.ravel().tolist(), flat, strict=True):
             file.seek(start + position)
             file.write(data)
         file.truncate(max(start + int(padded.sum()), file.seek(0, 2)))
         total = file.tell()
     about["levels"] = list(settings.levels)
     return ShardTable(about, dict(columns), offset + start, size, crc32, total, dict(damaged or {}))
+
+
+def _put(group: Any, tables: Mapping[str, np.ndarray]) -> None:
+    """Write small tables as datasets; h5py's own create_dataset takes twice the time, 0.4 ms per image of 8."""
+    from h5py import h5d, h5s, h5t
+
+    for name, values in tables.items():
+        space = h5s.create_simple(values.shape)
+        table = h5d.create(group, name.encode(), h5t.py_create(values.dtype, logical=True), space)
+        if values.size:
+            table.write(space, space, np.ascontiguousarray(values))
 
 
 def _allocate(file: Any, length: int) -> int:
@@ -131,7 +141,8 @@ def _allocate(file: Any, length: int) -> int:
     layout.set_layout(h5d.CONTIGUOUS)
     layout.set_alloc_time(h5d.ALLOC_TIME_EARLY)
     layout.set_fill_time(h5d.FILL_TIME_NEVER)
-    return int(h5d.create(file.id, b"payload", h5t.NATIVE_UINT8, h5s.create_simple((length,)), layout).get_offset() or 0)
+    payload = h5d.create(file.id, b"payload", h5t.NATIVE_UINT8, h5s.create_simple((length,)), layout)
+    return int(payload.get_offset() or 0)  # None where there is no image
 
 
 def read(path: Path, columns: Sequence[str] | None = None) -> ShardTable:

@@ -42,7 +42,7 @@ def shard_size(images: int) -> int:
 def finished_shards(folder: Path, settings: ShardSettings) -> dict[int, ShardTable]:
     """Return the whole shards in `folder` by number, with their image_id column.
 
-    A file that is no whole shard is left out, to be written anew. Raises UserError when one was made with other settings.
+    A file that is no whole shard is left out, to be written anew. Raises UserError when one has other settings.
     """
     found = {}
     for path in sorted(folder.glob("shard-*.h5")):
@@ -207,7 +207,7 @@ class Plan:
         return ShardTask(number, path, part_of(path), self._settings, columns, sources, self._skip_damaged)
 
     def _keep(self, number: int, rows: Iterable[int]) -> bool:
-        """Keep the finished shard `number` if it holds just these images (but for the damaged, if they may be skipped)."""
+        """Keep the finished shard `number` if it holds just these images (less the damaged, if they may be skipped)."""
         table = self._finished.get(number)
         if table is None or (table.damaged and not self._skip_damaged):
             return False
@@ -227,5 +227,3 @@ class Plan:
             return False
         self.kept.update(zip(range(group.first, group.first + group.shards), whole, strict=True))
         return True
-
-

@@ -102,7 +102,7 @@ def make_shard(task: ShardTask, buffer: int) -> ShardResult:
             result.converted[pixels.converted] += 1
         if result.damaged and not task.skip_damaged:
             continue
-        levels = pyramid(pixels.image_HW, task.settings.levels)
+        levels = pyramid(pixels.image, task.settings.levels)
         clock.lap("scale")
         encoded.append([codecs.encode(task.settings.codec, level_HW, task.settings.quality) for level_HW in levels])
         clock.lap("encode")

@@ -41,6 +41,7 @@ __all__ = [
     "ShardStore",
     "read_records",
     "read_shard_table",
+    "read_table",
     "record_columns",
     "shard_name",
     "write_shard",
@@ -132,7 +133,7 @@ class ShardStore:
         codecs.check(self.codec)
         self._shards = [self.folder / shard["file"] for shard in self.about["shards"]]
         self._check_sizes()
-        frame = _read_parquet(self.folder / INDEX)
+        frame = read_table(self.folder / INDEX)
         self.index = frame.select(*RECORD_SCHEMA)
         self._shard = frame["shard"].to_numpy()
         self._offset = frame.select(f"offset_{level}" for level in self.levels).to_numpy()
@@ -166,7 +167,7 @@ class ShardStore:
         if payload is None:
             payload = self._map(shard)
         start = self._offset[row, level_number]
-        data = payload[start : start + self._size[row, level_number]]
+        data: np.ndarray = payload[start : start + self._size[row, level_number]]
         if not self._checked[row, level_number]:
             self._check(row, level_number, data)
         return data
@@ -205,7 +206,7 @@ class ShardStore:
             return payload
 
     def _check(self, row: int, level_number: int, data: np.ndarray) -> None:
-        if zlib.crc32(data) != self._crc32[row, level_number]:
+        if zlib.crc32(data.data) != self._crc32[row, level_number]:
             raise self._damaged(row, level_number, "the checksum of its bytes does not match")
         self._checked[row, level_number] = True
 
@@ -222,10 +223,11 @@ _REPAIR = "run `cxrkit verify` to list what is damaged, delete those shards and 
 
 def read_records(folder: Path) -> pl.DataFrame:
     """Return every record of a prepared folder's data set (RECORD_SCHEMA, sorted by image_id), prepared or not."""
-    return _read_parquet(folder / RECORDS)
+    return read_table(folder / RECORDS)
 
 
-def _read_parquet(path: Path) -> pl.DataFrame:
+def read_table(path: Path) -> pl.DataFrame:
+    """Return a table of a prepared folder. Raises UserError when it is missing or cannot be read."""
     try:
         return pl.read_parquet(path)
     except FileNotFoundError:

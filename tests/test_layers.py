@@ -14,8 +14,9 @@ PACKAGE = Path(cxrkit.__file__).parent
 LAYERS = [
     ["errors", "__init__"],
     ["files", "contracts", "registry", "config", "manifests", "provenance", "progress", "runs", "predictions"],
-    ["codecs", "shards", "shard_file", "splits", "pixels", "checkpoints"],
-    ["datasets", "prepare", "verify", "loaders", "models", "evaluators", "archives"],
+    ["codecs", "shard_file", "shards", "splits", "pixels", "archives", "workers", "checkpoints"],
+    ["shard_plan", "shard_index", "shard_check", "shard_worker", "prepare_summary"],
+    ["datasets", "prepare", "verify", "loaders", "models", "evaluators"],
     ["compute", "inputs"],
     ["trainers", "predict", "report"],
     ["pipeline"],

@@ -13,7 +13,8 @@ import pytest
 
 from cxrkit.contracts import IMAGE_SIZE, LABELS, NO_FINDING, PATHOLOGIES, Records
 from cxrkit.datasets import synthetic
-from cxrkit.datasets.phantom import Film, draw
+from cxrkit.datasets.phantom import draw
+from cxrkit.datasets.phantom_anatomy import Film
 from cxrkit.datasets.synthetic import Row, cohort, generate, read
 from cxrkit.errors import UserError
 

@@ -21,7 +21,8 @@ import numpy as np
 
 from cxrkit.contracts import NO_FINDING, PATHOLOGIES, Records
 from cxrkit.datasets import nih_chestxray14
-from cxrkit.datasets.phantom import PHANTOM_VERSION, Drawing, Film, draw, warm_up
+from cxrkit.datasets.phantom import PHANTOM_VERSION, Drawing, draw, warm_up
+from cxrkit.datasets.phantom_anatomy import COHORT, RENUMBERED, Film, stream
 from cxrkit.errors import UserError
 from cxrkit.files import output_error, read_json, write_json, write_text
 
@@ -159,7 +160,7 @@ def cohort(seed: int) -> Iterator[Row]:
     """Yield the cohort's films without end, patient by patient. Follow-up numbers are set for whole patients later."""
     index, in_test = 0, 0
     for patient_id in range(1, 10**8):
-        rng = np.random.Generator(np.random.Philox(key=[seed, 3 << 56 | patient_id]))
+        rng = stream(seed, COHORT, patient_id)
         subset = "test" if in_test < TEST_SHARE * index else "train_val"
         films = 1 + int(rng.pareto(1.2) * (2.2 if subset == "test" else 0.9))
         films = min(films, 60, max(4, index // 15))  # nobody makes up a small cohort's test list alone
@@ -207,7 +208,7 @@ def _with_follow_ups(rows: list[Row]) -> list[Row]:
 def _rotated(seed: int, patient_id: int) -> bool:
     if patient_id <= len(_FIRST_PATIENTS):
         return _FIRST_PATIENTS[patient_id - 1][2]
-    return bool(np.random.Generator(np.random.Philox(key=[seed, 4 << 56 | patient_id])).random() < 0.15)
+    return bool(stream(seed, RENUMBERED, patient_id).random() < 0.15)
 
 
 def _claim(out: Path) -> object:

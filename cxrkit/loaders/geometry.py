@@ -94,13 +94,15 @@ def _place(
     extent = size * np.cos(angle) + size[::-1] * np.abs(np.sin(angle))
     low = np.ceil((extent - size) / 2)
     places = np.floor(image_size - (extent + size) / 2) - low + 1
-    return np.where(places > 0, low + np.floor(draw * places), (image_size - size) / 2)
+    left_top: NDArray[np.float64] = np.where(places > 0, low + np.floor(draw * places), (image_size - size) / 2)
+    return left_top
 
 
 def _largest(aspect: tuple[float, float], image_size: int) -> NDArray[np.float64]:
     """Return the width and height of the largest box in the image whose aspect is allowed."""
     ratio = min(max(1.0, aspect[0]), aspect[1])
-    return np.rint(image_size * np.array([min(1, ratio), min(1, 1 / ratio)]))
+    size: NDArray[np.float64] = np.rint(image_size * np.array([min(1, ratio), min(1, 1 / ratio)]))
+    return size
 
 
 def choose_levels(
@@ -114,7 +116,8 @@ def choose_levels(
     mean_side = np.sqrt(box[:, 2] * box[:, 3])
     needed = min_scale * input_size * image_size / mean_side  # level side at which the scale is enough
     enough = np.asarray(levels)[None, :] >= needed[:, None] * (1 - 1e-12)  # levels descend: enough is True...False
-    return np.maximum(enough.sum(axis=1) - 1, 0)
+    level: NDArray[np.int64] = np.maximum(enough.sum(axis=1) - 1, 0)
+    return level
 
 
 def matrices(crops: Crops, shrink: NDArray[np.float64], input_size: int) -> NDArray[np.float64]:
@@ -144,7 +147,8 @@ def sigmas(box: NDArray[np.float64], shrink: NDArray[np.float64], input_size: in
     scale = np.minimum(box[:, 2:] * shrink[:, None] / input_size, 2)
     tap = (scale**2 - 1) / 12
     side = np.maximum(tap / (1 - 2 * tap), 1e-9)  # relative to the middle tap: exp(-1 / (2 sigma^2))
-    return np.where(scale < BLUR_FROM_SCALE, NO_SIGMA, np.sqrt(-0.5 / np.log(side)))
+    sigma: NDArray[np.float64] = np.where(scale < BLUR_FROM_SCALE, NO_SIGMA, np.sqrt(-0.5 / np.log(side)))
+    return sigma
 
 
 def windows(matrix: NDArray[np.float64], sides: NDArray[np.int64], input_size: int) -> NDArray[np.int64]:

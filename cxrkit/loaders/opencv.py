@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import cv2  # noqa: TID253
 import numpy as np
@@ -30,21 +31,25 @@ CHUNK = 4  # images; small enough for all threads to share a batch of 16, large 
 _FLAGS = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
 
 
-def sample(image_HW: NDArray[np.uint8], planned: PlannedBatch, i: int, out_HW: NDArray[np.uint8]) -> None:
-    """Fill `out_HW` with image `i` of `planned`: blur the level `image_HW`, then sample it bilinearly.
+def sample(
+    image_HW: NDArray[np.uint8], matrix: NDArray[np.float64], sigma: tuple[float, float], out_HW: NDArray[np.uint8]
+) -> None:
+    """Fill `out_HW`: blur `image_HW` by `sigma` (x, y), then sample it bilinearly at `matrix @ (x, y, 1)`.
 
     Outside the image its edge is repeated.
     """
-    left, top, right, bottom = planned.window[i].tolist()
-    part_HW = image_HW[top:bottom, left:right]
-    sigma_x, sigma_y = planned.sigma[i].tolist()
-    if max(sigma_x, sigma_y) > NO_SIGMA:
-        part_HW = cv2.GaussianBlur(part_HW, (3, 3), sigma_x, sigmaY=sigma_y)
-    (a, b, x), (c, d, y) = planned.matrix[i].tolist()
-    # OpenCV counts from the centre of the first pixel, the plan from its corner.
-    shifted = np.array([[a, b, x - left + (a + b - 1) / 2], [c, d, y - top + (c + d - 1) / 2]])
+    blurred: Any = image_HW
+    if max(sigma) > NO_SIGMA:
+        blurred = cv2.GaussianBlur(image_HW, (3, 3), sigma[0], sigmaY=sigma[1])
     height, width = out_HW.shape
-    cv2.warpAffine(part_HW, shifted, (width, height), dst=out_HW, flags=_FLAGS, borderMode=cv2.BORDER_REPLICATE)
+    cv2.warpAffine(blurred, matrix, (width, height), dst=out_HW, flags=_FLAGS, borderMode=cv2.BORDER_REPLICATE)
+
+
+def opencv_matrix(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the maps (..., 2, 3) in OpenCV's coordinates, which count from the centre of the first pixel."""
+    shifted = matrix.copy()
+    shifted[..., 2] += matrix[..., :2].sum(axis=-1) / 2 - 0.5
+    return shifted
 
 
 @dataclass
@@ -78,7 +83,8 @@ class OpenCVLoader:
         device: str | torch.device = "cpu",
         prefetch: int = 2,
     ) -> None:
-        assert prefetch >= 1 and plan.levels == store.levels
+        assert prefetch >= 1
+        assert plan.levels == store.levels
         self._store = store
         self._plan = plan
         self._device = torch.device(device)
@@ -132,17 +138,21 @@ class OpenCVLoader:
         if slot.copied is not None:
             slot.copied.synchronize()  # the copy to the GPU still reads the buffer
         slot.planned = planned
-        out_BHW = slot.image[:, 0].numpy()
+        work = planned, opencv_matrix(planned.window_matrix), slot.image[:, 0].numpy()
         slot.pending = [
-            pool.submit(self._fill, planned, out_BHW, start, min(start + CHUNK, len(planned)))
+            pool.submit(self._fill, *work, range(start, min(start + CHUNK, len(planned))))
             for start in range(0, len(planned), CHUNK)
         ]
         return slot
 
-    def _fill(self, planned: PlannedBatch, out_BHW: NDArray[np.uint8], start: int, stop: int) -> None:
-        for i in range(start, stop):
+    def _fill(
+        self, planned: PlannedBatch, matrix: NDArray[np.float64], out_BHW: NDArray[np.uint8], part: range
+    ) -> None:
+        for i in part:
+            left, top, right, bottom = planned.window[i].tolist()
             image_HW = self._store.image(int(planned.rows[i]), int(planned.level[i]))
-            sample(image_HW, planned, i, out_BHW[i])
+            sigma_x, sigma_y = planned.sigma[i].tolist()
+            sample(image_HW[top:bottom, left:right], matrix[i], (sigma_x, sigma_y), out_BHW[i])
 
     def _deliver(self, slot: _Slot) -> Batch:
         assert slot.planned is not None
@@ -171,4 +181,6 @@ _side_streams: dict[torch.device, torch.cuda.Stream] = {}
 
 
 def _side_stream(device: torch.device) -> torch.cuda.Stream:
-    return _side_streams.setdefault(device, torch.cuda.Stream(device))
+    if device not in _side_streams:
+        _side_streams[device] = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    return _side_streams[device]

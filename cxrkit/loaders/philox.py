@@ -34,7 +34,7 @@ def philox4x32(counter: tuple[ArrayLike, ArrayLike, ArrayLike, ArrayLike], key: 
 
 def uniform(words: NDArray[np.uint32]) -> NDArray[np.float64]:
     """Return `words` as numbers in [0, 1), in steps of 2^-32."""
-    return words * 2.0**-32
+    return words.astype(np.float64) * 2.0**-32
 
 
 def join(high: NDArray[np.uint32], low: NDArray[np.uint32]) -> NDArray[np.uint64]:

@@ -54,6 +54,13 @@ class PlannedBatch:
     sigma: NDArray[np.float64]
     window: NDArray[np.int64]
 
+    @property
+    def window_matrix(self) -> NDArray[np.float64]:
+        """(B, 2, 3) float64: `matrix`, to coordinates within the window."""
+        matrix = self.matrix.copy()
+        matrix[:, :, 2] -= self.window[:, :2]
+        return matrix
+
     def __len__(self) -> int:
         return len(self.rows)
 
@@ -86,14 +93,15 @@ class Plan:
     drop_last: bool = False
     rank: int = 0
     world_size: int = 1
-    augmentation: Augmentation = Augmentation()
+    augmentation: Augmentation = field(default_factory=Augmentation)
     min_scale: float = MIN_SCALE
     _orders: dict[int, NDArray[np.int64]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rows", np.ascontiguousarray(self.rows, dtype=np.int64))
-        assert self.rows.ndim == 1 and len(np.unique(self.rows)) == len(self.rows), "each row once"
-        assert self.batch_size > 0 and 0 <= self.rank < self.world_size
+        assert self.rows.shape == np.unique(self.rows).shape, "each row once"
+        assert self.batch_size > 0
+        assert 0 <= self.rank < self.world_size
         assert self.train or not self.drop_last, "evaluation leaves no image out"
         assert self.drop_last or not self.train or self.world_size == 1, "ranks that train take equal shares"
         _check_levels(self.levels, self.resize, self.input_size, self.min_scale)

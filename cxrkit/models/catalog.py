@@ -43,7 +43,6 @@ def catalog() -> list[Row]:
 
 def table() -> Table:
     """Return the catalogue for a terminal, as `cxrkit models` prints it; it fits 80 columns."""
-    from rich import box
     from rich.table import Table
 
     caption = (
@@ -52,7 +51,9 @@ def table() -> Table:
         f"Short names: {', '.join(f'{alias} = {name}' for alias, name in ALIASES.items() if '-' not in alias)}, "
         "with -meta likewise. Your own model: package.module:function."
     )
-    shown = Table(title="Models", caption=caption, caption_justify="left", box=box.SIMPLE_HEAD)
+    shown = Table(
+        title="Models", caption=caption, caption_justify="left", box=None, collapse_padding=True, pad_edge=False
+    )
     shown.add_column("name", no_wrap=True)
     for heading in ("params M", "GMACs", "GFLOPs", "input", "ch.", "lr", "batch"):
         shown.add_column(heading, justify="right", no_wrap=True)

@@ -166,7 +166,7 @@ def _small() -> list[ModelSpec]:
 
     It keeps the paper's layout, with one block a stage, a quarter of the channels and half the resolution. Measured on
     1,500 phantom films, 12 epochs, 500 held out: mean AUC 0.875, 0.895 and 0.869 for learning rates 0.001, 0.003 and
-    0.01. About 850 training images/s on two CPU cores with channels_last and bf16 (AMX), 140 in fp32.
+    0.01. About 850 training images/s on two busy CPU cores with channels_last and bf16 (AMX), 140 in fp32.
     """
     small = ModelSpec(
         "resnet14-small",

@@ -1,0 +1,134 @@
+"""The images that all contenders work on: one raw folder in NIH's layout, and what is made of it once.
+
+A benchmark wants more images than a small sample has, so the sample is repeated under further names (links, with
+patients of their own) until there are enough. The first copy comes first, so a contender that is given the first N
+images works on N different ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.contender import Contender
+from cxrkit.contracts import LABELS, Records
+from cxrkit.datasets import nih_chestxray14, synthetic
+from cxrkit.datasets.nih_tables import entries_path
+from cxrkit.errors import UserError
+from cxrkit.prepare import PrepareConfig, prepare
+
+COPY_STEP = 100_000  # added to the patient ids of each further copy; NIH's end at 30,805
+DRAWN = 250  # different images of a synthetic cohort
+JPEG_SIDE, JPEG_QUALITY = 512, 95
+
+
+@dataclass(frozen=True)
+class Material:
+    """What contenders read, below `work`; anything not there yet is made when asked for.
+
+    raw: the cohort. origin: "real" or "synthetic". images: their number, of which `distinct` are different.
+    """
+
+    work: Path
+    raw: Path
+    origin: str
+    images: int
+    distinct: int
+
+    @cached_property
+    def records(self) -> Records:
+        """The cohort's records."""
+        return nih_chestxray14.read(self.raw)
+
+    @cached_property
+    def pngs(self) -> Path:
+        """The folder of the cohort's PNGs."""
+        return self.raw / "images"
+
+    @cached_property
+    def labels(self) -> Path:
+        """A .npy file, (images, 15) float32, in the order of the sorted file names."""
+        path = self.work / "labels.npy"
+        np.save(path, self.records.frame.select(LABELS).to_numpy().astype(np.float32))
+        return path
+
+    @cached_property
+    def jpegs(self) -> Path:
+        """A folder of the same images as 512-pixel gray JPEGs of our own levels' quality."""
+        import cv2
+
+        folder = self.work / "jpeg512"
+        if not folder.is_dir():
+            folder.mkdir(parents=True)
+            for path in sorted(self.pngs.iterdir()):
+                image = cv2.imread(str(path.resolve()), cv2.IMREAD_GRAYSCALE)
+                small = cv2.resize(image, (JPEG_SIDE, JPEG_SIDE), interpolation=cv2.INTER_AREA)
+                cv2.imwrite(str(folder / f"{path.stem}.jpg"), small, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        return folder
+
+    def prepared(self, codec: str, levels: tuple[int, ...] = (1024, 512, 256)) -> Path:
+        """Return the cohort prepared by cxrkit."""
+        folder = self.work / f"prepared-{codec}"
+        if not (folder / "dataset.json").exists():
+            prepare(PrepareConfig(raw=self.raw, data=folder, codec=codec, levels=levels), self.records)
+        return folder
+
+    def by_peer(self, target: str, name: str, python: str, **job: Any) -> Path:
+        """Return the file or folder `name` as a peer's own writer makes it. Raises ContenderFailed when it cannot."""
+        path = self.work / name
+        if not path.exists():
+            writer = Contender(target, {"out": str(path), **job}, python=python)
+            try:
+                writer.lap(0.0)
+            finally:
+                writer.close()
+        return path
+
+
+def gather(work: Path, raw: Path | None, images: int) -> Material:
+    """Return a cohort of `images` from the real ones in `raw`, or from drawn ones where `raw` is None."""
+    origin = "real" if raw else "synthetic"
+    if raw is None:
+        raw = work / "drawn"
+        synthetic.generate(raw, min(images, DRAWN))
+    cohort = work / "cohort"
+    distinct = _link_cohort(raw, cohort, images)
+    return Material(work, cohort, origin, images, distinct)
+
+
+def _link_cohort(raw: Path, cohort: Path, images: int) -> int:
+    """Lay out `images` links to the loose PNGs of `raw`; return how many different ones there are."""
+    frame = nih_chestxray14.read(raw, allow_missing=True).frame
+    paths = {
+        row["image_id"]: (row["path"], row["official"])
+        for row in frame.select("image_id", "path", "official", "member").to_dicts()
+        if row["path"] and not row["member"]
+    }
+    if not paths:
+        raise UserError(f"{raw}: holds no extracted PNG", remedy="name a folder with extracted images, see --raw")
+    names = sorted(paths)
+    distinct = min(images, len(names))
+    chosen = [names[position * len(names) // distinct] for position in range(distinct)]
+    header, *lines = entries_path(raw).read_text(encoding="utf-8-sig").splitlines()
+    line_of = {line.partition(",")[0]: line.split(",") for line in lines}
+    (cohort / "images").mkdir(parents=True, exist_ok=True)
+    table, lists = [header], {"train_val": [""], "test": [""]}
+    for number in range(images):
+        old = chosen[number % distinct]
+        path, subset = paths[old]
+        fields = list(line_of[old])
+        fields[3] = str(int(fields[3]) + number // distinct * COPY_STEP)
+        fields[0] = f"{int(fields[3]):08d}_{old[9:]}"
+        table.append(",".join(fields))
+        lists[subset].append(fields[0])
+        link = cohort / "images" / fields[0]
+        if not link.exists():
+            link.symlink_to(Path(path).resolve())
+    (cohort / entries_path(raw).name).write_text("\n".join(table) + "\n")
+    for subset, members in lists.items():
+        (cohort / f"{subset}_list.txt").write_text("\n".join(members[1:]) + "\n")
+    return distinct

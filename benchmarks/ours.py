@@ -1,0 +1,79 @@
+"""cxrkit as a contender: the same functions that `cxrkit prepare` and `cxrkit train` call."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from benchmarks.stopwatch import Pass
+from cxrkit import registry
+from cxrkit.loaders import targets
+from cxrkit.loaders.plan import Plan, default_resize
+from cxrkit.shards import ShardStore
+
+if TYPE_CHECKING:
+    from cxrkit.contracts import Loader
+
+
+def open_loader(
+    data: Path, backend: str, size: int, batch: int, threads: int | None, device: str = "cpu", drop_last: bool = False
+) -> Loader:
+    """Return a training loader with the paper's augmentation over all images of a prepared folder."""
+    store = ShardStore(data)
+    plan = Plan(
+        rows=np.arange(len(store)),
+        train=True,
+        seed=0,
+        batch_size=min(batch, len(store)),
+        input_size=size,
+        resize=default_resize(size),
+        levels=store.levels,
+        drop_last=drop_last,
+    )
+    target, meta = targets.targets(store.index), targets.metadata(store.index, targets.age_range(store.index["age_years"]))
+    loader: Loader = registry.load("loader", backend)(store, plan, target, meta, threads=threads, device=device)
+    return loader
+
+
+def load(data: str, backend: str, size: int, batch: int, threads: int) -> Pass:
+    """Return a pass over one epoch, another one every time."""
+    loader = open_loader(Path(data), backend, size, batch, threads)
+    epoch = 0
+
+    def one_pass() -> Mapping[str, float]:
+        nonlocal epoch
+        images = sum(len(step.index) for step in loader.epoch(epoch))
+        epoch += 1
+        return {"images": images}
+
+    return one_pass
+
+
+def prepare(raw: str, out: str, workers: int, limit: int | None = None, codec: str = "jpeg") -> Pass:
+    """Return a pass that prepares a raw folder into an empty one, its reading and checking included."""
+    from cxrkit.prepare import PrepareConfig, prepare_raw
+
+    def one_pass() -> Mapping[str, float]:
+        shutil.rmtree(out, ignore_errors=True)
+        summary = prepare_raw(PrepareConfig(raw=Path(raw), data=Path(out), codec=codec, workers=workers, limit=limit))
+        stages = {f"{stage} ms": 1000 * seconds / summary.images for stage, seconds in summary.stage_seconds.items()}
+        size = sum(summary.level_bytes.values()) / summary.images
+        return {"images": summary.images, "decoding share": summary.decoding_share, "bytes": size, **stages}
+
+    return one_pass
+
+
+def open_store(data: str) -> Pass:
+    """Return a pass that opens a prepared folder and its index, ready to read the first image."""
+
+    def one_pass() -> Mapping[str, float]:
+        store = ShardStore(Path(data))
+        rows = len(store)
+        store.close()
+        return {"images": rows}
+
+    return one_pass

@@ -1,0 +1,87 @@
+"""What a preparation says when it is done."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cxrkit.progress import duration
+from cxrkit.shard_worker import STAGES
+from cxrkit.shards import DESCRIPTION
+
+_SHOWN = 20  # damaged images named in a message
+
+
+@dataclass
+class PrepareSummary:
+    """What a preparation did.
+
+    images: prepared, of which `reused` were there from an earlier run. missing: listed, but not at hand. damaged:
+    image_id -> why it was left out. converted: what was converted to gray -> how many, in this run. level_bytes: stored
+    bytes per level. shards, shards_reused: files. seconds: wall clock. stage_seconds: processor time per stage, all
+    workers together. workers: processes.
+    """
+
+    data: Path
+    workers: int
+    images: int = 0
+    reused: int = 0
+    missing: int = 0
+    damaged: dict[str, str] = field(default_factory=dict)
+    converted: Counter[str] = field(default_factory=Counter)
+    level_bytes: dict[int, int] = field(default_factory=dict)
+    shards: int = 0
+    shards_reused: int = 0
+    seconds: float = 0.0
+    stage_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+
+    @property
+    def images_per_second(self) -> float:
+        """Images made in this run, per second of wall clock, starting and finishing included."""
+        return (self.images - self.reused) / self.seconds if self.seconds else 0.0
+
+    @property
+    def decoding_share(self) -> float:
+        """Share of the workers' busy time that was spent decoding PNGs."""
+        busy = sum(self.stage_seconds.values())
+        return self.stage_seconds["decode"] / busy if busy else 0.0
+
+    def text(self) -> str:
+        """Return the closing lines for the terminal."""
+        made = self.images - self.reused
+        lines = [f"{self.images:,} images in {self.shards:,} shards in {self.data}"]
+        if made:
+            speed = f"{self.images_per_second:,.0f} images/s"
+            processes = f"{self.workers} worker{'s' if self.workers > 1 else ''}"
+            lines.append(
+                f"  made {made:,} in {duration(self.seconds)} ({speed}, {processes}; "
+                f"PNG decoding {self.decoding_share:.0%} of the busy time)"
+            )
+        if self.reused:
+            lines.append(f"  kept {self.reused:,} from an earlier run ({self.shards_reused:,} shards)")
+        sizes = ", ".join(f"{level} px {_size(count)}" for level, count in self.level_bytes.items())
+        lines.append(f"  {_size(sum(self.level_bytes.values()))}: {sizes}")
+        for kind, count in sorted(self.converted.items()):
+            lines.append(f"  converted to gray: {count:,} from {kind}")
+        if self.missing:
+            lines.append(f"  missing: {self.missing:,} listed images are not in the raw folder")
+        if self.damaged:
+            lines.append(f"  left out as damaged: {len(self.damaged):,} (see {DESCRIPTION})")
+            lines += damage_list(self.damaged)
+        return "\n".join(lines)
+
+
+def damage_list(damaged: dict[str, str]) -> list[str]:
+    """Return one line per damaged image, for the first of them, and how many more there are."""
+    lines = [f"    {image_id}: {why}" for image_id, why in sorted(damaged.items())[:_SHOWN]]
+    return [*lines, f"    and {len(damaged) - _SHOWN:,} more"] if len(damaged) > _SHOWN else lines
+
+
+def _size(count: int) -> str:
+    """Return a number of bytes with its unit, in powers of 1000."""
+    for unit in ("GB", "MB"):
+        scale = {"GB": 1e9, "MB": 1e6}[unit]
+        if count >= scale:
+            return f"{count / scale:,.1f} {unit}"
+    return f"{count / 1e3:,.1f} kB"

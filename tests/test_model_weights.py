@@ -1,0 +1,232 @@
+"""ImageNet weights: equal to torchvision's network, from a cache or a file; what is refused."""
+
+# ruff: noqa: TID253 - these tests are about torch modules
+
+from __future__ import annotations
+
+import os
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from cxrkit.errors import UserError
+from cxrkit.models import ModelSpec, build, parse, prepare_input, weights
+from cxrkit.models.catalog import cost
+from cxrkit.models.resnet import ResNet
+
+
+def normalised(model_spec: ModelSpec, size: int = 64, batch: int = 2) -> torch.Tensor:
+    image = torch.randint(0, 256, (batch, 1, size, size), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    return prepare_input(image, model_spec)
+
+
+@pytest.fixture(scope="module")
+def reference() -> nn.Module:
+    """Return torchvision's resnet50 with random weights and random batch statistics (so that they matter)."""
+    from torchvision.models import resnet50
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = resnet50(weights=None)
+        for bn in net.modules():
+            if isinstance(bn, nn.BatchNorm2d):
+                nn.init.uniform_(bn.weight, 0.5, 1)
+                nn.init.normal_(bn.bias, std=0.1)
+                nn.init.normal_(bn.running_mean, std=0.1)
+                nn.init.uniform_(bn.running_var, 0.5, 1.5)
+    return net.eval()
+
+
+@pytest.fixture(scope="module")
+def weight_files(reference, tmp_path_factory) -> dict[str, Path]:
+    """Return the reference's weights as people have them."""
+    folder = tmp_path_factory.mktemp("weights")
+    state = reference.state_dict()
+    files = {name: folder / f"{name}.pth" for name in ("plain", "wrapped", "old")}
+    torch.save(state, files["plain"])
+    torch.save(
+        {"epoch": 90, "state_dict": {f"module.{name}": value for name, value in state.items()}}, files["wrapped"]
+    )
+    torch.save({name: v for name, v in state.items() if "num_batches" not in name}, files["old"])
+    files["safetensors"] = folder / "resnet50.safetensors"
+    save_file(state, files["safetensors"])
+    return files
+
+
+def test_parameters_number_as_in_torchvisions_with_15_outputs(reference):
+    backbone = sum(parameter.numel() for name, parameter in reference.named_parameters() if not name.startswith("fc."))
+    assert cost(parse("resnet50-ft"))[0] == backbone + 2048 * 15 + 15 == 23_538_767
+
+
+def torchvision_features(reference: nn.Module, image: torch.Tensor) -> torch.Tensor:
+    body = nn.Sequential(*[child for name, child in reference.named_children() if name != "fc"])
+    with torch.no_grad():
+        return body(image).flatten(1)
+
+
+@pytest.mark.parametrize("kind", ["wrapped", "old", "safetensors"])
+def test_weights_are_read_as_people_have_them(kind, reference, weight_files):
+    net = ResNet(parse("resnet50-ft"))
+    weights.load(net, weight_files[kind])
+    state = reference.state_dict()
+    assert all(
+        torch.equal(value, state[name])
+        for name, value in net.state_dict().items()
+        if not name.startswith("fc.") and not name.endswith("num_batches_tracked")
+    )
+
+
+@pytest.mark.parametrize(("name", "kind"), [("resnet50-ft", "plain"), ("resnet50-ots-meta", "safetensors")])
+def test_features_equal_torchvisions(name, kind, reference, weight_files):
+    net = build(name, weights=weight_files[kind]).eval()
+    image = normalised(net.spec, size=96)
+    with torch.no_grad():
+        found = net.features(image)
+    expected = torchvision_features(reference, image)
+    assert expected.std() > 0.01  # features that say something
+    assert (found - expected).abs().max().item() <= 1e-5
+    assert net.fc.out_features == 15
+
+
+def test_features_differ_when_the_stride_is_in_the_first_1x1(reference, weight_files):
+    # The check above can fail: the paper's own stride placement, with the same weights, gives other features.
+    net = ResNet(replace(parse("resnet50-ft"), stride_in_3x3=False)).eval()
+    weights.load(net, weight_files["plain"])
+    image = normalised(net.spec, size=96)
+    with torch.no_grad():
+        assert (net.features(image) - torchvision_features(reference, image)).abs().max() > 1e-3
+
+
+def test_off_the_shelf_keeps_its_backbone_in_training(weight_files):
+    net = build("resnet50-ots-meta", weights=weight_files["plain"])
+    assert net.training
+    net.eval().train()
+    assert [name for name, parameter in net.named_parameters() if parameter.requires_grad] == ["fc.weight", "fc.bias"]
+    assert not any(m.training for m in net.modules() if isinstance(m, nn.BatchNorm2d))
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    optimizer = torch.optim.Adam((p for p in net.parameters() if p.requires_grad), lr=0.001)
+    net(normalised(net.spec, size=32), torch.rand(2, 3)).sum().backward()
+    optimizer.step()
+    changed = {name for name, value in net.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {"fc.weight", "fc.bias"}
+
+
+def test_fine_tuning_learns_everything():
+    net = build("resnet50-ft", pretrained=False)
+    net(normalised(net.spec, size=32), torch.zeros(2, 3)).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in net.parameters())
+    assert all(m.training for m in net.modules())
+    assert int(net.bn1.num_batches_tracked) == 1
+
+
+def test_pretrained_false_needs_no_weights(monkeypatch):
+    monkeypatch.setattr(weights, "download", lambda: pytest.fail("asked for weights"))
+    assert build("resnet50-ots", pretrained=False).spec.pretrained
+
+
+def test_weights_come_from_torchvisions_cache_checked(reference, tmp_path, monkeypatch):
+    # A cached file of the right name is loaded through torchvision's own code, so nothing is downloaded.
+    from torchvision.models import ResNet50_Weights
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    name = Path(ResNet50_Weights.IMAGENET1K_V1.url).name
+    assert name in weights.USE_A_FILE
+    cached = tmp_path / "hub" / "checkpoints" / name
+    cached.parent.mkdir(parents=True)
+    torch.save(reference.state_dict(), cached)
+    net = build("resnet50-ft")
+    assert torch.equal(net.conv1.weight, reference.conv1.weight)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError("<urlopen error no network>"), RuntimeError('invalid hash value (expected "0676ba61")')]
+)
+def test_a_failed_download_names_the_other_way(error, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))  # nothing cached
+
+    def fail(*_args, **_kwargs):
+        raise error
+
+    monkeypatch.setattr("torch.hub.download_url_to_file", fail)
+    with pytest.raises(
+        UserError, match=r"torchvision's resnet50 \(IMAGENET1K_V1\): .*could not be downloaded"
+    ) as caught:
+        build("resnet50-ft")
+    assert "remedy: name a file with --weights FILE" in str(caught.value)
+    assert str(error) in str(caught.value)
+
+
+class Evil:
+    """Pickles as code that makes a file."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.marker),)
+
+
+def test_a_pickle_with_code_is_refused_and_not_run(tmp_path):
+    torch.save({"conv1.weight": Evil(tmp_path / "ran")}, tmp_path / "evil.pth")
+    with pytest.raises(UserError, match=r"evil\.pth: holds more than tensors \(\w+\.mkdir\), which is never run"):
+        weights.read(tmp_path / "evil.pth")
+    torch.save(nn.Linear(1, 1), tmp_path / "whole.pth")
+    with pytest.raises(UserError, match=r"holds more than tensors \(torch\.nn\.modules\.linear\.Linear\)") as caught:
+        weights.read(tmp_path / "whole.pth")
+    assert "remedy: where it was made, save only the tensors" in str(caught.value)
+    (tmp_path / "plain.pth").write_bytes(pickle.dumps({"conv1.weight": Evil(tmp_path / "ran")}))
+    with pytest.raises(UserError, match=r"plain\.pth: is not a torch weights file"):
+        weights.read(tmp_path / "plain.pth")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_damaged_weights(suffix, weight_files, tmp_path):
+    whole = weight_files["plain" if suffix == ".pth" else "safetensors"].read_bytes()
+    for label, content in (("empty", b""), ("text", b"404 not found\n"), ("cut", whole[: len(whole) // 2])):
+        file = tmp_path / (label + suffix)
+        file.write_bytes(content)
+        with pytest.raises(UserError, match=f"{file.name}: is not a .* file, or is damaged") as caught:
+            weights.read(file)
+        assert "remedy: download or copy it again" in str(caught.value)
+
+
+def test_weights_that_are_not_there_or_no_state_dict(tmp_path):
+    with pytest.raises(UserError, match=r"none\.pth: there is no such weights file"):
+        build("resnet50-ft", weights=tmp_path / "none.pth")
+    torch.save({"epoch": 3, "lr": 0.1}, tmp_path / "other.pth")
+    with pytest.raises(UserError, match=r"other\.pth: expected a state dict .* found a dict with other things"):
+        weights.read(tmp_path / "other.pth")
+    torch.save([torch.zeros(2)], tmp_path / "list.pth")
+    with pytest.raises(UserError, match=r"list\.pth: expected a state dict .* found a list"):
+        weights.read(tmp_path / "list.pth")
+
+
+def test_weights_that_do_not_fit_are_named(reference, tmp_path):
+    state = dict(reference.state_dict())
+    del state["layer1.0.conv1.weight"], state["bn1.bias"]
+    state["layer9.weight"] = torch.zeros(1)
+    state["conv1.weight"] = torch.zeros(64, 1, 7, 7)
+    torch.save(state, tmp_path / "odd.pth")
+    with pytest.raises(UserError, match=r"odd\.pth: the weights do not fit resnet50-ft: ") as caught:
+        build("resnet50-ft", weights=tmp_path / "odd.pth")
+    text = str(caught.value)
+    assert "no bn1.bias; no layer1.0.conv1.weight; unexpected layer9.weight; and 1 more" in text
+    state = dict(reference.state_dict())
+    state["conv1.weight"] = torch.zeros(64, 1, 7, 7)
+    torch.save(state, tmp_path / "gray.pth")
+    with pytest.raises(UserError, match=r"conv1\.weight is \(64, 1, 7, 7\), expected \(64, 3, 7, 7\)"):
+        build("resnet50-ft", weights=tmp_path / "gray.pth")
+
+
+def test_weights_for_a_network_from_scratch_are_refused(tmp_path):
+    with pytest.raises(
+        UserError, match=r"--weights .*x\.pth: resnet50-large does not start from ImageNet weights"
+    ) as caught:
+        build("resnet50-large", weights=tmp_path / "x.pth")
+    assert "resnet50-ft" in str(caught.value)
