@@ -27,7 +27,7 @@ from benchmarks import memory
 from benchmarks.stopwatch import ContenderFailed, Lap, run
 
 ROOT = Path(__file__).resolve().parent.parent
-PATIENCE_SECONDS = 600.0
+PATIENCE_SECONDS = 180.0
 
 
 class Contender:
@@ -100,16 +100,15 @@ class Contender:
             line += piece
         answer = json.loads(line)
         if "error" in answer:
-            raise self._failure(answer["error"])
+            self.close()
+            raise ContenderFailed(answer["error"][:300])
         return answer
 
     def _failure(self, why: str) -> ContenderFailed:
-        if why == "ended early":
-            self._words.seek(0)
-            last = [text for text in self._words.read().decode(errors="replace").splitlines() if text.strip()][-1:]
-            why = ": ".join([why, *last])
+        self._words.seek(0)
+        words = [text for text in self._words.read().decode(errors="replace").splitlines() if text.strip()]
         self.close()
-        return ContenderFailed(why[:300])
+        return ContenderFailed(f"{why}; last words: {words[-1]}"[:300] if words else why)
 
 
 def main() -> None:

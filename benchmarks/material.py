@@ -53,7 +53,7 @@ class Material:
     def labels(self) -> Path:
         """A .npy file, (images, 15) float32, in the order of the sorted file names."""
         path = self.work / "labels.npy"
-        np.save(path, self.records.frame.select(LABELS).to_numpy().astype(np.float32))
+        np.save(path, np.ascontiguousarray(self.records.frame.select(LABELS).to_numpy(), dtype=np.float32))
         return path
 
     @cached_property

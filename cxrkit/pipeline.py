@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from cxrkit.evaluators.results import Scores
     from cxrkit.inputs import Inputs
     from cxrkit.models import ModelSpec
+    from cxrkit.trainers import TrainTask
+    from cxrkit.trainers.display import TrainDisplay
 
 EVALUATED: tuple[Subset, ...] = ("val", "test")
 
@@ -33,6 +35,7 @@ def train(given: dict[str, Any], config_file: Path | None, resume: bool, console
     """
     from cxrkit import compute, models
     from cxrkit.inputs import Inputs
+    from cxrkit.trainers.display import TrainDisplay
 
     config = resolve(TrainConfig, given, config_file)
     spec = models.spec(config.model)
@@ -50,8 +53,12 @@ def train(given: dict[str, Any], config_file: Path | None, resume: bool, console
         for subset in ("train", *EVALUATED):
             inputs.require(subset)
         describe(console, config, spec, inputs, device)
+        trainer = registry.load("trainer", config.trainer)
+        display = TrainDisplay(console, config.epochs, len(inputs.rows["val"]))
+        task = assemble(config, spec, inputs, run, device, resume, display)
         write_run(run, config, inputs, device, resume)
-        fit(config, spec, inputs, run, device, resume, console)
+        with display:
+            trainer(task)
     finally:
         inputs.close()
     predict(run, console, data=config.data, device=config.device, loader=config.loader, threads=config.threads)
@@ -144,49 +151,41 @@ def write_run(run: RunFolder, config: TrainConfig, inputs: Inputs, device: str, 
         inputs.split.frame.write_parquet(part)
 
 
-def fit(
-    config: TrainConfig, spec: ModelSpec, inputs: Inputs, run: RunFolder, device: str, resume: bool, console: Console
-) -> None:
-    """Build the model and the loaders and hand them to the trainer."""
+def assemble(
+    config: TrainConfig, spec: ModelSpec, inputs: Inputs, run: RunFolder, device: str, resume: bool, display: TrainDisplay
+) -> TrainTask:
+    """Build the model and the loaders; nothing is written yet, so what cannot be built leaves no trace."""
     from cxrkit import models
     from cxrkit.checkpoints import CheckpointInfo
     from cxrkit.predict import BATCH_SIZE
     from cxrkit.trainers import TrainTask
-    from cxrkit.trainers.display import TrainDisplay
 
     assert config.batch_size is not None
     resuming = resume and run.last.exists()
-    info = CheckpointInfo(
-        model=spec.name,
-        input_size=spec.input_size,
-        split=inputs.split.name,
-        split_digest=inputs.split.digest,
-        dataset=inputs.store.about["dataset"],
-        label_release=inputs.store.about["label_release"],
-        age_range=inputs.age_range,
-        epoch=0,
-        progress={},
-    )
-    train_loader = inputs.loader(inputs.train_plan(config, spec), config.loader, device, config.threads)
     val_plan = inputs.eval_plan("val", spec, max(BATCH_SIZE, config.batch_size))
-    val_loader = inputs.loader(val_plan, config.loader, device, config.threads)
-    trainer = registry.load("trainer", config.trainer)
-    with TrainDisplay(console, config.epochs, len(inputs.rows["val"])) as display:
-        trainer(
-            TrainTask(
-                config=config,
-                run=run,
-                model=models.build(config.model, weights=config.weights, pretrained=not resuming, seed=config.seed),
-                spec=spec,
-                train=train_loader,
-                val=val_loader,
-                device=device,
-                precision=config.precision,
-                info=info,
-                resume=resuming,
-                display=display,
-            )
-        )
+    return TrainTask(
+        config=config,
+        run=run,
+        model=models.build(config.model, weights=config.weights, pretrained=not resuming, seed=config.seed),
+        spec=spec,
+        train=inputs.loader(inputs.train_plan(config, spec), config.loader, device, config.threads),
+        val=inputs.loader(val_plan, config.loader, device, config.threads),
+        device=device,
+        precision=config.precision,
+        info=CheckpointInfo(
+            model=spec.name,
+            input_size=spec.input_size,
+            split=inputs.split.name,
+            split_digest=inputs.split.digest,
+            dataset=inputs.store.about["dataset"],
+            label_release=inputs.store.about["label_release"],
+            age_range=inputs.age_range,
+            epoch=0,
+            progress={},
+        ),
+        resume=resuming,
+        display=display,
+    )
 
 
 def predict(

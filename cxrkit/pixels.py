@@ -50,33 +50,32 @@ class Pixels:
     converted: str = ""
 
 
-def read_png(data: bytes | memoryview) -> Pixels:
+def read_png(data: bytes) -> Pixels:
     """Decode a PNG's bytes. Raises DamagedImage unless they are a whole 8-bit PNG of 1024 x 1024 pixels.
 
     Colour with R = G = B is taken as it is, other colour by the luma weights of ITU-R BT.601 (as Pillow's "L" and
-    OpenCV do). An alpha of 255 everywhere is ignored, another one laid over black.
+    OpenCV do). An alpha of 255 everywhere is ignored, another one laid over black. A single shade or colour that is
+    declared transparent (a tRNS chunk) is shown all the same.
     """
     from kornia_rs import io
 
     colour = _check_header(data)
-    # A tRNS chunk before the pixels makes gray partly transparent; none is known, but a decoder would drop it silently.
-    head = bytes(data[:4096])
-    if colour == _GRAY and b"tRNS" not in head[: head.find(b"IDAT")]:
-        try:
-            image_HW1 = io.decode_image_png_u8(data if isinstance(data, bytes) else bytes(data), (SIDE, SIDE), "mono")
-        except Exception as error:
-            raise DamagedImage(_plain(str(error))) from None
-        return Pixels(image_HW1.reshape(SIDE, SIDE))
-    return _convert(bytes(data), colour)
+    if colour != _GRAY:
+        return _convert(data, colour)
+    try:
+        image_HW1 = io.decode_image_png_u8(data, (SIDE, SIDE), "mono")
+    except Exception as error:
+        raise DamagedImage(_plain(str(error))) from None
+    return Pixels(image_HW1.reshape(SIDE, SIDE))
 
 
-def _check_header(data: bytes | memoryview) -> int:
+def _check_header(data: bytes) -> int:
     """Return the colour type of an 8-bit, 1024 x 1024, not interlaced PNG; refuse any other."""
     if len(data) == 0:
         raise DamagedImage("the file is empty (0 bytes)")
-    start = bytes(data[:33])
+    start = data[:33]
     if start[:8] != _SIGNATURE:
-        raise DamagedImage(f"not a PNG but {_what(bytes(data[:512]))}")
+        raise DamagedImage(f"not a PNG but {_what(data[:512])}")
     if len(start) < 33 or start[12:16] != b"IHDR":
         raise DamagedImage(f"the PNG is cut off inside its header ({len(data):,} bytes)")
     width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", start[16:29])
@@ -120,12 +119,12 @@ def _convert(data: bytes, colour: int) -> Pixels:
     """Decode colour or transparency with OpenCV, after checking by hand what it does not check."""
     import cv2
 
-    transparent = _check_chunks(data, colour)
+    _check_chunks(data, colour)
     image_HWC = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if image_HWC is None or image_HWC.shape[:2] != (SIDE, SIDE) or image_HWC.dtype != np.uint8:
         raise DamagedImage("the PNG cannot be decoded (OpenCV gave no such image)")
     image_HWC = image_HWC.reshape(SIDE, SIDE, -1)
-    converted = f"{_NAMES[colour]}{' with tRNS' if transparent and colour in (_GRAY, _RGB) else ''}"
+    converted = _NAMES[colour]
     channels = image_HWC.shape[2]
     image_HW = np.ascontiguousarray(image_HWC[..., 0])
     if channels >= 3 and not (
@@ -139,8 +138,8 @@ def _convert(data: bytes, colour: int) -> Pixels:
     return Pixels(image_HW, converted)
 
 
-def _check_chunks(data: bytes, colour: int) -> bool:
-    """Check every chunk's CRC, the end chunk and the number of pixel bytes; return whether there is a tRNS chunk."""
+def _check_chunks(data: bytes, colour: int) -> None:
+    """Check every chunk's CRC, the end chunk and the number of pixel bytes."""
     pixels, names = [], []
     for name, body in _chunks(data):
         names.append(name)
@@ -155,7 +154,6 @@ def _check_chunks(data: bytes, colour: int) -> bool:
         raise DamagedImage(f"the PNG cannot be decoded ({error})") from None
     if found < expected:
         raise DamagedImage("the PNG is cut off: pixels are missing")
-    return b"tRNS" in names
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -10,7 +10,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -252,7 +252,8 @@ def _publish(task: ShardTask) -> None:
         (task.path.parent / DESCRIPTION).unlink(missing_ok=True)
         publish(task.part, task.path)
     except OSError as error:
-        task.part.unlink(missing_ok=True)
+        with suppress(OSError):
+            task.part.unlink(missing_ok=True)
         raise output_error(task.path, error) from error
 
 

@@ -78,8 +78,9 @@ def load_attribute(target: str) -> Any:
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     """Return the error for a name that is not registered, with the nearest known names."""
     known = list(known)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
+    begun = [item for item in known if item.startswith(name)] if len(name) > 1 else []
+    near = begun[:3] or difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}."
     return UserError(
         f"unknown {kind} {name!r}",
         remedy=f"{hint} Your own goes in as package.module:function",

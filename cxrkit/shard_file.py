@@ -124,11 +124,13 @@ def write(
 
 def _put(group: Any, tables: Mapping[str, np.ndarray]) -> None:
     """Write small tables as datasets; h5py's own create_dataset takes twice the time, 0.4 ms per image of 8."""
-    from h5py import h5d, h5s, h5t
+    from h5py import h5d, h5p, h5s, h5t
 
+    layout = h5p.create(h5p.DATASET_CREATE)
+    layout.set_obj_track_times(False)  # the same images make the same file
     for name, values in tables.items():
         space = h5s.create_simple(values.shape)
-        table = h5d.create(group, name.encode(), h5t.py_create(values.dtype, logical=True), space)
+        table = h5d.create(group, name.encode(), h5t.py_create(values.dtype, logical=True), space, layout)
         if values.size:
             table.write(space, space, np.ascontiguousarray(values))
 
@@ -138,6 +140,7 @@ def _allocate(file: Any, length: int) -> int:
     from h5py import h5d, h5p, h5s, h5t
 
     layout = h5p.create(h5p.DATASET_CREATE)
+    layout.set_obj_track_times(False)
     layout.set_layout(h5d.CONTIGUOUS)
     layout.set_alloc_time(h5d.ALLOC_TIME_EARLY)
     layout.set_fill_time(h5d.FILL_TIME_NEVER)

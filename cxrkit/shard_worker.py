@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -149,13 +150,15 @@ def _write(
         table = shard_file.write(task.part, task.settings, columns, encoded, damaged)
         return replace(table, columns={"image_id": columns["image_id"]})
     except (OSError, RuntimeError) as error:  # h5py reports a full disk as either
-        task.part.unlink(missing_ok=True)
+        with suppress(OSError):
+            task.part.unlink(missing_ok=True)
         raise _output_error(task.path, error) from None
 
 
 def _output_error(path: Path, error: OSError | RuntimeError) -> UserError:
     if isinstance(error, OSError):
-        return output_error(path, error)
+        # h5py's own words name the temporary file and its flags.
+        return output_error(path, OSError(error.errno, os.strerror(error.errno)) if error.errno else error)
     if "errno = 28" in str(error) or "No space left" in str(error):
         return output_error(path, OSError("No space left on device"))
     raise error

@@ -17,6 +17,7 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any
@@ -183,8 +184,8 @@ def _drive(
     stop: threading.Event,
 ) -> None:
     """Keep one worker busy. The worker computes task n + 1 while `finish` makes result n durable."""
+    results: list[Any] = []
     try:
-        results: list[Any] = []
         while True:
             task = None if stop.is_set() else take(worker)
             if task is not None:
@@ -198,6 +199,9 @@ def _drive(
         stop.set()
         done.put(("error", error))
     finally:
+        with suppress(Exception):  # the first error is the one to tell
+            while results:
+                finish(results.pop())
         done.put(("end", None))
 
 

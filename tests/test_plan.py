@@ -262,14 +262,21 @@ def test_the_smallest_level_that_is_sharp_enough_is_chosen(side: float, levels: 
 
 
 def test_blur_makes_up_for_what_bilinear_sampling_misses() -> None:
-    scale = np.array([1.0, 1.2, 1.3, 1.7, 2.0, 3.0])
-    box = np.stack([0 * scale, 0 * scale, 100 * scale, 100 * scale], axis=1)
-    sigma = geometry.sigmas(box, np.ones(6), 100)[:, 0]
+    scale = np.array([0.9, 1.1, 1.3, 1.7, 2.0, 3.0])
+    crops = geometry.Crops(np.stack([0 * scale, 0 * scale, 100 * scale, 110 * scale], axis=1), 0 * scale, scale > 1.5)
+    sigma = geometry.sigmas(geometry.matrices(crops, np.ones(6), 100))
     tap = np.exp(-0.5 / sigma**2)
     variance = 2 * tap / (1 + 2 * tap) + 1 / 6
-    assert variance[:2] == pytest.approx(1 / 6, abs=1e-9)
-    assert variance[2:5] == pytest.approx(scale[2:5] ** 2 / 6)
+    assert variance[:2, 0] == pytest.approx([1 / 6] * 2, abs=1e-9)
+    assert variance[2:5] == pytest.approx(np.minimum(np.outer(scale[2:5], [1, 1.1]), 2) ** 2 / 6)
     assert variance[5] == pytest.approx(4 / 6)
+
+
+def test_blur_where_every_sample_falls_on_a_pixel() -> None:
+    shift = np.array([0, 0.5, 3])
+    matrix = np.array([[[1.0, 0, x], [0, -1, 50 + x]] for x in shift])
+    tap = np.exp(-0.5 / geometry.sigmas(matrix) ** 2)
+    assert 2 * tap / (1 + 2 * tap) == pytest.approx(np.array([[1 / 6] * 2, [0, 0], [1 / 6] * 2]), abs=1e-9)
 
 
 def test_the_window_holds_every_pixel_that_is_read() -> None:

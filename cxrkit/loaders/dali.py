@@ -119,9 +119,11 @@ class DaliLoader:
     def _take(self, pipeline: Any) -> torch.Tensor:
         """Return the next batch of images, (B, H, W, 1) uint8, and let the pipeline go on."""
         try:
-            (images,) = pipeline.share_outputs()
-            # The default executor gives the memory away with its last reference, so the view needs no copy and the
-            # buffers may go back to the pipeline at once.
+            # Bound to the stream that the model runs on: the host does not wait, and DALI takes the memory back only
+            # after what is queued there by then. The default executor gives memory away with its last reference, so
+            # the view needs no copy and the pipeline may go on at once.
+            stream = torch.cuda.current_stream(self._device) if self._device.type == "cuda" else None
+            (images,) = pipeline.share_outputs(cuda_stream=stream)
             image_BHWC: torch.Tensor = torch.utils.dlpack.from_dlpack(images.as_tensor())
             pipeline.release_outputs()
             pipeline.schedule_run()

@@ -19,7 +19,7 @@ from cxrkit.loaders.philox import philox4x32, uniform
 
 ATTEMPTS = 10  # draws of (area, aspect) before the whole image is taken, as in torchvision's RandomResizedCrop
 MIN_SCALE = 0.85  # source pixels per output pixel that a level must offer
-BLUR_FROM_SCALE = 1.25  # source pixels per output pixel, below which blurring first would gain less than it costs
+MIN_TAP = 0.045  # weight of a neighbour, below which blurring first would gain less than it costs
 NO_SIGMA = 0.05  # pixels; a Gaussian so narrow that its 3 taps are 0, 1, 0
 
 # Third word of the counter: what a draw is for. Draws of different purposes never share a counter.
@@ -137,17 +137,20 @@ def matrices(crops: Crops, shrink: NDArray[np.float64], input_size: int) -> NDAr
     return matrix
 
 
-def sigmas(box: NDArray[np.float64], shrink: NDArray[np.float64], input_size: int) -> NDArray[np.float64]:
+def sigmas(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return (B, 2): the Gaussian, x and y, that a level is blurred with (3 taps) before it is sampled.
 
-    Bilinear sampling at s source pixels per output pixel reads 2 of the 2s pixels that torchvision's antialiased
-    resize weighs (a triangle of half-width s, variance s^2 / 6; the bilinear one has 1 / 6). Taps (a, 1 - 2a, a) add
-    the missing variance with a = (s^2 - 1) / 12; at s = 2 the two then agree exactly. NO_SIGMA: no blur is needed.
+    At s source pixels per output pixel, torchvision's antialiased resize weighs pixels by a triangle of variance
+    s^2 / 6, and bilinear sampling by one of variance f (1 - f), f being how far from a pixel's centre a sample falls:
+    1 / 6 on average, but one f for all where s = 1. Taps (a, 1 - 2a, a) add the variance 2a that is missing; at s = 2
+    bilinear sampling then becomes that triangle exactly. NO_SIGMA: the missing part is negligible.
     """
-    scale = np.minimum(box[:, 2:] * shrink[:, None] / input_size, 2)
-    tap = (scale**2 - 1) / 12
-    side = np.maximum(tap / (1 - 2 * tap), 1e-9)  # relative to the middle tap: exp(-1 / (2 sigma^2))
-    sigma: NDArray[np.float64] = np.where(scale < BLUR_FROM_SCALE, NO_SIGMA, np.sqrt(-0.5 / np.log(side)))
+    scale = np.minimum(np.linalg.norm(matrix[:, :, :2], axis=1), 2)  # (B, 2), along the output's x and y
+    fraction = (matrix.sum(axis=2) - matrix[:, :, :2].sum(axis=2) / 2 - 0.5) % 1
+    same_everywhere = np.isclose(np.abs(matrix[:, [0, 1], [0, 1]]), 1, rtol=0, atol=1e-9)
+    tap = (scale**2 / 6 - np.where(same_everywhere, fraction * (1 - fraction), 1 / 6)) / 2
+    side = np.clip(tap / (1 - 2 * tap), 1e-9, None)  # relative to the middle tap: exp(-1 / (2 sigma^2))
+    sigma: NDArray[np.float64] = np.where(tap < MIN_TAP, NO_SIGMA, np.sqrt(-0.5 / np.log(side)))
     return sigma
 
 

@@ -159,6 +159,8 @@ class OpenCVLoader:
         image = slot.image[: len(slot.planned)]
         if self._device.type == "cuda":
             image, slot.copied = copy_to_gpu(image, self._device)
+        elif self._device.type != "cpu":
+            image = image.to(self._device)
         return self._labels.batch(image, slot.planned.rows)
 
 

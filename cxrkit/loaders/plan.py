@@ -143,8 +143,8 @@ class Plan:
     def batches(self, epoch: int, start_step: int = 0) -> Iterator[PlannedBatch]:
         """Yield the batches of `epoch` on this rank from `start_step` on.
 
-        The same as calling `batch` for each step, but small batches are planned many at a time: numpy then costs
-        3 instead of 90 microseconds per image.
+        The same as calling `batch` for each step, but small batches are planned many at a time: in batches of 16,
+        numpy then costs 2 instead of 90 microseconds per image.
         """
         together = max(1, PLANNED_AHEAD // self.batch_size)
         for first in range(start_step, self.steps, together):
@@ -159,13 +159,12 @@ class Plan:
         crops = self.crops(epoch, rows)
         level = choose_levels(crops.box, self.image_size, self.input_size, self.levels, self.min_scale)
         sides = np.asarray(self.levels)[level]
-        shrink = sides / self.image_size
-        matrix = matrices(crops, shrink, self.input_size)
+        matrix = matrices(crops, sides / self.image_size, self.input_size)
         return PlannedBatch(
             rows,
             level,
             matrix,
-            sigmas(crops.box, shrink, self.input_size),
+            sigmas(matrix),
             windows(matrix, sides, self.input_size),
         )
 

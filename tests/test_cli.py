@@ -1,0 +1,118 @@
+"""The command line as a user meets it: exit codes, messages, and that nothing is half-written."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cxrkit
+
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "cxrkit", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=240)
+
+
+def test_version_and_help() -> None:
+    assert run("--version").stdout == f"cxrkit {cxrkit.__version__}\n"
+    done = run("--help")
+    assert done.returncode == 0
+    for command in ("prepare", "verify", "train", "predict", "evaluate", "report", "models", "synth", "demo", "doctor"):
+        assert f" {command} " in done.stdout
+
+
+def test_every_setting_is_a_flag() -> None:
+    from dataclasses import fields
+
+    from cxrkit.config import TrainConfig, flag
+
+    text = run("train", "--help").stdout
+    assert all(flag(item.name) in text for item in fields(TrainConfig))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["train", "--model", "resnet50-lage-meta"], "unknown model 'resnet50-lage-meta'\n  remedy: did you mean resnet50-large"),
+        (["train", "--fold", "7"], "--fold 7: there is no such fold\n  remedy: choose 1 to 5"),
+        (["train", "--model", "mlp-meta", "--data", "nowhere"], "dataset.json: the description of a prepared folder is miss"),
+        (["train", "--epochs", "0"], "--epochs 0: out of range"),
+        (["train", "--device", "tpu"], "--device tpu: unknown"),
+        (["train", "--loader", "opencvv", "--data", "{prepared}", "--model", "mlp-meta"], "unknown loader 'opencvv'"),
+        (["train", "--trainer", "no.such:thing", "--data", "{prepared}", "--model", "mlp-meta"], "there is no module 'no.such'"),
+        (["train", "--config", "nowhere.toml"], "nowhere.toml: there is no such file"),
+        (["prepare", "--raw", "nowhere"], "nowhere"),
+        (["prepare", "--raw", "{cohort}", "--dataset", "nih"], "unknown dataset 'nih'\n  remedy: did you mean nih-chestxray14"),
+        (["prepare", "--raw", "{cohort}", "--dataset", "synthetic", "--codec", "gif"], "unknown codec 'gif'"),
+        (["prepare", "--raw", "{cohort}", "--dataset", "synthetic", "--levels", "256,512"], "--levels 256,512"),
+        (["verify", "--data", "nowhere"], "nowhere"),
+        (["predict", "nowhere"], "not a run folder (no config.toml)"),
+        (["report", "--runs", "nowhere"], "nowhere"),
+        (["synth", "{cohort}/images", "--images", "40"], "images"),
+        (["synth", "few", "--images", "3"], "needs at least 20"),
+    ],
+)  # fmt: skip
+def test_mistakes(arguments: list[str], text: str, prepared: Path, cohort: Path, tmp_path: Path) -> None:
+    """Exit code 2, one message with its remedy, no traceback, and nothing written."""
+    filled = [item.format(prepared=prepared, cohort=cohort) for item in arguments]
+    command = [sys.executable, "-m", "cxrkit", *filled]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, cwd=tmp_path, timeout=240)
+    assert done.returncode == 2, done.stderr
+    assert text in done.stderr
+    assert "remedy:" in done.stderr
+    assert "Traceback" not in done.stderr
+    leftovers = [path.name for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [name for name in leftovers if name.endswith((".part", ".h5", ".safetensors", ".json"))]
+
+
+def test_debug_shows_the_traceback() -> None:
+    done = run("train", "--fold", "7", "--debug")
+    assert "Traceback" in done.stderr
+    assert "there is no such fold" in done.stderr
+
+
+def test_own_model_and_loader_without_registering(prepared: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import torch\n"
+        "from cxrkit.models import ModelSpec\n"
+        "from cxrkit.loaders.opencv import OpenCVLoader as Loader\n"
+        "class Net(torch.nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.dense = torch.nn.Linear(3, 15)\n"
+        "        self.spec = ModelSpec(name='mine', input_size=32, resize=32, learning_rate=0.1, batch_size=8)\n"
+        "    def forward(self, image, meta):\n"
+        "        return self.dense(meta) + image.mean()\n"
+        "def net():\n"
+        "    return Net()\n"
+    )
+    command = [sys.executable, "-m", "cxrkit", "train", "--model", "mine:net", "--loader", "mine:Loader", "--epochs", "1"]
+    command += ["--data", str(prepared), "--runs", str(tmp_path / "runs"), "--fold", "2", "--limit", "16"]
+    environment = ENVIRONMENT | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "runs" / "mine.net" / "resample-2" / "scores.json").is_file()
+
+
+def test_the_three_commands(cohort: Path, tmp_path: Path) -> None:
+    """Raw download to table: prepare, train, report."""
+    data, runs = tmp_path / "shards", tmp_path / "runs"
+    done = run("prepare", "--raw", cohort, "--data", data, "--dataset", "synthetic", "--levels", "256,128", "--workers", 1)
+    assert done.returncode == 0, done.stderr
+    assert "80 images" in done.stdout
+    done = run(
+        "train", "--model", "resnet14-small-meta", "--data", data, "--runs", runs, "--epochs", 1, "--input-size", 32
+    )
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / "table5.md"
+    done = run("report", "--official-split", "--runs", runs, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert "synthetic images" in out.read_text()
+    assert "0.806" in done.stdout  # the paper's ResNet-38 stands beside it
+    assert run("verify", "--data", data).returncode == 0

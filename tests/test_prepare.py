@@ -1,0 +1,616 @@
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+import polars as pl
+import psutil
+import pytest
+from rich.console import Console
+from tiny_cohort import image_id, picture, png, records, write_archive, write_images
+
+from cxrkit import shard_file
+from cxrkit.contracts import Records
+from cxrkit.errors import UserError
+from cxrkit.files import read_json
+from cxrkit.prepare import PrepareConfig, parse_levels, prepare
+from cxrkit.prepare_summary import PrepareSummary
+from cxrkit.shard_plan import shard_size
+from cxrkit.shards import ShardStore
+from cxrkit.workers import Workers
+
+COUNT = 20  # images: three shards of 8, 8 and 4
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("raw")
+    write_images(folder / "images", COUNT)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prepared(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder prepared in one go."""
+    data = tmp_path_factory.mktemp("prepared") / "shards"
+    run(raw, data)
+    return data
+
+
+def run(raw: Path, data: Path, cohort: Records | None = None, **options: object) -> PrepareSummary:
+    config = PrepareConfig(raw, data, **{"workers": 2, "levels": (256, 64), **options})
+    return prepare(config, cohort or records(raw, COUNT))
+
+
+def contents(data: Path) -> dict[str, bytes]:
+    """Return the files of a prepared folder; the description without its date."""
+    files = {path.name: path.read_bytes() for path in sorted(data.iterdir())}
+    about = json.loads(files.pop("dataset.json", b"{}"))
+    about.pop("created", None)
+    return files | {"dataset.json": json.dumps(about).encode()}
+
+
+def shards(data: Path) -> list[str]:
+    return sorted(path.name for path in data.glob("shard-*"))
+
+
+def copy_of(raw: Path, folder: Path) -> Path:
+    shutil.copytree(raw / "images", folder / "images")
+    return folder
+
+
+@contextmanager
+def small_disk(folder: Path, size: str, *, read_only: bool = False) -> Iterator[Path]:
+    """Mount a tmpfs, or skip."""
+    folder.mkdir()
+    options = f"size={size}{',ro' if read_only else ''}"
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    if os.geteuid() != 0 or shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a tmpfs")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+# What it writes
+
+
+def test_everything_is_where_a_reader_looks(raw: Path, tmp_path: Path) -> None:
+    cohort = records(raw, COUNT, absent=3)
+    summary = run(raw, tmp_path / "d", cohort, codec="raw", allow_missing=True)
+    assert sorted(path.name for path in (tmp_path / "d").iterdir()) == [
+        *("dataset.json", "index.parquet", "records.parquet"),
+        *("shard-00000.h5", "shard-00001.h5", "shard-00002.h5"),
+    ]
+    store = ShardStore(tmp_path / "d")
+    assert store.records().equals(cohort.frame.select(store.records().columns))
+    assert store.index.equals(store.records()[:COUNT])
+    assert (store.codec, store.levels) == ("raw", (256, 64))
+    index = pl.read_parquet(tmp_path / "d" / "index.parquet")
+    assert index["shard"].to_list() == [0] * 8 + [1] * 8 + [2] * 4
+    assert index.schema["shard"] == pl.Int32
+    about = store.about
+    assert {key: about[key] for key in ("dataset", "label_release", "codec", "quality", "levels")} == {
+        **{"dataset": "tiny", "label_release": "unknown", "codec": "raw"},
+        **{"quality": 0, "levels": [256, 64]},
+    }
+    assert (about["listed_images"], about["prepared_images"], about["missing_images"]) == (COUNT + 3, COUNT, 3)
+    assert about["damaged"] == []
+    assert [shard["images"] for shard in about["shards"]] == [8, 8, 4]
+    assert (summary.images, summary.reused, summary.missing, summary.shards) == (COUNT, 0, 3, 3)
+    assert summary.level_bytes == {256: COUNT * 256**2, 64: COUNT * 64**2}
+    assert 0 < summary.decoding_share < 1
+    text = summary.text()
+    assert f"{COUNT} images in 3 shards" in text
+    assert "missing: 3 listed images" in text
+    assert "1.4 MB: 256 px 1.3 MB, 64 px 81.9 kB" in text
+
+
+def test_levels_are_area_averages_of_the_original(raw: Path, tmp_path: Path) -> None:
+    run(raw, tmp_path / "d", codec="raw", levels=(1024, 512, 128), limit=9)
+    store = ShardStore(tmp_path / "d")
+    assert len(store) == 9
+    for row in (0, 8):
+        original = picture(row)
+        assert np.array_equal(store.image(row, 0), original)
+        for number, side in ((1, 512), (2, 128)):
+            step = 1024 // side
+            exact = original.reshape(side, step, side, step).mean((1, 3))
+            # Each halving rounds once, by at most 1/2.
+            assert np.abs(store.image(row, number) - exact).max() <= np.log2(step) / 2
+
+
+@pytest.mark.parametrize("codec", ["jpeg", "png", "htj2k"])
+def test_every_codec_goes_in_and_out(raw: Path, tmp_path: Path, codec: str) -> None:
+    run(raw, tmp_path / "d", codec=codec, quality=95, levels=(512,), limit=2)
+    store = ShardStore(tmp_path / "d")
+    expected = cv2.resize(picture(1), (512, 512), interpolation=cv2.INTER_AREA)
+    difference = np.abs(store.image(1, 0).astype(int) - expected).mean()
+    assert difference == 0 if codec != "jpeg" else 0 < difference < 1.5
+
+
+def test_the_number_of_workers_changes_nothing(raw: Path, prepared: Path, tmp_path: Path) -> None:
+    run(raw, tmp_path / "d", workers=3)
+    assert contents(tmp_path / "d") == contents(prepared)
+
+
+def test_shard_size_depends_on_the_number_of_images_alone() -> None:
+    assert [shard_size(images) for images in (1, 242, 1000, 2000, 4000, 112_120)] == [8, 8, 32, 63, 64, 64]
+
+
+def test_boxes_are_kept(raw: Path, tmp_path: Path) -> None:
+    boxes = pl.DataFrame(
+        {"image_id": [image_id(0)], "label": ["Mass"], "x": [1.0], "y": [2.0], "width": [3.0], "height": [4.0]}
+    )
+    cohort = records(raw, 2)
+    run(raw, tmp_path / "d", Records(cohort.dataset, cohort.frame, cohort.label_release, boxes))
+    assert pl.read_parquet(tmp_path / "d" / "boxes.parquet").equals(boxes)
+
+
+def test_conversions_are_counted(raw: Path, tmp_path: Path) -> None:
+    folder = copy_of(raw, tmp_path / "raw")
+    (folder / "images" / image_id(3)).write_bytes(png(cv2.cvtColor(picture(3), cv2.COLOR_GRAY2BGRA)))
+    summary = run(folder, tmp_path / "d", records(folder, COUNT), codec="raw", levels=(1024,))
+    assert summary.converted == {"RGBA": 1}
+    assert "converted to gray: 1 from RGBA" in summary.text()
+    assert np.array_equal(ShardStore(tmp_path / "d").image(3, 0), picture(3))
+
+
+def test_progress_is_printed_where_nobody_watches(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cxrkit.progress.LINE_EVERY_SECONDS", 0.0)
+    console = Console(file=io.StringIO(), width=200)
+    config = PrepareConfig(raw, tmp_path / "d", workers=1, levels=(64,))
+    prepare(config, records(raw, COUNT), console=console)
+    lines = console.file.getvalue().splitlines()
+    assert [line.split(" images")[0] for line in lines] == [
+        "prepare: 8 of 20",
+        "prepare: 16 of 20",
+        "prepare: 20 of 20",
+    ]
+    assert "images/s" in lines[0]
+    assert "left" in lines[0]
+
+
+# Archives
+
+
+def test_an_archive_gives_what_loose_files_give(raw: Path, prepared: Path, tmp_path: Path) -> None:
+    for mode, name in (("w:gz", "images_001.tar.gz"), ("w", "images_001.tar")):
+        archive = tmp_path / name
+        write_archive(archive, raw / "images", mode=mode)
+        data = tmp_path / f"d{mode[-1]}"
+        assert run(raw, data, records(raw, COUNT, archive=archive)).images == COUNT
+        one, other = ShardStore(data), ShardStore(prepared)
+        assert one.index.equals(other.index)
+        for row in range(COUNT):
+            assert np.array_equal(one.encoded(row, 0), other.encoded(row, 0))
+        assert sorted(path.name for path in tmp_path.iterdir() if path.suffix == ".png") == []
+
+
+def test_a_finished_archive_is_not_read_again(raw: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "images_001.tar.gz"
+    write_archive(archive, raw / "images")
+    run(raw, tmp_path / "d", records(raw, COUNT, archive=archive))
+    before = contents(tmp_path / "d")
+    archive.write_bytes(b"gone bad")
+    assert run(raw, tmp_path / "d", records(raw, COUNT, archive=archive)).reused == COUNT
+    assert contents(tmp_path / "d") == before
+
+
+def test_a_half_finished_archive_goes_on_where_it_was(raw: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "images_001.tar.gz"
+    write_archive(archive, raw / "images")
+    cohort = records(raw, COUNT, archive=archive)
+    run(raw, tmp_path / "d", cohort)
+    before = contents(tmp_path / "d")
+    (tmp_path / "d" / "shard-00001.h5").unlink()
+    (tmp_path / "d" / "dataset.json").unlink()
+    stamp = (tmp_path / "d" / "shard-00002.h5").stat().st_mtime_ns
+    summary = run(raw, tmp_path / "d", cohort)
+    assert (summary.shards_reused, summary.reused) == (2, COUNT - 8)
+    assert (tmp_path / "d" / "shard-00002.h5").stat().st_mtime_ns == stamp
+    assert contents(tmp_path / "d") == before
+
+
+def test_several_archives_and_loose_files_mix(raw: Path, prepared: Path, tmp_path: Path) -> None:
+    names = [image_id(number) for number in range(COUNT)]
+    frame = records(raw, COUNT).frame
+    for number, cut in enumerate((names[:9], names[9:14])):
+        archive = tmp_path / f"images_00{number + 1}.tar.gz"
+        write_archive(archive, raw / "images", order=cut)
+        inside = pl.col("image_id").is_in(cut)
+        frame = frame.with_columns(
+            path=pl.when(inside).then(pl.lit(str(archive))).otherwise("path"),
+            member=pl.when(inside).then("images/" + pl.col("image_id")).otherwise("member"),
+        )
+    summary = run(raw, tmp_path / "d", Records("tiny", frame, "unknown"), workers=3)
+    assert (summary.images, summary.shards) == (COUNT, 4)
+    one, other = ShardStore(tmp_path / "d"), ShardStore(prepared)
+    assert one.index.equals(other.index)
+    assert all(np.array_equal(one.encoded(row, 1), other.encoded(row, 1)) for row in range(COUNT))
+
+
+def test_a_truncated_archive_keeps_the_shards_before_it(raw: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "images_001.tar.gz"
+    order = [image_id(number) for number in range(COUNT)]
+    write_archive(archive, raw / "images", order=order)
+    whole = archive.read_bytes()
+    archive.write_bytes(whole[: len(whole) * 3 // 4])
+    cohort = records(raw, COUNT, archive=archive)
+    message = (
+        r"images_001.tar.gz: this archive is damaged or cut off \(.*\); "
+        r"the last good member is images/000000\d\d_00\d.png\n"
+        r"  remedy: download it again, then run the same command again; shards already finished are kept"
+    )
+    with pytest.raises(UserError, match=message):
+        run(raw, tmp_path / "d", cohort, workers=1)
+    assert shards(tmp_path / "d") == ["shard-00000.h5"]
+    assert not (tmp_path / "d" / "dataset.json").exists()
+    archive.write_bytes(whole)
+    assert run(raw, tmp_path / "d", cohort).shards_reused == 1
+
+
+def test_an_archive_without_its_images_is_named(raw: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "images_001.tar.gz"
+    write_archive(archive, raw / "images", order=[image_id(number) for number in range(COUNT - 2)])
+    with pytest.raises(
+        UserError, match=r"this archive ends without 2 of its images \(images/00000007_000.png and others"
+    ):
+        run(raw, tmp_path / "d", records(raw, COUNT, archive=archive))
+
+
+def test_garbage_instead_of_an_archive_is_named(raw: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "images_001.tar.gz"
+    archive.write_bytes(b"\x1f\x8b garbage" * 100)
+    with pytest.raises(
+        UserError, match=r"images_001.tar.gz: this archive is damaged .* the last good member is nothing"
+    ):
+        run(raw, tmp_path / "d", records(raw, COUNT, archive=archive))
+
+
+def test_links_in_an_archive_are_not_followed(raw: Path, tmp_path: Path) -> None:
+    import tarfile
+
+    secret = tmp_path / "secret.png"
+    secret.write_bytes((raw / "images" / image_id(0)).read_bytes())
+    archive = tmp_path / "images_001.tar"
+    write_archive(archive, raw / "images", order=[image_id(1)], mode="w")
+    with tarfile.open(archive, "a") as tar:
+        for number, kind in ((0, tarfile.SYMTYPE), (2, tarfile.LNKTYPE)):
+            info = tarfile.TarInfo(f"images/{image_id(number)}")
+            info.type, info.linkname = kind, str(secret) if number == 0 else f"images/{image_id(1)}"
+            tar.addfile(info)
+    summary = run(raw, tmp_path / "d", records(raw, 3, archive=archive), skip_damaged=True)
+    assert summary.damaged == {
+        image_id(number): f"member 'images/{image_id(number)}' is a link or special, not a plain file"
+        for number in (0, 2)
+    }
+
+
+# Damaged images
+
+
+@pytest.fixture
+def damaged(raw: Path, tmp_path: Path) -> Path:
+    """Return a raw folder with three bad images, in the first and the last shard."""
+    folder = copy_of(raw, tmp_path / "raw")
+    (folder / "images" / image_id(2)).write_bytes(b"")
+    (folder / "images" / image_id(5)).write_bytes((raw / "images" / image_id(5)).read_bytes()[:50_000])
+    (folder / "images" / image_id(19)).unlink()
+    (folder / "images" / image_id(19)).mkdir()
+    return folder
+
+
+REASONS = {
+    "00000001_002.png": "the file is empty (0 bytes)",
+    "00000002_002.png": "the PNG is cut off: pixels are missing",
+    "00000007_001.png": "cannot be read (Is a directory)",
+}
+
+
+def test_damaged_images_are_all_listed_and_stop_the_run(damaged: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        run(damaged, tmp_path / "d", records(damaged, COUNT))
+    lines = str(caught.value).splitlines()
+    assert lines[0].endswith(
+        f"raw: 3 damaged images, so {tmp_path / 'd'} is not complete (the shards without damage are kept)"
+    )
+    assert lines[1:4] == [f"    {image}: {why}" for image, why in REASONS.items()]
+    assert lines[4] == "  remedy: download them again and run the same command, or add --skip-damaged to leave them out"
+    assert shards(tmp_path / "d") == ["shard-00001.h5"]
+    assert not (tmp_path / "d" / "dataset.json").exists()
+
+
+def test_damaged_images_can_be_left_out(damaged: Path, tmp_path: Path) -> None:
+    cohort = records(damaged, COUNT)
+    with pytest.raises(UserError, match="3 damaged images"):
+        run(damaged, tmp_path / "d", cohort)
+    summary = run(damaged, tmp_path / "d", cohort, skip_damaged=True)
+    assert (summary.images, summary.reused, summary.damaged) == (COUNT - 3, 8, REASONS)
+    store = ShardStore(tmp_path / "d")
+    assert len(store) == COUNT - 3
+    assert len(store.records()) == COUNT
+    assert not set(store.index["image_id"]) & set(REASONS)
+    assert store.about["damaged"] == [{"image_id": image, "reason": why} for image, why in REASONS.items()]
+    assert "left out as damaged: 3 (see dataset.json)" in summary.text()
+    again = run(damaged, tmp_path / "d", cohort, skip_damaged=True)
+    assert (again.images, again.reused, again.damaged) == (COUNT - 3, COUNT - 3, REASONS)
+
+
+def test_repaired_images_come_in_with_the_next_run(damaged: Path, raw: Path, prepared: Path, tmp_path: Path) -> None:
+    cohort = records(damaged, COUNT)
+    run(damaged, tmp_path / "d", cohort, skip_damaged=True)
+    with pytest.raises(UserError, match="3 damaged images"):
+        run(damaged, tmp_path / "d", cohort)
+    assert len(ShardStore(tmp_path / "d")) == COUNT - 3, "a failed run leaves the folder as it was"
+    (damaged / "images" / image_id(19)).rmdir()
+    for number in (2, 5, 19):
+        shutil.copy(raw / "images" / image_id(number), damaged / "images")
+    assert run(damaged, tmp_path / "d", cohort).reused == 8
+    assert contents(tmp_path / "d") == contents(prepared)
+
+
+def test_a_shard_of_nothing_but_damage_is_empty(raw: Path, tmp_path: Path) -> None:
+    folder = copy_of(raw, tmp_path / "raw")
+    for number in range(8):
+        (folder / "images" / image_id(number)).write_text("not an image")
+    summary = run(folder, tmp_path / "d", records(folder, COUNT), skip_damaged=True)
+    assert (summary.images, len(summary.damaged)) == (COUNT - 8, 8)
+    assert ShardStore(tmp_path / "d").image(0, 1).shape == (64, 64)
+    assert run(folder, tmp_path / "d", records(folder, COUNT), skip_damaged=True).shards_reused == 3
+
+
+def test_the_wrong_files_altogether_are_given_up_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cxrkit.prepare._GIVE_UP_AFTER", 25)
+    small = png(picture(0)[:224, :224])
+    (tmp_path / "raw" / "images").mkdir(parents=True)
+    for number in range(300):
+        (tmp_path / "raw" / "images" / image_id(number)).write_bytes(small)
+    with pytest.raises(UserError, match="224 x 224 pixels, expected 1024 x 1024") as caught:
+        run(tmp_path / "raw", tmp_path / "d", records(tmp_path / "raw", 300), workers=1)
+    assert int(str(caught.value).split(" damaged")[0].split(": ")[-1]) < 100
+    assert "    and " in str(caught.value)
+
+
+# Interrupted runs
+
+SCRIPT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from tiny_cohort import records
+from cxrkit.prepare import PrepareConfig, prepare
+raw = Path({raw!r})
+prepare(PrepareConfig(raw, Path({data!r}), workers=2, levels=(256, 64)), records(raw, {count}))
+"""
+
+
+def start(raw: Path, data: Path) -> tuple[subprocess.Popen[bytes], list[psutil.Process]]:
+    """Start a preparation in a process of its own; return it and its workers once the first shard is there."""
+    script = SCRIPT.format(tests=str(Path(__file__).parent), raw=str(raw), data=str(data), count=COUNT)
+    process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE)
+    children: list[psutil.Process] = []
+    while process.poll() is None and not list(data.glob("shard-*.h5")):
+        children = psutil.Process(process.pid).children() or children
+        time.sleep(0.002)
+    return process, children
+
+
+def test_a_killed_run_goes_on_and_ends_in_the_same_files(raw: Path, prepared: Path, tmp_path: Path) -> None:
+    data = tmp_path / "d"
+    process, workers = start(raw, data)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert len(workers) == 2
+    assert not psutil.wait_procs(workers, timeout=20)[1], "workers outlived their parent"
+    assert not (data / "dataset.json").exists()
+    for name in shards(data):
+        shard_file.read(data / name)
+    (data / ".shard-00002.h5.0123abcd.part").write_bytes(b"what a killed worker left")
+    summary = run(raw, data)
+    assert 1 <= summary.shards_reused < 3
+    assert contents(data) == contents(prepared)
+
+
+def test_ctrl_c_finishes_what_is_under_way_and_leaves_nothing_half(raw: Path, prepared: Path, tmp_path: Path) -> None:
+    data = tmp_path / "d"
+    process, workers = start(raw, data)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert b"KeyboardInterrupt" in errors
+    assert not psutil.wait_procs(workers, timeout=20)[1]
+    assert all(path.name.startswith("shard-") for path in data.iterdir())
+    run(raw, data)
+    assert contents(data) == contents(prepared)
+
+
+def test_a_worker_that_is_killed_is_an_error_and_not_a_hang(raw: Path, tmp_path: Path) -> None:
+    config = PrepareConfig(raw, tmp_path / "d", levels=(64,))
+    with Workers(1, "cxrkit.shard_worker:make_shard") as pool:
+        pool._workers[0]._process.kill()
+        message = (
+            r"a worker process \(pid \d+\) was killed; most likely the machine ran out of memory\n  remedy: .*fewer"
+        )
+        with pytest.raises(UserError, match=message):
+            prepare(config, records(raw, COUNT), workers=pool)
+
+
+def test_a_second_run_keeps_everything(raw: Path, prepared: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(prepared, tmp_path / "d"))
+    stamps = [path.stat().st_mtime_ns for path in sorted(data.glob("shard-*"))]
+    summary = run(raw, data)
+    assert (summary.images, summary.reused, summary.shards_reused) == (COUNT, COUNT, 3)
+    assert [path.stat().st_mtime_ns for path in sorted(data.glob("shard-*"))] == stamps
+    assert "kept 20 from an earlier run (3 shards)" in summary.text()
+    assert contents(data) == contents(prepared)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "garbage", "gone"])
+def test_a_broken_shard_is_made_again(raw: Path, prepared: Path, tmp_path: Path, damage: str) -> None:
+    data = Path(shutil.copytree(prepared, tmp_path / "d"))
+    path = data / "shard-00001.h5"
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-700] if damage == "truncated" else b"garbage")
+    assert run(raw, data).shards_reused == 2
+    assert contents(data) == contents(prepared)
+
+
+def test_two_preparations_do_not_share_a_folder(raw: Path, tmp_path: Path) -> None:
+    import fcntl
+
+    (tmp_path / "d").mkdir()
+    holder = os.open(tmp_path / "d", os.O_RDONLY)
+    fcntl.flock(holder, fcntl.LOCK_EX)
+    try:
+        with pytest.raises(UserError, match="d: another cxrkit prepare is writing here\n  remedy: wait for it"):
+            run(raw, tmp_path / "d")
+    finally:
+        os.close(holder)
+
+
+# Other settings, other images
+
+
+def test_other_settings_are_refused_and_named(raw: Path, prepared: Path) -> None:
+    before = contents(prepared)
+    message = r"shard-00000.h5: was prepared with quality 95 \(asked for: 80\), levels 256,64 \(asked for: 512\)\n"
+    with pytest.raises(UserError, match=message + "  remedy: choose another --data folder, delete"):
+        run(raw, prepared, quality=80, levels=(512,))
+    assert contents(prepared) == before
+
+
+def test_more_images_extend_a_folder(raw: Path, prepared: Path, tmp_path: Path) -> None:
+    run(raw, tmp_path / "d", limit=8)
+    assert len(ShardStore(tmp_path / "d")) == 8
+    assert run(raw, tmp_path / "d").shards_reused == 1
+    assert contents(tmp_path / "d") == contents(prepared)
+
+
+def test_fewer_images_would_lose_some_and_are_refused(raw: Path, prepared: Path) -> None:
+    before = contents(prepared)
+    message = (
+        r"holds 20 prepared images, of which this run would drop 11 \(00000004_000.png and others\)\n  remedy: choose"
+    )
+    with pytest.raises(UserError, match=message):
+        run(raw, prepared, limit=9)
+    assert contents(prepared) == before
+
+
+def test_missing_images_need_leave(raw: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"4 of 24 images are missing\n  remedy: download the rest, or .*--allow-missing"
+    ):
+        run(raw, tmp_path / "d", records(raw, COUNT, absent=4))
+    with pytest.raises(UserError, match="holds none of the listed images"):
+        run(raw, tmp_path / "d", records(raw, 0, absent=4), allow_missing=True)
+
+
+# The disk
+
+
+def test_a_full_disk_keeps_what_is_finished(raw: Path, tmp_path: Path) -> None:
+    message = (
+        r"shard-0000\d.h5: the disk is full; the file was not written.*\n  remedy: free some space or choose another"
+    )
+    with small_disk(tmp_path / "disk", "1500k") as disk:
+        # Raw levels of 256 pixels: 0.5 MB per shard of eight, so the second or the third shard is one too many.
+        filler = disk / "filler"
+        filler.write_bytes(bytes(700_000))
+        with pytest.raises(UserError, match=message):
+            run(raw, disk / "d", codec="raw", levels=(256,), workers=1)
+        assert shards(disk / "d") == ["shard-00000.h5"]
+        assert [path.name for path in (disk / "d").iterdir()] == ["shard-00000.h5"]
+        filler.unlink()
+        assert run(raw, disk / "d", codec="raw", levels=(256,), limit=16).shards_reused == 1
+
+
+def test_a_read_only_output_is_named(raw: Path, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "1m", read_only=True) as disk:
+        message = (
+            r"disk/d: cannot be written \(Read-only file system\)\n  remedy: choose an output folder that you may write"
+        )
+        with pytest.raises(UserError, match=message):
+            run(raw, disk / "d")
+        with pytest.raises(UserError, match=r"disk/shard-0000\d.h5: cannot be written \(Read-only file system\)"):
+            run(raw, disk)
+
+
+# The config
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"codec": "webp"}, "unknown codec 'webp'"),
+        ({"levels": (512, 1024)}, "--levels 512,1024: not in descending order\n  remedy: write them like 1024,512,256"),
+        ({"levels": (512, 512)}, "--levels 512,512: not in descending order"),
+        ({"levels": (1000,)}, "--levels 1000: 1000 does not divide 1024 or is not within 32 to 1024"),
+        ({"levels": (512, 16)}, "16 does not divide 1024 or is not within 32 to 1024"),
+        ({"levels": (2048,)}, "2048 does not divide 1024"),
+        ({"levels": (0,)}, "0 does not divide 1024"),
+        ({"levels": ()}, "--levels: there must be at least one"),
+        ({"quality": 0}, "--quality 0: not a JPEG quality\n  remedy: choose 1 to 100"),
+        ({"quality": 101}, "--quality 101"),
+        ({"workers": 0}, "--workers 0: there must be at least one"),
+        ({"limit": 0}, "--limit 0: leaves no image"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(tmp_path: Path, options: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        PrepareConfig(tmp_path, tmp_path.parent / "data", **options)
+
+
+def test_folders_that_make_no_sense_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "raw").mkdir()
+    data = tmp_path / "data"
+    with pytest.raises(UserError, match=r"--raw .*nowhere: does not exist\n  remedy: name the folder that holds"):
+        PrepareConfig(tmp_path / "nowhere", data)
+    with pytest.raises(UserError, match=r"--raw .*file: is not a folder"):
+        PrepareConfig(tmp_path / "file", data)
+    with pytest.raises(UserError, match=r"--data .*file: is a file, expected a folder"):
+        PrepareConfig(tmp_path / "raw", tmp_path / "file")
+    for inside in (tmp_path, data):
+        with pytest.raises(UserError, match=r"lies inside the raw folder .*, which is only ever read"):
+            PrepareConfig(tmp_path, inside)
+
+
+def test_levels_are_parsed() -> None:
+    assert parse_levels("1024,512, 256") == (1024, 512, 256)
+    with pytest.raises(UserError, match="--levels 'big,small': not a list of side lengths\n  remedy: write them like"):
+        parse_levels("big,small")
+
+
+def test_real_images(nih_raw: Path, tmp_path: Path) -> None:
+    """Prepare 40 real images, RGBA ones among them; JPEG at quality 95 keeps each within 40 dB."""
+    from cxrkit import registry
+
+    cohort = registry.load("dataset", "nih-chestxray14")(nih_raw, allow_missing=True)
+    files = {path.name: path for path in sorted((nih_raw / "images").glob("*.png"))}
+    rgba = [name for name, path in files.items() if path.read_bytes()[25] == 6]
+    chosen = sorted({*rgba, *list(files)[:36]})[:40]
+    frame = cohort.frame.with_columns(path=pl.when(pl.col("image_id").is_in(chosen)).then("path"))
+    config = PrepareConfig(nih_raw, tmp_path / "d", workers=2, allow_missing=True)
+    summary = prepare(config, Records(cohort.dataset, frame, cohort.label_release, cohort.boxes))
+    store = ShardStore(tmp_path / "d")
+    assert summary.images == len(store) == len(chosen)
+    assert summary.converted["RGBA"] == len(set(rgba) & set(chosen)) > 0
+    for row in range(0, len(store), 5):
+        original = cv2.imread(str(files[store.index["image_id"][row]]), cv2.IMREAD_GRAYSCALE)
+        error = np.mean((store.image(row, 0).astype(float) - original) ** 2)
+        assert 10 * np.log10(255**2 / error) > 40
+    assert read_json(tmp_path / "d" / "dataset.json", "", "")["listed_images"] == len(cohort.frame)
