@@ -43,7 +43,9 @@ class CheckpointInfo:
     format_version: int = FORMAT_VERSION
 
 
-def save(path: Path, model: torch.nn.Module, info: CheckpointInfo, optimizer: torch.optim.Optimizer | None = None) -> None:
+def save(
+    path: Path, model: torch.nn.Module, info: CheckpointInfo, optimizer: torch.optim.Optimizer | None = None
+) -> None:
     """Write the model's (and the optimizer's) tensors and `info` atomically."""
     from safetensors.torch import save_file
 

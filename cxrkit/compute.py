@@ -73,7 +73,8 @@ def autocast(device: str, precision: str) -> torch.autocast:
 def logits(model: Any, batch: Batch, spec: ModelSpec, device: str, precision: str) -> torch.Tensor:
     """Return the model's logits (B, L) in float32 for a batch that lies on `device`."""
     with autocast(device, precision):
-        return model(prepare_input(batch.image, spec), batch.meta).float()
+        logits_BL: torch.Tensor = model(prepare_input(batch.image, spec), batch.meta).float()
+        return logits_BL
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,9 @@ class Scored:
     loss: float
 
 
-def score(model: torch.nn.Module, loader: Loader, spec: ModelSpec, device: str, precision: str, progress: Any = None) -> Scored:
+def score(
+    model: torch.nn.Module, loader: Loader, spec: ModelSpec, device: str, precision: str, progress: Any = None
+) -> Scored:
     """Run `model` in evaluation mode over all of `loader`; its training mode is restored afterwards.
 
     progress: called with the number of images after each batch. Only what is kept of a batch is copied.

@@ -110,7 +110,9 @@ def read_toml(path: Path, config_class: type) -> dict[str, Any]:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file", remedy="name a TOML file, such as a run's config.toml") from None
+        raise UserError(
+            f"{path}: there is no such file", remedy="name a TOML file, such as a run's config.toml"
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid TOML ({error})", remedy="compare it with a run's config.toml") from None
     kinds = field_types(config_class)

@@ -91,7 +91,9 @@ class Dataset(Protocol):
     absent image is an error too.
     """
 
-    def __call__(self, raw: Path, *, allow_missing: bool = False) -> Records: ...
+    def __call__(self, raw: Path, *, allow_missing: bool = False) -> Records:
+        """Return the records of the raw folder."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -39,13 +39,15 @@ class Inputs:
 
     @classmethod
     def of(cls, data: Path, fold: str, limit: int | None) -> Inputs:
-        """Open the prepared folder `data` and cut it by `fold`. Raises UserError for a folder or fold that cannot be."""
+        """Open the prepared folder `data`, cut by `fold`. Raises UserError for a folder or fold that cannot be."""
         store = ShardStore(data)
         records = store.records()
         split = make(records, fold)
         training = split.frame.filter(pl.col("subset") == "train").select("image_id")
         ages = records.join(training, on="image_id", how="semi")["age_years"]
-        subset_of_row = store.index.select("image_id").join(split.frame, on="image_id", how="left", maintain_order="left")
+        subset_of_row = store.index.select("image_id").join(
+            split.frame, on="image_id", how="left", maintain_order="left"
+        )
         rows = {
             subset: _spread(np.flatnonzero((subset_of_row["subset"] == subset).fill_null(False).to_numpy()), limit)
             for subset in SUBSETS

@@ -1,4 +1,4 @@
-"""Where the plain-text facts live: `data_manifests/` of the checkout, packed into the wheel as `cxrkit/data_manifests`."""
+"""Where the plain-text facts live: `data_manifests/` of a checkout, `cxrkit/data_manifests` of an installed wheel."""
 
 from __future__ import annotations
 

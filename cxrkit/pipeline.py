@@ -107,10 +107,10 @@ def describe(console: Console, config: TrainConfig, spec: ModelSpec, inputs: Inp
     """Print what is about to be trained on what, and what was left out."""
     from cxrkit import loaders
 
-    about = inputs.store.about
+    loader, release = loaders.choose(config.loader, device), inputs.store.about["label_release"]
     console.print(
-        f"[bold]{spec.name}[/bold] at {spec.input_size} px, split {inputs.split.name}, labels {about['label_release']}; "
-        f"{device}, {config.precision}, loader {loaders.choose(config.loader, device)}",
+        f"[bold]{spec.name}[/bold] at {spec.input_size} px, split {inputs.split.name}, labels {release}; "
+        f"{device}, {config.precision}, loader {loader}",
         highlight=False,
     )
     for subset in ("train", *EVALUATED):
@@ -152,7 +152,13 @@ def write_run(run: RunFolder, config: TrainConfig, inputs: Inputs, device: str, 
 
 
 def assemble(
-    config: TrainConfig, spec: ModelSpec, inputs: Inputs, run: RunFolder, device: str, resume: bool, display: TrainDisplay
+    config: TrainConfig,
+    spec: ModelSpec,
+    inputs: Inputs,
+    run: RunFolder,
+    device: str,
+    resume: bool,
+    display: TrainDisplay,
 ) -> TrainTask:
     """Build the model and the loaders; nothing is written yet, so what cannot be built leaves no trace."""
     from cxrkit import models

@@ -39,8 +39,8 @@ def check_split(checkpoint: Path, info: CheckpointInfo, inputs: Inputs) -> None:
     for what, value in trained.items():
         if found[what] != value:
             raise UserError(
-                f"{checkpoint}: trained with {what} {_short(value)}, but {inputs.store.folder} has {_short(found[what])} "
-                f"(split {inputs.split.name})",
+                f"{checkpoint}: trained with {what} {_short(value)}, but {inputs.store.folder} has "
+                f"{_short(found[what])} (split {inputs.split.name})",
                 remedy="give the --data that the model was trained on",
             )
 

@@ -10,7 +10,8 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from cxrkit.files import PART_SUFFIX, output_error, publish, read_json
 from cxrkit.prepare_summary import PrepareSummary, damage_list
 from cxrkit.progress import progress_bar
 from cxrkit.shard_file import ShardSettings, ShardTable
-from cxrkit.shard_index import index_frame, write_description, write_tables
+from cxrkit.shard_index import index_frame, write_description, write_index, write_records
 from cxrkit.shard_plan import SHARD_FILE, Plan, finished_shards, other_settings
 from cxrkit.shard_worker import ShardResult, ShardTask
 from cxrkit.shards import DESCRIPTION, INDEX
@@ -115,7 +116,7 @@ def prepare(
 ) -> PrepareSummary:
     """Prepare the images of `records` that are at hand into `config.data`; return what was done.
 
-    workers: a running pool to use (see `prepare_raw`). Shards that are there with the same settings and images are
+    workers: a running pool to use, which the caller closes (see `prepare_raw`). Shards that are there with the same settings and images are
     kept. Raises UserError for damaged images (all of them are looked at; without `skip_damaged` no shard with one is
     written, nor dataset.json), missing ones, a folder prepared with other settings, a disk that is full. Whatever is
     finished then is kept for the next run.
@@ -123,15 +124,15 @@ def prepare(
     started = time.monotonic()
     frame = _at_hand(config, records)
     settings = _settings(config, records)
-    with _folder(config.data), workers or _start(config) as pool:
+    with _folder(config.data), nullcontext(workers) if workers else _start(config) as pool:
         finished = finished_shards(config.data, settings)
         _check_description(config.data, settings, set(frame["image_id"]))
         plan = Plan(frame, config.data, settings, finished, skip_damaged=config.skip_damaged)
         summary = PrepareSummary(config.data, pool.count, missing=records.missing)
-        try:
+        with closing(plan), ThreadPoolExecutor(1) as beside:
+            listed = beside.submit(write_records, config.data, records)
             tables = _make_shards(plan, pool, summary, console, config)
-        finally:
-            plan.close()
+            listed.result()
         _finish(config, records, settings, tables, summary)
     summary.seconds = time.monotonic() - started
     return summary
@@ -289,11 +290,11 @@ def _finish(
     tables: dict[int, ShardTable],
     summary: PrepareSummary,
 ) -> None:
-    """Write the tables and, last of all, the description; remove shards of a run that cut the images differently."""
+    """Write the index and, last of all, the description; remove shards of a run that cut the images differently."""
     index = index_frame(records, tables, settings.levels)
     summary.images, summary.shards = len(index), len(tables)
     summary.level_bytes = {level: int(index[f"size_{level}"].sum()) for level in settings.levels}
-    write_tables(config.data, records, index)
+    write_index(config.data, index)
     for path in config.data.glob("shard-*.h5"):
         if (match := SHARD_FILE.fullmatch(path.name)) and int(match[1]) not in tables:
             path.unlink()

@@ -37,10 +37,14 @@ def index_frame(records: Records, tables: Mapping[int, ShardTable], levels: tupl
     return records.frame.select(*RECORD_SCHEMA).join(where, on="image_id", how="inner").sort("image_id")
 
 
-def write_tables(folder: Path, records: Records, index: pl.DataFrame) -> None:
-    """Write the records of all listed images, the index, and the boxes where there are any."""
-    _write(folder / RECORDS, records.frame.select(*RECORD_SCHEMA).sort("image_id"))
+def write_index(folder: Path, index: pl.DataFrame) -> None:
+    """Write index.parquet."""
     _write(folder / INDEX, index)
+
+
+def write_records(folder: Path, records: Records) -> None:
+    """Write the records of all listed images, and the boxes where there are any."""
+    _write(folder / RECORDS, records.frame.select(*RECORD_SCHEMA).sort("image_id"))
     if records.boxes is not None:
         _write(folder / BOXES, records.boxes)
 

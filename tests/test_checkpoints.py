@@ -60,7 +60,9 @@ def test_other_network(tmp_path: Path) -> None:
     checkpoints.save(path, model, info())
     tensors, _ = checkpoints.read(path)
     with pytest.raises(UserError) as caught:
-        checkpoints.load_model(path, tensors, torch.nn.Sequential(torch.nn.Conv2d(3, 5, 1), torch.nn.BatchNorm2d(5)), "x")
+        checkpoints.load_model(
+            path, tensors, torch.nn.Sequential(torch.nn.Conv2d(3, 5, 1), torch.nn.BatchNorm2d(5)), "x"
+        )
     assert "not a checkpoint of x: 1 of its tensors differ, the first 0.weight" in str(caught.value)
     assert "remedy: name the model that the checkpoint was trained as" in str(caught.value)
 

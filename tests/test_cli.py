@@ -48,6 +48,7 @@ def test_every_setting_is_a_flag() -> None:
         (["train", "--trainer", "no.such:thing", "--data", "{prepared}", "--model", "mlp-meta"], "there is no module 'no.such'"),
         (["train", "--config", "nowhere.toml"], "nowhere.toml: there is no such file"),
         (["prepare", "--raw", "nowhere"], "nowhere"),
+        (["prepare", "--raw", "{cohort}"], "a synthetic cohort (SYNTHETIC.json), not ChestX-ray14\n  remedy: add --dataset syn"),
         (["prepare", "--raw", "{cohort}", "--dataset", "nih"], "unknown dataset 'nih'\n  remedy: did you mean nih-chestxray14"),
         (["prepare", "--raw", "{cohort}", "--dataset", "synthetic", "--codec", "gif"], "unknown codec 'gif'"),
         (["prepare", "--raw", "{cohort}", "--dataset", "synthetic", "--levels", "256,512"], "--levels 256,512"),
@@ -92,7 +93,18 @@ def test_own_model_and_loader_without_registering(prepared: Path, tmp_path: Path
         "def net():\n"
         "    return Net()\n"
     )
-    command = [sys.executable, "-m", "cxrkit", "train", "--model", "mine:net", "--loader", "mine:Loader", "--epochs", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "cxrkit",
+        "train",
+        "--model",
+        "mine:net",
+        "--loader",
+        "mine:Loader",
+        "--epochs",
+        "1",
+    ]
     command += ["--data", str(prepared), "--runs", str(tmp_path / "runs"), "--fold", "2", "--limit", "16"]
     environment = ENVIRONMENT | {"PYTHONPATH": str(tmp_path)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=240)
@@ -103,7 +115,9 @@ def test_own_model_and_loader_without_registering(prepared: Path, tmp_path: Path
 def test_the_three_commands(cohort: Path, tmp_path: Path) -> None:
     """Raw download to table: prepare, train, report."""
     data, runs = tmp_path / "shards", tmp_path / "runs"
-    done = run("prepare", "--raw", cohort, "--data", data, "--dataset", "synthetic", "--levels", "256,128", "--workers", 1)
+    done = run(
+        "prepare", "--raw", cohort, "--data", data, "--dataset", "synthetic", "--levels", "256,128", "--workers", 1
+    )
     assert done.returncode == 0, done.stderr
     assert "80 images" in done.stdout
     done = run(

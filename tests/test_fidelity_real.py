@@ -13,11 +13,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import cv2  # noqa: TID253
+import cv2
 import numpy as np
 import pytest
-import torch  # noqa: TID253
-from torchvision.transforms.v2 import functional  # noqa: TID253
+import torch
+from torchvision.transforms.v2 import functional
 
 from cxrkit import registry
 from cxrkit.datasets.nih_chestxray14 import read

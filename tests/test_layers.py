@@ -62,7 +62,7 @@ def test_help_loads_nothing_heavy() -> None:
     code = (
         "import sys\nsys.argv = ['cxrkit', '--help']\nfrom cxrkit.cli import main\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
-        "heavy = {'torch', 'torchvision', 'nvidia', 'h5py', 'matplotlib', 'cv2', 'sklearn', 'scipy', 'polars', 'numpy'}\n"
+        "heavy = {'torch', 'torchvision', 'nvidia', 'h5py', 'matplotlib', 'cv2', 'sklearn', 'polars', 'numpy'}\n"
         "print('LOADED', sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

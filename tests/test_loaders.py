@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2  # noqa: TID253
+import cv2
 import numpy as np
 import polars as pl
 import psutil
 import pytest
-import torch  # noqa: TID253
+import torch
 
 from cxrkit import codecs, loaders, registry, shards
 from cxrkit.contracts import LABELS, RECORD_SCHEMA, Batch

@@ -1,7 +1,5 @@
 """ImageNet weights: equal to torchvision's network, from a cache or a file; what is refused."""
 
-# ruff: noqa: TID253 - these tests are about torch modules
-
 from __future__ import annotations
 
 import os

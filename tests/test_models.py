@@ -1,7 +1,5 @@
 """Networks: the paper's layout, initialisation, input normalisation, models of one's own."""
 
-# ruff: noqa: TID253 - these tests are about torch modules
-
 from __future__ import annotations
 
 import hashlib

@@ -431,7 +431,8 @@ def test_ctrl_c_finishes_what_is_under_way_and_leaves_nothing_half(raw: Path, pr
     _, errors = process.communicate(timeout=60)
     assert b"KeyboardInterrupt" in errors
     assert not psutil.wait_procs(workers, timeout=20)[1]
-    assert all(path.name.startswith("shard-") for path in data.iterdir())
+    assert not list(data.glob(".*"))
+    assert not (data / "dataset.json").exists()
     run(raw, data)
     assert contents(data) == contents(prepared)
 
@@ -533,7 +534,7 @@ def test_a_full_disk_keeps_what_is_finished(raw: Path, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=message):
             run(raw, disk / "d", codec="raw", levels=(256,), workers=1)
         assert shards(disk / "d") == ["shard-00000.h5"]
-        assert [path.name for path in (disk / "d").iterdir()] == ["shard-00000.h5"]
+        assert {path.name for path in (disk / "d").iterdir()} - {"records.parquet"} == {"shard-00000.h5"}
         filler.unlink()
         assert run(raw, disk / "d", codec="raw", levels=(256,), limit=16).shards_reused == 1
 

@@ -14,7 +14,7 @@ from tiny_cohort import picture, records
 from cxrkit import codecs, shard_file
 from cxrkit.contracts import RECORD_SCHEMA
 from cxrkit.errors import UserError
-from cxrkit.shard_index import index_frame, write_description, write_tables
+from cxrkit.shard_index import index_frame, write_description, write_index, write_records
 from cxrkit.shards import ShardSettings, ShardStore, read_records, read_shard_table, write_shard
 
 LEVELS = (256, 64)
@@ -41,7 +41,8 @@ def folder_of(folder: Path, codec: str = "raw", quality: int = 0) -> Path:
     for number, cut in cuts.items():
         write_shard(folder / f"shard-{number:05d}.h5", about, rows[cut], encoded[cut])
     tables = {number: shard_file.read(folder / f"shard-{number:05d}.h5") for number in cuts}
-    write_tables(folder, cohort, index_frame(cohort, tables, LEVELS))
+    write_records(folder, cohort)
+    write_index(folder, index_frame(cohort, tables, LEVELS))
     write_description(folder, cohort, about, tables, {})
     return folder
 

@@ -14,11 +14,17 @@ from cxrkit.errors import UserError
 def records(counts: list[int], official: bool = True) -> pl.DataFrame:
     """Patients with the given numbers of images; every fourth patient is in the official test set."""
     rows = [
-        (f"{patient:08d}_{number:03d}.png", patient, ("test" if patient % 4 == 0 else "train_val") if official else None)
+        (
+            f"{patient:08d}_{number:03d}.png",
+            patient,
+            ("test" if patient % 4 == 0 else "train_val") if official else None,
+        )
         for patient, count in enumerate(counts, start=1)
         for number in range(count)
     ]
-    return pl.DataFrame(rows, schema={"image_id": pl.String, "patient_id": pl.Int32, "official": pl.String}, orient="row")
+    return pl.DataFrame(
+        rows, schema={"image_id": pl.String, "patient_id": pl.Int32, "official": pl.String}, orient="row"
+    )
 
 
 @settings(max_examples=30, deadline=None)

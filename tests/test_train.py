@@ -161,7 +161,9 @@ def test_level_too_small(prepared: Path, tmp_path: Path) -> None:
 
 
 def test_not_prepared(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"dataset.json: the description of a prepared folder is missing\n  remedy: run"):
+    with pytest.raises(
+        UserError, match=r"dataset.json: the description of a prepared folder is missing\n  remedy: run"
+    ):
         pipeline.train({"data": tmp_path / "no", "runs": tmp_path}, None, False, QUIET)
 
 

@@ -15,7 +15,7 @@ from cxrkit import codecs, shard_file
 from cxrkit.contracts import RECORD_SCHEMA
 from cxrkit.errors import UserError
 from cxrkit.prepare import PrepareConfig, prepare
-from cxrkit.shard_index import index_frame, write_description, write_tables
+from cxrkit.shard_index import index_frame, write_description, write_index, write_records
 from cxrkit.shards import ShardSettings, read_shard_table, write_shard
 from cxrkit.verify import VerifyReport, verify
 
@@ -160,7 +160,8 @@ def test_only_deep_sees_bytes_that_were_never_an_image(tmp_path: Path) -> None:
     whole = bytes(codecs.encode("jpeg", np.zeros((64, 64), np.uint8)))
     write_shard(tmp_path / "shard-00000.h5", settings, cohort.frame.select(*RECORD_SCHEMA), [[whole], [b"no image"]])
     tables = {0: shard_file.read(tmp_path / "shard-00000.h5")}
-    write_tables(tmp_path, cohort, index_frame(cohort, tables, (64,)))
+    write_records(tmp_path, cohort)
+    write_index(tmp_path, index_frame(cohort, tables, (64,)))
     write_description(tmp_path, cohort, settings, tables, {})
     assert verify(tmp_path, workers=1).ok
     assert lines(verify(tmp_path, deep=True, workers=1)) == [

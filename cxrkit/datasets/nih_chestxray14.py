@@ -21,14 +21,28 @@ __all__ = ["NAME", "ArchiveFact", "archive_facts", "check_counts", "label_releas
 
 NAME = "nih-chestxray14"
 UNKNOWN_RELEASE = "unknown"
+# Marks a folder in this layout whose images are phantoms: their results must never pass for ChestX-ray14.
+SYNTHETIC_MARKER = "SYNTHETIC.json"
 
 
 def read(raw: Path, *, allow_missing: bool = False) -> Records:
     """Return the records of the ChestX-ray14 download in `raw`; no pixel is read.
 
     Every image of the CSV is listed, those whose pixels are not at hand with a null path; unless `allow_missing`,
-    any such image is an error. Raises UserError, too, when files are absent, damaged or contradict one another.
+    any such image is an error. Raises UserError, too, when files are absent, damaged or contradict one another, and
+    for a synthetic cohort.
     """
+    records = read_layout(raw, allow_missing=allow_missing)
+    if (raw / SYNTHETIC_MARKER).exists():
+        raise UserError(
+            f"{raw}: a synthetic cohort ({SYNTHETIC_MARKER}), not ChestX-ray14",
+            remedy="add --dataset synthetic, or name the folder with the download",
+        )
+    return records
+
+
+def read_layout(raw: Path, *, allow_missing: bool = False) -> Records:
+    """Return what `read` does for any folder in ChestX-ray14's layout, a synthetic one too."""
     try:
         return _read(raw, allow_missing)
     except PermissionError as error:

@@ -29,7 +29,7 @@ from cxrkit.files import output_error, read_json, write_json, write_text
 FilmBoxes: TypeAlias = dict[str, tuple[float, float, float, float]]  # label -> x, y, width, height
 Boxes: TypeAlias = dict[str, FilmBoxes]  # by file name
 
-MARKER = "SYNTHETIC.json"
+MARKER = nih_chestxray14.SYNTHETIC_MARKER
 MIN_IMAGES = 20
 CSV_NAME = "Data_Entry_2017_v2020.csv"
 LISTS = {"train_val": "train_val_list.txt", "test": "test_list.txt"}
@@ -147,7 +147,7 @@ def read(raw: Path, *, allow_missing: bool = False) -> Records:
             f"{raw}: this synthetic cohort was not finished",
             remedy=f"finish it with: cxrkit synth {raw} --images {images} --seed {seed}",
         )
-    records = nih_chestxray14.read(raw, allow_missing=True)
+    records = nih_chestxray14.read_layout(raw, allow_missing=True)
     if records.missing and not allow_missing:
         raise UserError(
             f"{raw}: {records.missing:,} of {records.frame.height:,} images of this synthetic cohort are missing",

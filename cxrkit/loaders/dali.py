@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-import torch  # noqa: TID253
+import torch
 from numpy.typing import NDArray
 
 from cxrkit.contracts import Batch

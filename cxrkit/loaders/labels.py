@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-import torch  # noqa: TID253
+import torch
 from numpy.typing import NDArray
 
 from cxrkit.contracts import Batch

@@ -16,9 +16,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-import cv2  # noqa: TID253
+import cv2
 import numpy as np
-import torch  # noqa: TID253
+import torch
 from numpy.typing import NDArray
 
 from cxrkit.contracts import Batch

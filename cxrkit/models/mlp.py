@@ -1,7 +1,5 @@
 """The paper's check that age, sex and view position alone say something (section 2.4: average AUC 0.61)."""
 
-# ruff: noqa: TID253 - this module is a network, and is imported only when one is built
-
 from __future__ import annotations
 
 from torch import Tensor, nn

@@ -4,8 +4,6 @@ Written out rather than derived from torchvision's, because the stride's place, 
 features differ; parameter names are torchvision's, so its weights load as they are.
 """
 
-# ruff: noqa: TID253 - this module is a network, and is imported only when one is built
-
 from __future__ import annotations
 
 import torch
