@@ -53,13 +53,21 @@ def load(data: str, backend: str, size: int, batch: int, threads: int) -> Pass:
     return one_pass
 
 
-def prepare(raw: str, out: str, workers: int, limit: int | None = None, codec: str = "jpeg") -> Pass:
-    """Return a pass that prepares a raw folder into an empty one, its reading and checking included."""
-    from cxrkit.prepare import PrepareConfig, prepare_raw
+def prepare(
+    raw: str, out: str, workers: int, limit: int | None = None, codec: str = "jpeg", listed: bool = False
+) -> Pass:
+    """Return a pass that prepares a raw folder into an empty one.
+
+    listed: read the records beforehand, uncounted; otherwise their reading and checking is part of every pass.
+    """
+    from cxrkit import prepare as stage
+
+    config = stage.PrepareConfig(raw=Path(raw), data=Path(out), codec=codec, workers=workers, limit=limit)
+    records = registry.load("dataset", config.dataset)(config.raw) if listed else None
 
     def one_pass() -> Mapping[str, float]:
         shutil.rmtree(out, ignore_errors=True)
-        summary = prepare_raw(PrepareConfig(raw=Path(raw), data=Path(out), codec=codec, workers=workers, limit=limit))
+        summary = stage.prepare(config, records) if records else stage.prepare_raw(config)
         stages = {f"{stage} ms": 1000 * seconds / summary.images for stage, seconds in summary.stage_seconds.items()}
         size = sum(summary.level_bytes.values()) / summary.images
         return {"images": summary.images, "decoding share": summary.decoding_share, "bytes": size, **stages}

@@ -12,6 +12,7 @@ from typing import Any
 from cxrkit.errors import UserError
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+CACHES = ("none", "gpu")
 
 
 def setting(default: Any, help: str, *, low: float | None = None, high: float | None = None) -> Any:
@@ -46,6 +47,7 @@ class TrainConfig:
     device: str = setting("auto", "auto, cpu, cuda, cuda:1, ...")
     compile: bool | None = setting(None, "torch.compile the network; default: on CUDA only")
     loader: str = setting("auto", "opencv, dali, auto, or package.module:Class")
+    cache: str = setting("none", "gpu: keep the training pixels in the device's memory; none: read them every epoch")
     threads: int | None = setting(None, "loader threads; default: one per core", low=1, high=1024)
     trainer: str = setting("supervised", "trainer name, or package.module:function")
     weights: Path | None = setting(None, "ImageNet weights of -ots and -ft: .pth or .safetensors instead of a download")
@@ -57,12 +59,13 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for item in fields(self):
             _check(item.name, getattr(self, item.name), item.metadata)
-        if self.precision not in PRECISIONS:
-            raise UserError(f"--precision {self.precision}: unknown", remedy=f"choose one of {', '.join(PRECISIONS)}")
+        for name, choices in (("precision", PRECISIONS), ("cache", CACHES)):
+            if (value := getattr(self, name)) not in choices:
+                raise UserError(f"{flag(name)} {value}: unknown", remedy=f"choose one of {', '.join(choices)}")
 
 
 # A resumed training may run elsewhere and longer; whatever decides its numbers must stay.
-RESUME_MAY_CHANGE = frozenset({"data", "runs", "epochs", "device", "loader", "threads", "weights", "compile"}) | {
+RESUME_MAY_CHANGE = frozenset({"data", "runs", "epochs", "device", "loader", "threads", "cache", "weights", "compile"}) | {
     "checkpoint_minutes"
 }
 

@@ -103,11 +103,16 @@ def _without_none(given: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def describe(console: Console, config: TrainConfig, spec: ModelSpec, inputs: Inputs, device: str) -> None:
-    """Print what is about to be trained on what, and what was left out."""
+def loader_name(config: TrainConfig, device: str) -> str:
+    """Return the registered loader that the config asks for on this device."""
     from cxrkit import loaders
 
-    loader, release = loaders.choose(config.loader, device), inputs.store.about["label_release"]
+    return "resident" if config.cache == "gpu" else loaders.choose(config.loader, device)
+
+
+def describe(console: Console, config: TrainConfig, spec: ModelSpec, inputs: Inputs, device: str) -> None:
+    """Print what is about to be trained on what, and what was left out."""
+    loader, release = loader_name(config, device), inputs.store.about["label_release"]
     console.print(
         f"[bold]{spec.name}[/bold] at {spec.input_size} px, split {inputs.split.name}, labels {release}; "
         f"{device}, {config.precision}, loader {loader}",
@@ -169,13 +174,14 @@ def assemble(
     assert config.batch_size is not None
     resuming = resume and run.last.exists()
     val_plan = inputs.eval_plan("val", spec, max(BATCH_SIZE, config.batch_size))
+    loader = loader_name(config, device)
     return TrainTask(
         config=config,
         run=run,
         model=models.build(config.model, weights=config.weights, pretrained=not resuming, seed=config.seed),
         spec=spec,
-        train=inputs.loader(inputs.train_plan(config, spec), config.loader, device, config.threads),
-        val=inputs.loader(val_plan, config.loader, device, config.threads),
+        train=inputs.loader(inputs.train_plan(config, spec), loader, device, config.threads),
+        val=inputs.loader(val_plan, loader, device, config.threads),
         device=device,
         precision=config.precision,
         info=CheckpointInfo(

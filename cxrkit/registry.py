@@ -22,6 +22,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "loader": {
         "opencv": "cxrkit.loaders.opencv:OpenCVLoader",
         "dali": "cxrkit.loaders.dali:DaliLoader",
+        "resident": "cxrkit.loaders.resident:ResidentLoader",  # what --cache gpu chooses
     },
     "model": {
         # Names of the grammar (resnet50-large-meta, ...) are resolved by cxrkit.models; see `cxrkit models`.

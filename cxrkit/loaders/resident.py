@@ -295,8 +295,8 @@ class _Kept:
 
 
 def gigabytes(count: int) -> str:
-    """Return bytes as people read them: 36.7 GB."""
-    return f"{count / 1e9:.3g} GB"
+    """Return bytes as people read them: 36.7 GB, 4.0 MB."""
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.2f} MB"
 
 
 def free_bytes(device: torch.device) -> int:

@@ -1,0 +1,85 @@
+"""Preparing: from PNGs to what a loader reads. Ours writes three levels, the peers one."""
+
+from __future__ import annotations
+
+import tarfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks.record import Record
+from benchmarks.session import Part, Row, Session, material_settings
+
+ARCHIVES = 4
+CXRKIT = "cxrkit, 1024 + 512 + 256 px JPEG"
+FFCV = "FFCV DatasetWriter, 512 px JPEG"
+PILLOW = "Pillow + multiprocessing, 512 px JPEG files"
+FOLDER, ARCHIVE, UNLISTED = "extracted PNGs", "tar.gz, members known", "tar.gz, listed first"
+STAGES = ("read", "decode", "scale", "encode", "write")
+OURS_PREPARE = "benchmarks.ours:prepare"
+
+
+def measure(session: Session) -> Record:
+    """Return the record of this part."""
+    part = Part("prepare", session)
+    material, cores = session.material, session.cores
+    out = session.work / "written"
+    out.mkdir(parents=True, exist_ok=True)
+    ours = {"raw": str(material.raw), "out": str(out / "cxrkit"), "workers": cores}
+    pngs = {"folder": str(material.pngs), "workers": cores}
+
+    def ffcv() -> dict[str, Any]:
+        return pngs | {"labels": str(material.labels), "out": str(out / "ffcv.beton"), "mode": "jpg"}
+
+    part.entries += session.race(
+        "writing",
+        [
+            Row(CXRKIT, OURS_PREPARE, ours, note="three levels, checksums, synced to disk"),
+            Row(FFCV, "benchmarks.peers.ffcv_files:write", ffcv, session.peers, ("ffcv",), "one level"),
+            Row(PILLOW, "benchmarks.peers.pillow_writer:write", pngs | {"out": str(out / "pillow")}, note="one level",
+                packages=("pillow",)),
+        ],
+    )  # fmt: skip
+    part.target("cxrkit against FFCV's writer", 2.0, part.ratio("writing", CXRKIT, FFCV))
+    part.target("cxrkit against Pillow + multiprocessing", 3.0, part.ratio("writing", CXRKIT, PILLOW))
+    mine = part.entries[0]
+    shares = mine.figures.get("decoding share")
+    part.target("share of busy time spent decoding PNGs", 0.6, shares and sorted(shares)[len(shares) // 2], unit="")
+    _archives(part, ours, out)
+    part.remarks.append(
+        "NIH's own archives are recognised by name, number and size, so they need no listing; others are read twice."
+    )
+    return part.record(**material_settings(session))
+
+
+def _archives(part: Part, ours: dict[str, Any], out: Path) -> None:
+    """Extracted files against archives, the records read beforehand."""
+    session = part.session
+    packed = partial(pack, session.material.raw, session.work / "packed")
+    part.entries += session.race(
+        "source",
+        [
+            Row(FOLDER, OURS_PREPARE, ours | {"out": str(out / "folder"), "listed": True}),
+            Row(ARCHIVE, OURS_PREPARE, lambda: ours | {"raw": str(packed()), "out": str(out / "archive"), "listed": True}),
+            Row(UNLISTED, OURS_PREPARE, lambda: ours | {"raw": str(packed()), "out": str(out / "unlisted")}),
+        ],
+    )
+    part.target("time from tar.gz against extracted files", 1.3, part.ratio("source", FOLDER, ARCHIVE), at_least=False)
+
+
+def pack(raw: Path, packed: Path) -> Path:
+    """Return a raw folder with the images of `raw` in a few tar.gz, like the download; made once."""
+    if packed.is_dir():
+        return packed
+    part = packed.with_name(f"{packed.name}.part")
+    part.mkdir(parents=True, exist_ok=True)
+    for table in (*raw.glob("*.csv"), *raw.glob("*.txt")):
+        (part / table.name).write_bytes(table.read_bytes())
+    paths = sorted((raw / "images").iterdir())
+    share = -(-len(paths) // ARCHIVES)
+    for number in range(ARCHIVES):
+        with tarfile.open(part / f"images_{number + 1:03d}.tar.gz", "w:gz", compresslevel=6, dereference=True) as tar:
+            for path in paths[number * share : (number + 1) * share]:
+                tar.add(path, f"images/{path.name}")
+    part.rename(packed)
+    return packed

@@ -1,0 +1,175 @@
+"""How it grows: prepare and load at rising numbers of images, and the index of the whole data set."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from benchmarks import memory
+from benchmarks.contender import Contender
+from benchmarks.material import gather
+from benchmarks.record import Entry, Record
+from benchmarks.session import Part, Row, Session
+from benchmarks.stopwatch import Lap
+from cxrkit.contracts import RECORD_SCHEMA
+from cxrkit.shard_file import ShardSettings, shard_name
+from cxrkit.shards import DESCRIPTION, FORMAT_VERSION, INDEX, RECORDS, read_shard_table, write_shard
+
+ALL_IMAGES = 112_120
+COUNTS, QUICK_COUNTS = (250, 500, 1000, 2000, 4000), (50, 100)
+PROJECTED_CORES = (2, 16, 64)
+RAW_BYTES = 1024**2 + 512**2 + 256**2
+PREPARE, LOAD, REAL = "prepare", "load to 224, jpeg levels", "real images"
+
+
+def measure(session: Session) -> Record:
+    """Return the record of this part. Its images are drawn, whatever else the session has."""
+    part = Part("scale", session)
+    counts = QUICK_COUNTS if session.quick else COUNTS
+    drawn = gather(session.work / "scale", None, counts[-1])
+    folders = {count: session.work / "scale" / f"prepared-{count}" for count in counts}
+    once = replace(session, seconds=0.0)
+
+    rows = [
+        Row(_images(count), "benchmarks.ours:prepare", _job(drawn.raw, folder, session.cores, count))
+        for count, folder in folders.items()
+    ]
+    if session.raw:
+        out = session.work / "scale" / "real"
+        rows.append(Row(REAL, "benchmarks.ours:prepare", partial(_real_job, session, out)))
+    part.entries += _with_peaks(once, PREPARE, rows)
+    loading = [
+        Row(
+            _images(count),
+            "benchmarks.ours:load",
+            {"data": str(folder), "backend": "opencv", "size": 224, "batch": 64, "threads": session.cores},
+        )
+        for count, folder in folders.items()
+    ]
+    part.entries += _with_peaks(session, LOAD, loading)
+    _growth(part, counts)
+    _index(part, ALL_IMAGES // (100 if session.quick else 1))
+    part.remarks += projection(part.entries, session.cores)
+    return part.record(origin="synthetic", different_images=drawn.distinct, counts=list(counts))
+
+
+def _images(count: int) -> str:
+    return f"{count:,} images"
+
+
+def _job(raw: Path, out: Path, workers: int, limit: int | None) -> dict[str, Any]:
+    return {"raw": str(raw), "out": str(out), "workers": workers, "limit": limit}
+
+
+def _real_job(session: Session, out: Path) -> Mapping[str, Any]:
+    return _job(session.material.raw, out, session.cores, None)
+
+
+def _with_peaks(session: Session, group: str, rows: list[Row]) -> list[Entry]:
+    """Race the rows; each one's "peak MB" becomes that of its whole process tree, without mapped files."""
+    peaks: dict[str, float] = {}
+    entries = session.race(group, rows)
+    for row in rows:
+        job = row.job() if callable(row.job) else row.job
+        contender = Contender(row.target, job)
+        try:
+            with memory.Watch(contender.process_id) as watch:
+                contender.lap(0.0)
+            peaks[row.name] = round(watch.peak_mb, 1)
+        finally:
+            contender.close()
+    return [replace(entry, figures=entry.figures | {"tree peak MB": peaks[entry.name]}) for entry in entries]
+
+
+def _growth(part: Part, counts: tuple[int, ...]) -> None:
+    smallest, largest = _images(counts[0]), _images(counts[-1])
+    for group in (PREPARE, LOAD):
+        part.target(f"{group}: images/s at {largest} against {smallest}", 0.9, part.ratio(group, largest, smallest))
+        peak = {entry.name: entry.figures["tree peak MB"] for entry in part.entries if entry.group == group}
+        growth = peak[largest] / peak[smallest]
+        part.target(f"{group}: peak memory at {largest} against {smallest}", 1.25, growth, at_least=False)
+
+
+def _index(part: Part, rows: int) -> None:
+    """Open a prepared folder of `rows` images, each in a fresh process for its memory."""
+    folder = part.session.work / f"index-{rows}"
+    if not (folder / DESCRIPTION).exists():
+        tiny_folder(folder, rows)
+    group = f"opening a prepared folder of {rows:,} images"
+    row = Row("cxrkit", "benchmarks.ours:open_store", {"data": str(folder)})
+    seconds = partial(_seconds_per_pass)
+    entries = part.session.race(group, [row], unit="s", value=seconds)
+    fresh = Contender(row.target, {"data": str(folder)})
+    try:
+        before = memory.of_process(fresh.process_id)["peak"]
+        fresh.lap(0.0)
+        peak = fresh.memory_mb["peak"]
+    finally:
+        fresh.close()
+    figures = {"peak MB of the process": round(peak, 1), "MB before opening": round(before, 1)}
+    part.entries += [replace(entry, figures=entry.figures | figures) for entry in entries]
+    value = entries[0].spread.median if entries[0].values else None
+    part.target(group, 1.0, value, at_least=False, unit="s")
+    part.target(f"{group}: memory of the whole process", 300.0, peak, at_least=False, unit="MB")
+
+
+def _seconds_per_pass(lap: Lap) -> float:
+    return lap.seconds / lap.passes
+
+
+def tiny_folder(folder: Path, rows: int, per_shard: int = 64) -> None:
+    """Write a prepared folder of `rows` images whose records are four bytes long: real but for its pixels."""
+    settings = ShardSettings("synthetic", "synthetic", "jpeg", 95, (1024, 512, 256))
+    frame = _records(rows)
+    folder.mkdir(parents=True, exist_ok=True)
+    tables, shards = [], []
+    for number, start in enumerate(range(0, rows, per_shard)):
+        records, path = frame[start : start + per_shard], folder / shard_name(number)
+        write_shard(path, settings, records, [[b"tiny"] * 3] * len(records))
+        tables.append(read_shard_table(path)[1].with_columns(shard=pl.lit(number, dtype=pl.Int32)))
+        shards.append({"file": path.name, "images": len(records), "bytes": path.stat().st_size})
+    pl.concat(tables).write_parquet(folder / INDEX)
+    frame.write_parquet(folder / RECORDS)
+    about = {"format_version": FORMAT_VERSION, "codec": "jpeg", "levels": [1024, 512, 256], "shards": shards}
+    (folder / DESCRIPTION).write_text(json.dumps(about))
+
+
+def _records(rows: int) -> pl.DataFrame:
+    generator = np.random.default_rng(0)
+    patient = np.arange(rows) // 4 + 1
+    columns: dict[str, Any] = {
+        "image_id": [f"{patient[i]:08d}_{i % 4:03d}.png" for i in range(rows)],
+        "patient_id": patient,
+        "follow_up": np.arange(rows) % 4,
+        "age_years": generator.integers(1, 95, rows),
+        "sex": np.where(generator.random(rows) < 0.5, "M", "F"),
+        "view": np.where(generator.random(rows) < 0.6, "PA", "AP"),
+        "official": np.where(generator.random(rows) < 0.77, "train_val", "test"),
+    }
+    for name, kind in RECORD_SCHEMA.items():
+        columns.setdefault(name, generator.random(rows) < 0.1 if kind == pl.Boolean() else [None] * rows)
+    return pl.DataFrame(columns, schema_overrides=RECORD_SCHEMA).select(*RECORD_SCHEMA)
+
+
+def projection(entries: list[Entry], cores: int) -> list[str]:
+    """Return sentences with the projected time and disk of all 112,120 images, and what they assume."""
+    measured = [entry for entry in entries if entry.group == PREPARE and entry.values]
+    if not measured:
+        return []
+    basis = next((entry for entry in measured if entry.name == REAL), measured[-1])
+    per_core = basis.spread.median / cores
+    times = ", ".join(f"{ALL_IMAGES / per_core / count / 60:,.1f} min on {count} cores" for count in PROJECTED_CORES)
+    size = basis.figures["bytes"][0]
+    return [
+        f"Projected for all {ALL_IMAGES:,} images: prepare takes {times}. Assumed: {per_core:.0f} images/s a core, as "
+        f"measured here on {cores} ({basis.name}), growing with the cores, and a disk that reads 0.42 MB an image as fast.",
+        f"Projected disk: {ALL_IMAGES * size / 1e9:.0f} GB as jpeg levels ({size / 1000:.0f} kB an image, {basis.name}), "
+        f"{ALL_IMAGES * RAW_BYTES / 1e9:.0f} GB as raw levels.",
+    ]

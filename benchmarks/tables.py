@@ -1,0 +1,181 @@
+"""Records -> Markdown: a document per record, and the performance section of the README.
+
+python benchmarks/tables.py --readme README.md           write the section between its two markers
+python benchmarks/tables.py --readme README.md --check   exit 1 when it is not up to date
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+if __name__ == "__main__":
+    sys.path[0] = str(ROOT)
+
+from benchmarks import record
+from benchmarks.record import Entry, Record, Target
+from cxrkit.errors import UserError
+from cxrkit.files import write_text
+
+RESULTS = ROOT / "benchmarks" / "results"
+BEGIN, END = "<!-- performance:begin -->", "<!-- performance:end -->"
+TITLES = {
+    "load": "Loading on a CPU",
+    "prepare": "Preparing",
+    "train": "Training step on a CPU",
+    "evaluate": "Evaluation",
+    "scale": "How it grows",
+    "gpu": "GPU",
+}
+BUSY = 0.5  # load per core before a measurement from which on it is said that the machine was not idle
+
+
+def document(found: Record) -> str:
+    """Return the whole record as Markdown: what was measured where, every row, every target."""
+    lines = [f"# {TITLES[found.part]}", "", f"{conditions(found)}", ""]
+    for group in _groups(found):
+        lines += [f"## {group[:1].upper()}{group[1:]}", "", *entry_table(found, group), ""]
+    if found.targets:
+        lines += ["## Targets", "", *target_table(found.targets), ""]
+    lines += [f"{remark}\n" for remark in found.remarks]
+    packages = {**found.machine["packages"]}
+    for entry in found.entries:
+        packages |= {name: version for name, version in entry.versions.items() if name != "python"}
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(packages.items()))
+    lines += [f"Python {found.machine['python']}, {versions}.", ""]
+    return "\n".join(lines)
+
+
+def conditions(found: Record) -> str:
+    """Return one paragraph: machine, date, images, runs, and a warning where others were using the machine."""
+    machine, settings = found.machine, found.settings
+    where = [machine["gpu"]["name"]] if machine.get("gpu") else []
+    where += [f"{settings.get('cores', machine['cores'])} cores of {machine['processor']}", f"{machine['memory_gb']} GB"]
+    parts = [f"{', '.join(where)}; {machine['time'][:10]}."]
+    if "images" in settings and "origin" in settings:
+        different = settings["different_images"]
+        repeated = "" if different == settings["images"] else f" ({different:,} different ones, repeated)"
+        parts.append(f"{settings['images']:,} {settings['origin']} 1024 x 1024 PNGs{repeated}.")
+    parts.append(f"Contenders took turns; median and quartiles of {settings['runs']} runs after a warm-up.")
+    load = max(machine["load_average_before"][0], 0.0) / machine["cores"]
+    if load > BUSY:
+        parts.append(f"The machine was in use by others (load {load:.1f} a core before the start): trust the ratios.")
+    if settings.get("quick"):
+        parts.append("**A quick trial, not a measurement.**")
+    return " ".join(parts)
+
+
+def entry_table(found: Record, group: str) -> list[str]:
+    """Return the table of one group; memory and note columns only where there is something in them."""
+    entries = [entry for entry in found.entries if entry.group == group]
+    unit = entries[0].unit
+    noted = any(entry.note for entry in entries)
+    lines = [f"| | {unit} | quartiles |{' note |' if noted else ''}", f"| --- | ---: | ---: |{' --- |' if noted else ''}"]
+    for entry in entries:
+        middle, spread = values(entry)
+        lines.append(f"| {entry.name} | {middle} | {spread} |{f' {entry.note} |' if noted else ''}")
+    return lines
+
+
+def values(entry: Entry) -> tuple[str, str]:
+    """Return the cells of an entry's median and quartiles, or why there are none."""
+    if not entry.values:
+        return f"not available: {entry.unavailable.replace('|', '/')}", ""
+    spread = entry.spread
+    return number(spread.median), f"{number(spread.low)} to {number(spread.high)}"
+
+
+def target_table(targets: Iterable[Target]) -> list[str]:
+    """Return the table of targets and what was reached."""
+    lines = ["| | target | reached | |", "| --- | ---: | ---: | --- |"]
+    for target in targets:
+        unit = {"x": "x", "": ""}.get(target.unit, f" {target.unit}")
+        sign = "at least" if target.at_least else "at most"
+        reached = "not measured" if target.value is None else f"{number(target.value)}{unit}"
+        verdict = {True: "met", False: "**missed**", None: ""}[target.met]
+        lines.append(f"| {target.what} | {sign} {number(target.limit)}{unit} | {reached} | {verdict} |")
+    return lines
+
+
+def number(value: float) -> str:
+    """Return `value` with three digits that matter, or all of a large one's whole digits."""
+    if value != 0 and abs(value) < 0.001:
+        return f"{value:.0e}"
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def _groups(found: Record) -> list[str]:
+    return list(dict.fromkeys(entry.group for entry in found.entries))
+
+
+def section(records: Sequence[Record]) -> str:
+    """Return the README's performance section: per part, its main tables and the targets."""
+    by_part = {found.part: found for found in records}
+    lines: list[str] = []
+    for part, title in TITLES.items():
+        found = by_part.get(part)
+        lines += [f"### {title}", ""]
+        if found is None:
+            lines += ["Not yet measured.", ""]
+            continue
+        lines += [conditions(found), ""]
+        if part == "load":
+            lines += [*load_table(found), ""]
+        else:
+            for group in _groups(found):
+                lines += [f"{group[:1].upper()}{group[1:]}:", "", *entry_table(found, group), ""]
+        lines += [*target_table(found.targets), ""] if found.targets else []
+        lines += [f"{remark}\n" for remark in found.remarks]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def load_table(found: Record) -> list[str]:
+    """Return one table of all loaders, a column per output size."""
+    groups = [group for group in _groups(found) if group.startswith("to ")]
+    names = dict.fromkeys(entry.name for entry in found.entries if entry.group in groups)
+    lines = [f"| images/s | {' | '.join(groups)} | note |", f"| --- |{' ---: |' * len(groups)} --- |"]
+    for name in names:
+        rows = [next(e for e in found.entries if (e.group, e.name) == (group, name)) for group in groups]
+        cells = " | ".join(values(row)[0] for row in rows)
+        lines.append(f"| {name} | {cells} | {rows[0].note} |")
+    return lines
+
+
+def read_results(folder: Path = RESULTS) -> list[Record]:
+    """Return the committed records, in the order of their file names."""
+    return [record.read(path) for path in sorted(folder.glob("*.json"))]
+
+
+def replaced(readme: str, text: str, name: str = "README.md") -> str:
+    """Return `readme` with `text` between the markers. Raises UserError where they are not both there once."""
+    before, begin, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end or BEGIN in after:
+        raise UserError(f"{name}: expected {BEGIN} and {END}, once each, in this order", remedy="put them where the section goes")
+    return f"{before}{BEGIN}\n{text}{END}{after}"
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Write or check the section; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--readme", type=Path, required=True)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--check", action="store_true", help="change nothing, only compare")
+    options = parser.parse_args(given)
+    found = options.readme.read_text(encoding="utf-8")
+    wanted = replaced(found, section(read_results(options.results)), options.readme.name)
+    if options.check:
+        if found != wanted:
+            print(f"{options.readme}: the performance section is not that of the records; run benchmarks/tables.py")
+        return int(found != wanted)
+    write_text(options.readme, wanted)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
