@@ -50,6 +50,7 @@ class TrainConfig:
     cache: str = setting("none", "gpu: keep the training pixels in the device's memory; none: read them every epoch")
     threads: int | None = setting(None, "loader threads; default: one per core", low=1, high=1024)
     trainer: str = setting("supervised", "trainer name, or package.module:function")
+    evaluator: str = setting("auc", "evaluator name, or package.module:function")
     weights: Path | None = setting(None, "ImageNet weights of -ots and -ft: .pth or .safetensors instead of a download")
     limit: int | None = setting(None, "use at most N images of each subset (results are marked partial)", low=1)
     seed: int = setting(0, "seed of initialisation, order and augmentation", low=0, high=2**31 - 1)
@@ -65,9 +66,9 @@ class TrainConfig:
 
 
 # A resumed training may run elsewhere and longer; whatever decides its numbers must stay.
-RESUME_MAY_CHANGE = frozenset({"data", "runs", "epochs", "device", "loader", "threads", "cache", "weights", "compile"}) | {
-    "checkpoint_minutes"
-}
+RESUME_MAY_CHANGE = frozenset(
+    {"data", "runs", "epochs", "device", "loader", "threads", "cache", "weights", "compile", "evaluator"}
+) | {"checkpoint_minutes"}
 
 
 def _check(name: str, value: Any, bounds: Any) -> None:

@@ -54,6 +54,7 @@ def train(given: dict[str, Any], config_file: Path | None, resume: bool, console
             inputs.require(subset)
         describe(console, config, spec, inputs, device)
         trainer = registry.load("trainer", config.trainer)
+        registry.load("evaluator", config.evaluator)  # a wrong name should be heard before the training, not after
         display = TrainDisplay(console, config.epochs, len(inputs.rows["val"]))
         task = assemble(config, spec, inputs, run, device, resume, display)
         write_run(run, config, inputs, device, resume)
@@ -255,9 +256,10 @@ def evaluate(run: RunFolder, data: Path | None, console: Console, *, replicates:
     """Write `scores.json` of a run from its predictions and the records of the prepared folder."""
     from cxrkit.shards import DESCRIPTION, read_records
 
-    folder = data or run_config(run).data
+    config = run_config(run)
+    folder = data or config.data
     about = read_json(folder / DESCRIPTION, "the description of a prepared folder", "name it with --data")
-    evaluator = registry.load("evaluator", "auc")
+    evaluator = registry.load("evaluator", config.evaluator)
     scores: Scores = evaluator(
         run.path, read_records(folder), label_release=about["label_release"], replicates=replicates
     )

@@ -116,10 +116,10 @@ def prepare(
 ) -> PrepareSummary:
     """Prepare the images of `records` that are at hand into `config.data`; return what was done.
 
-    workers: a running pool to use, which the caller closes (see `prepare_raw`). Shards that are there with the same settings and images are
-    kept. Raises UserError for damaged images (all of them are looked at; without `skip_damaged` no shard with one is
-    written, nor dataset.json), missing ones, a folder prepared with other settings, a disk that is full. Whatever is
-    finished then is kept for the next run.
+    workers: a running pool to use, which the caller closes (see `prepare_raw`). Shards that are there with the same
+    settings and images are kept. Raises UserError for damaged images (all of them are looked at; without
+    `skip_damaged` no shard with one is written, nor dataset.json), missing ones, a folder prepared with other
+    settings, a disk that is full. Whatever is finished then is kept for the next run.
     """
     started = time.monotonic()
     frame = _at_hand(config, records)

@@ -397,44 +397,62 @@ prepare(PrepareConfig(raw, Path({data!r}), workers=2, levels=(256, 64)), records
 """
 
 
-def start(raw: Path, data: Path) -> tuple[subprocess.Popen[bytes], list[psutil.Process]]:
-    """Start a preparation in a process of its own; return it and its workers once the first shard is there."""
-    script = SCRIPT.format(tests=str(Path(__file__).parent), raw=str(raw), data=str(data), count=COUNT)
-    process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE)
-    children: list[psutil.Process] = []
-    while process.poll() is None and not list(data.glob("shard-*.h5")):
-        children = psutil.Process(process.pid).children() or children
-        time.sleep(0.002)
-    return process, children
+class Held:
+    """A preparation in a process of its own that cannot end by itself: its last image is a pipe nobody writes to."""
+
+    def __init__(self, raw: Path, folder: Path) -> None:
+        """Start it, and return once its first shard is there."""
+        self.raw, self.data = copy_of(raw, folder / "raw"), folder / "d"
+        self.pipe = self.raw / "images" / image_id(COUNT - 1)
+        self.image = self.pipe.read_bytes()
+        self.pipe.unlink()
+        os.mkfifo(self.pipe)
+        script = SCRIPT.format(tests=str(Path(__file__).parent), raw=str(self.raw), data=str(self.data), count=COUNT)
+        self.process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE)
+        self.workers: list[psutil.Process] = []
+        while self.process.poll() is None and not list(self.data.glob("shard-*.h5")):
+            self.workers = psutil.Process(self.process.pid).children() or self.workers
+            time.sleep(0.002)
+
+    def stop(self, signal_number: int) -> bytes:
+        """Send the signal, let a worker that waits for the last image have it, and return what was printed."""
+        self.process.send_signal(signal_number)
+        waiting = list(self.workers)
+        while waiting:
+            try:
+                pipe = os.open(self.pipe, os.O_WRONLY | os.O_NONBLOCK)
+            except OSError:  # nobody reads it
+                waiting = psutil.wait_procs(waiting, timeout=0.01)[1]
+                continue
+            os.set_blocking(pipe, True)
+            with open(pipe, "wb", buffering=0) as file:
+                file.write(self.image)
+        _, errors = self.process.communicate()
+        self.pipe.unlink()
+        self.pipe.write_bytes(self.image)
+        return errors
 
 
 def test_a_killed_run_goes_on_and_ends_in_the_same_files(raw: Path, prepared: Path, tmp_path: Path) -> None:
-    data = tmp_path / "d"
-    process, workers = start(raw, data)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert len(workers) == 2
-    assert not psutil.wait_procs(workers, timeout=20)[1], "workers outlived their parent"
-    assert not (data / "dataset.json").exists()
-    for name in shards(data):
-        shard_file.read(data / name)
-    (data / ".shard-00002.h5.0123abcd.part").write_bytes(b"what a killed worker left")
-    summary = run(raw, data)
+    held = Held(raw, tmp_path)
+    assert len(held.workers) == 2
+    held.stop(signal.SIGKILL)  # returns when the workers are gone too
+    assert not (held.data / "dataset.json").exists()
+    for name in shards(held.data):
+        shard_file.read(held.data / name)
+    (held.data / ".shard-00002.h5.0123abcd.part").write_bytes(b"what a killed worker left")
+    summary = run(held.raw, held.data)
     assert 1 <= summary.shards_reused < 3
-    assert contents(data) == contents(prepared)
+    assert contents(held.data) == contents(prepared)
 
 
 def test_ctrl_c_finishes_what_is_under_way_and_leaves_nothing_half(raw: Path, prepared: Path, tmp_path: Path) -> None:
-    data = tmp_path / "d"
-    process, workers = start(raw, data)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert b"KeyboardInterrupt" in errors
-    assert not psutil.wait_procs(workers, timeout=20)[1]
-    assert not list(data.glob(".*"))
-    assert not (data / "dataset.json").exists()
-    run(raw, data)
-    assert contents(data) == contents(prepared)
+    held = Held(raw, tmp_path)
+    assert b"KeyboardInterrupt" in held.stop(signal.SIGINT)
+    assert not list(held.data.glob(".*"))
+    assert not (held.data / "dataset.json").exists()
+    assert run(held.raw, held.data).shards_reused >= 2
+    assert contents(held.data) == contents(prepared)
 
 
 def test_a_worker_that_is_killed_is_an_error_and_not_a_hang(raw: Path, tmp_path: Path) -> None:

@@ -206,6 +206,21 @@ def test_a_damaged_record_is_named(tmp_path: Path, kept: bool) -> None:
     assert len(keep(loader.epoch(0, 3))) == 3, "the loader survives"
 
 
+def test_a_failed_upload_is_not_sampled_later(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    loader = make(folders["raw"])
+    whole = keep(loader.epoch(0))
+    loader.close()
+
+    def fail(row: int, level: int) -> np.ndarray:
+        raise UserError("the disk is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loader._store, "image", fail)
+        with pytest.raises(UserError, match="the disk is gone"):
+            next(loader.epoch(0))
+    assert same(keep(loader.epoch(0)), whole)
+
+
 def test_the_console_hears_what_is_kept(folders: dict[str, Path]) -> None:
     text = io.StringIO()
     make(folders["raw"], memory_bytes=EVERYTHING + ROOM, console=Console(file=text, width=200))

@@ -69,21 +69,21 @@ def stream(seed: int, purpose: int, number: int, part: int = 0) -> np.random.Gen
 def anatomy(film: Film) -> tuple[Anatomy, np.random.Generator]:
     """Return the patient's anatomy on the film's day, and the day's random stream."""
     patient, day = stream(film.seed, PATIENT, film.patient_id), stream(film.seed, FILM, film.index)
-    build, size, heart, recess, bone, curve, bulk = patient.normal(size=7).tolist()
+    build, size, heart, recess, bone, curve, bulk, aorta, breast = patient.normal(size=9).tolist()
     male, portable, age = film.sex == "M", film.view == "AP", film.age_years
     growth = min(1.0, 0.72 + 0.28 * age / 17)
     breath = day.normal() * 0.012 + (0.030 if portable else 0.0)  # a supine patient breathes in less
-    ratio = 0.435 + 0.016 * heart + 0.0006 * (age - 45)
+    ratio = 0.435 + 0.020 * heart + 0.0002 * (age - 45)
     lucency, flat, wide = 1.0, 1.0, 1.0
     if "Cardiomegaly" in film.findings:
-        ratio += 0.08 + 0.16 * sign_stream(film, "Cardiomegaly")[1]
+        ratio += 0.04 + 0.18 * sign_stream(film, "Cardiomegaly")[1]
     if "Emphysema" in film.findings:
         severity = sign_stream(film, "Emphysema")[1]
-        lucency, flat, wide = 1.03 + 0.22 * severity, 0.95 - 0.85 * severity, 1.0 + 0.05 * severity
-        breath -= 0.005 + 0.035 * severity
-        ratio -= 0.01 + 0.03 * severity
+        lucency, flat, wide = 1.02 + 0.20 * severity, 1.0 - 0.85 * severity, 1.0 + 0.05 * severity
+        breath -= 0.035 * severity
+        ratio -= 0.03 * severity
     ratio *= 1.15 if portable else 1.0  # the heart lies further from the film: magnified
-    half = growth * (0.322 + 0.012 * build + (0.014 if male else 0.0)) * wide
+    half = growth * (0.325 + 0.014 * build + (0.008 if male else 0.0)) * wide
     return Anatomy(
         centre=0.5 + 0.008 * day.normal(),
         half_width=float(np.clip(half, 0.2, 0.40)),
@@ -94,17 +94,17 @@ def anatomy(film: Film) -> tuple[Anatomy, np.random.Generator]:
         heart_ratio=float(np.clip(ratio, 0.32, 0.78)),
         lucency=lucency * (0.90 if portable else 1.0),
         bulk=float(np.clip(1 + 0.25 * bulk, 0.5, 1.7)),
-        bone=float(np.clip((1.12 if male else 1.05) - 0.0075 * max(0, age - 25) + 0.06 * bone, 0.4, 1.2)),
-        aorta=float(np.clip((age - 30) / 50, 0, 1)),
+        bone=float(np.clip(0.95 - 0.002 * (age - 45) + 0.12 * bone, 0.4, 1.2)),
+        aorta=float(np.clip(0.4 + 0.005 * (age - 45) + 0.3 * aorta, 0, 1)),
         curve=0.006 * curve,
-        breast=0.0 if male or age < 14 else float(np.clip(1 + 0.3 * bulk, 0.5, 1.6)),
+        breast=float(np.clip((0.0 if male or age < 14 else 0.55) + 0.25 * bulk + 0.2 * breast, 0, 1.4)),
     ), day
 
 
 def sign_stream(film: Film, label: str) -> tuple[np.random.Generator, float]:
     """Return the random stream of one finding on one film, and its severity in (0, 1)."""
     rng = stream(film.seed, SIGN, film.index, PATHOLOGIES.index(label))
-    return rng, float(rng.beta(1.6, 1.3))  # more marked than faint
+    return rng, float(rng.beta(1.2, 1.4))  # as often faint as marked
 
 
 def lung_outline(a: Anatomy, side: int) -> Array:

@@ -25,7 +25,7 @@ def edema(c: Canvas, rng: np.random.Generator, severity: float) -> Array:
         height = c.dome - 0.20 + 0.02 * rng.normal()
         total += np.exp(-(((x - middle) / reach) ** 2) - ((y - height) / (1.6 * reach)) ** 2)
     mottle = np.clip(1 + 0.30 * noise("patch", rng), 0, 2)
-    return np.asarray((0.13 + 0.17 * severity) * total * c.lung * mottle, np.float32)
+    return np.asarray((0.10 + 0.18 * severity) * total * c.lung * mottle, np.float32)
 
 
 def hernia(c: Canvas, rng: np.random.Generator, severity: float) -> Array:
@@ -37,7 +37,7 @@ def hernia(c: Canvas, rng: np.random.Generator, severity: float) -> Array:
     wall = np.exp(-(((r - 0.94) / 0.085) ** 2))
     inside = 1 - softstep(r, 0.86, 0.98)
     gas = inside * (1 - softstep(y, cy + 0.15 * radius, cy + 0.15 * radius + 0.006))
-    strength = 0.7 + 0.3 * severity
+    strength = 0.35 + 0.55 * severity
     return np.asarray(strength * (0.14 * wall - 0.22 * gas + 0.07 * (inside - gas)), np.float32)
 
 
@@ -45,7 +45,7 @@ def pneumothorax(c: Canvas, rng: np.random.Generator, severity: float) -> Array:
     """Draw air around the lung: a black crescent without vessels, widest at the apex, and the pleural line."""
     side = int(rng.choice([-1, 1]))
     outline = c.outlines[0 if side < 0 else 1]
-    gap = 0.022 + 0.075 * severity
+    gap = 0.014 + 0.080 * severity
     hilum = np.array([c.centre + side * 0.05, c.dome], np.float32)
     # The collapsed lung: the outline pulled towards the hilum, most at the top.
     high = 1 - softstep(outline[:, 1], c.dome - 0.25, c.recess)
@@ -55,7 +55,7 @@ def pneumothorax(c: Canvas, rng: np.random.Generator, severity: float) -> Array:
     x, _ = grid()
     crescent *= softstep(side * (x - c.centre), 0.055, 0.085)
     line = stroke([lung[4:44]], 0.005, 1.0) * c.side(side) * softstep(side * (x - c.centre), 0.055, 0.085)
-    return np.asarray(-crescent * (0.07 + 0.06 * severity + 0.17 * c.vessels) + 0.09 * line, np.float32)
+    return np.asarray(-crescent * (0.04 + 0.08 * severity + 0.17 * c.vessels) + 0.09 * line, np.float32)
 
 
 def effusion(c: Canvas, rng: np.random.Generator, severity: float) -> Array:
@@ -73,12 +73,12 @@ def effusion(c: Canvas, rng: np.random.Generator, severity: float) -> Array:
 
 def mass(c: Canvas, rng: np.random.Generator, severity: float) -> Array:
     """Draw a lobulated disc of more than 3 cm."""
-    return _round(c, rng, radius=0.042 + 0.038 * severity, lobes=0.10, strength=0.19 + 0.10 * severity)
+    return _round(c, rng, radius=0.033 + 0.040 * severity, lobes=0.10, strength=0.15 + 0.12 * severity)
 
 
 def nodule(c: Canvas, rng: np.random.Generator, severity: float) -> Array:
     """Draw a smooth disc of less than 3 cm."""
-    return _round(c, rng, radius=0.019 + 0.015 * severity, lobes=0.03, strength=0.19 + 0.12 * severity)
+    return _round(c, rng, radius=0.020 + 0.018 * severity, lobes=0.05, strength=0.15 + 0.12 * severity)
 
 
 def fibrosis(c: Canvas, rng: np.random.Generator, severity: float) -> Array:
@@ -87,7 +87,7 @@ def fibrosis(c: Canvas, rng: np.random.Generator, severity: float) -> Array:
     low = softstep(y, c.dome - 0.30 - 0.10 * severity, c.dome - 0.02)
     outer = softstep(np.abs(x - c.centre), 0.10, 0.24)
     where = c.lung * np.minimum(1, low * (0.45 + 0.75 * outer)) * (1 - 0.7 * c.heart)
-    return np.asarray((0.12 + 0.16 * severity) * where * (noise("reticle", rng) + 0.15), np.float32)
+    return np.asarray((0.09 + 0.16 * severity) * where * (noise("reticle", rng) + 0.15), np.float32)
 
 
 def atelectasis(c: Canvas, rng: np.random.Generator, severity: float) -> Array:
@@ -114,9 +114,10 @@ def consolidation(c: Canvas, rng: np.random.Generator, severity: float) -> Array
     _, y = grid()
     weight = patch.sum()
     fissure = float((patch * y).sum() / max(weight, 1e-6)) - 0.35 * (0.095 + 0.045 * severity)
-    patch *= softstep(y, fissure - 0.006, fissure + 0.006)
+    blurred = 0.045 - 0.04 * severity  # half the width of the border at the fissure
+    patch *= softstep(y, fissure - blurred, fissure + blurred)
     patch = np.minimum(1, 1.6 * patch) * (1 + 0.08 * noise("patch", rng))
-    return np.asarray((0.24 + 0.12 * severity) * patch * c.side(side), np.float32)
+    return np.asarray((0.17 + 0.15 * severity) * patch * c.side(side), np.float32)
 
 
 def pleural_thickening(c: Canvas, rng: np.random.Generator, severity: float) -> Array:
@@ -141,14 +142,14 @@ def pneumonia(c: Canvas, rng: np.random.Generator, severity: float) -> Array:
     side, patch = _patch(c, rng, size=0.085 + 0.035 * severity, low=rng.random() < 0.7)
     bronchi = np.clip(1 - 1.1 * c.vessels, 0.1, 1)
     mottle = np.clip(1 + 0.40 * noise("patch", rng), 0.2, 2)
-    return np.asarray((0.17 + 0.13 * severity) * patch * bronchi * mottle * c.side(side), np.float32)
+    return np.asarray((0.13 + 0.15 * severity) * patch * bronchi * mottle * c.side(side), np.float32)
 
 
 def infiltration(c: Canvas, rng: np.random.Generator, severity: float) -> Array:
     """Draw a faint, wide, streaky opacity with no border."""
     side, patch = _patch(c, rng, size=0.105 + 0.045 * severity, low=rng.random() < 0.5)
     streaks = np.clip(0.7 + 0.25 * noise("fine", rng) + 0.5 * noise("patch", rng), 0, 2)
-    return np.asarray((0.10 + 0.10 * severity) * patch * streaks * c.side(side), np.float32)
+    return np.asarray((0.09 + 0.11 * severity) * patch * streaks * c.side(side), np.float32)
 
 
 def _round(c: Canvas, rng: np.random.Generator, radius: float, lobes: float, strength: float) -> Array:

@@ -47,20 +47,20 @@ _RGBA_EVERY, _RGBA_AT = 97, 11  # film 11, 108, ... is stored as RGBA
 # loads on the patient's latent heart failure, infection and lung damage, which make findings go together.
 _ODDS = {
     #                     base   age    male   AP    heart infect damage
-    "Cardiomegaly": (-3.30, 0.51, -0.26, 0.42, 1.0, 0.0, 0.0),
-    "Emphysema": (-4.30, 0.68, 0.77, -0.26, 0.0, 0.0, 1.1),
-    "Edema": (-4.45, 0.34, -0.17, 1.53, 1.1, 0.0, 0.0),
-    "Hernia": (-3.85, 1.10, -0.68, -0.42, 0.0, 0.0, 0.0),
-    "Pneumothorax": (-3.45, -0.51, 0.59, 0.34, 0.0, 0.0, 0.7),
-    "Effusion": (-2.90, 0.42, 0.00, 0.68, 0.9, 0.5, 0.0),
-    "Mass": (-3.30, 0.51, 0.42, -0.34, 0.0, 0.0, 0.6),
-    "Fibrosis": (-3.55, 0.85, 0.17, -0.51, 0.0, 0.0, 0.8),
-    "Atelectasis": (-2.95, 0.42, 0.17, 0.59, 0.4, 0.4, 0.0),
-    "Consolidation": (-3.65, -0.17, 0.09, 0.94, 0.0, 1.0, 0.0),
-    "Pleural_Thickening": (-3.65, 0.42, 0.68, -0.51, 0.0, 0.0, 0.6),
-    "Nodule": (-3.00, 0.42, -0.17, -0.51, 0.0, 0.0, 0.6),
-    "Pneumonia": (-3.55, -0.51, 0.17, 0.77, 0.0, 1.1, 0.0),
-    "Infiltration": (-2.45, -0.34, 0.09, 0.51, 0.3, 0.8, 0.0),
+    "Cardiomegaly": (-3.30, 0.90, -0.40, 0.30, 1.0, 0.0, 0.0),
+    "Emphysema": (-4.50, 1.10, 0.90, -0.30, 0.0, 0.0, 1.1),
+    "Edema": (-4.45, 0.60, -0.20, 1.50, 1.1, 0.0, 0.0),
+    "Hernia": (-3.85, 1.30, -0.90, -0.30, 0.0, 0.0, 0.0),
+    "Pneumothorax": (-3.70, -1.10, 0.90, 0.20, 0.0, 0.0, 0.7),
+    "Effusion": (-2.90, 0.70, 0.00, 0.60, 0.9, 0.5, 0.0),
+    "Mass": (-3.60, 1.00, 0.70, -0.30, 0.0, 0.0, 0.6),
+    "Fibrosis": (-3.60, 1.10, 0.20, -0.50, 0.0, 0.0, 0.8),
+    "Atelectasis": (-2.95, 0.70, 0.20, 0.50, 0.4, 0.4, 0.0),
+    "Consolidation": (-3.90, 0.70, 0.20, 0.90, 0.0, 1.0, 0.0),
+    "Pleural_Thickening": (-4.00, 0.70, 1.10, -0.40, 0.0, 0.0, 0.6),
+    "Nodule": (-2.70, 0.20, -0.80, -0.50, 0.0, 0.0, 0.6),
+    "Pneumonia": (-3.80, -1.00, 0.50, 0.40, 0.0, 1.1, 0.0),
+    "Infiltration": (-2.20, -0.70, -0.60, 0.30, 0.3, 0.8, 0.0),
 }
 _ODDS_LP = np.array([_ODDS[label] for label in PATHOLOGIES], np.float64)
 _COMMON = 0.6  # how much the patient's general illness adds to every finding

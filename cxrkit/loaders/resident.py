@@ -116,14 +116,16 @@ class ResidentLoader:
     def _load(self) -> _Kept:
         if self._kept is None:
             rows = self._plan.rows if self._plan.train else self._plan.rows[self._plan.rank :: self._plan.world_size]
-            free = free_bytes(self._device)
-            budget = int(SHARE_OF_FREE * free) if self._memory_bytes is None else self._memory_bytes
+            budget = self._memory_bytes
+            if budget is None:
+                budget = int(SHARE_OF_FREE * free_bytes(self._device))
             # Not an inference tensor, wherever the first epoch is asked for.
             with torch.inference_mode(False):
-                self._kept = _Kept(self._store, self._plan, rows, budget, self._device)
-                self._kept.fill(self._threads, self._console)
+                kept = _Kept(self._store, self._plan, rows, budget, self._device)
+                kept.fill(self._threads, self._console)
+            self._kept = kept  # not before it is full: a failed upload must not be sampled later
             if self._console is not None:
-                self._console.print(self._kept.summary, highlight=False)
+                self._console.print(kept.summary, highlight=False)
         return self._kept
 
     def _epoch(self, epoch: int, start_step: int) -> Generator[Batch, None, None]:
