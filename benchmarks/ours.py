@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,9 +20,19 @@ if TYPE_CHECKING:
 
 
 def open_loader(
-    data: Path, backend: str, size: int, batch: int, threads: int | None, device: str = "cpu", drop_last: bool = False
+    data: Path,
+    backend: str,
+    size: int,
+    batch: int,
+    threads: int | None,
+    device: str = "cpu",
+    drop_last: bool = False,
+    **options: Any,
 ) -> Loader:
-    """Return a training loader with the paper's augmentation over all images of a prepared folder."""
+    """Return a training loader with the paper's augmentation over all images of a prepared folder.
+
+    options: further keyword arguments of the backend.
+    """
     store = ShardStore(data)
     plan = Plan(
         rows=np.arange(len(store)),
@@ -35,7 +45,8 @@ def open_loader(
         drop_last=drop_last,
     )
     target, meta = targets.targets(store.index), targets.metadata(store.index, targets.age_range(store.index["age_years"]))
-    loader: Loader = registry.load("loader", backend)(store, plan, target, meta, threads=threads, device=device)
+    backend_class = registry.load("loader", backend)
+    loader: Loader = backend_class(store, plan, target, meta, threads=threads, device=device, **options)
     return loader
 
 
