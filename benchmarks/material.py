@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from benchmarks.contender import Contender
 from cxrkit.contracts import LABELS, Records
@@ -20,6 +21,7 @@ from cxrkit.datasets import nih_chestxray14, synthetic
 from cxrkit.datasets.nih_tables import entries_path
 from cxrkit.errors import UserError
 from cxrkit.prepare import PrepareConfig, prepare
+from cxrkit.shards import DESCRIPTION, INDEX, RECORDS
 
 COPY_STEP = 100_000  # added to the patient ids of each further copy; NIH's end at 30,805
 DRAWN = 250  # different images of a synthetic cohort
@@ -77,6 +79,21 @@ class Material:
             prepare(PrepareConfig(raw=self.raw, data=folder, codec=codec, levels=levels), self.records)
         return folder
 
+    def many_times(self, codec: str, times: int) -> Path:
+        """Return the prepared cohort with every image listed `times` times, as long epochs need it; no pixel is copied."""
+        source, folder = self.prepared(codec), self.work / f"prepared-{codec}-{times}"
+        if times == 1 or (folder / DESCRIPTION).exists():
+            return folder if times > 1 else source
+        folder.mkdir(parents=True, exist_ok=True)
+        for shard in source.glob("shard-*.h5"):
+            (folder / shard.name).symlink_to(shard.resolve())
+        for table in (INDEX, RECORDS):
+            frame = pl.read_parquet(source / table)
+            numbered = [frame.with_columns(image_id=pl.format("{}-{}", pl.lit(n), "image_id")) for n in range(times)]
+            pl.concat(numbered).sort("image_id").write_parquet(folder / table)
+        (folder / DESCRIPTION).write_bytes((source / DESCRIPTION).read_bytes())
+        return folder
+
     def by_peer(self, target: str, name: str, python: str, **job: Any) -> Path:
         """Return the file or folder `name` as a peer's own writer makes it. Raises ContenderFailed when it cannot."""
         path = self.work / name
@@ -91,21 +108,21 @@ class Material:
 
 def gather(work: Path, raw: Path | None, images: int) -> Material:
     """Return a cohort of `images` from the real ones in `raw`, or from drawn ones where `raw` is None."""
-    origin = "real" if raw else "synthetic"
-    if raw is None:
-        raw = work / "drawn"
-        synthetic.generate(raw, min(images, DRAWN))
     cohort = work / "cohort"
-    distinct = _link_cohort(raw, cohort, images)
-    return Material(work, cohort, origin, images, distinct)
+    if raw is not None:
+        distinct = _link_cohort(raw, nih_chestxray14.read(raw, allow_missing=True), cohort, images)
+        return Material(work, cohort, "real", images, distinct)
+    drawn = work / "drawn"
+    synthetic.generate(drawn, min(images, DRAWN))
+    distinct = _link_cohort(drawn, synthetic.read(drawn), cohort, images)
+    return Material(work, cohort, "synthetic", images, distinct)
 
 
-def _link_cohort(raw: Path, cohort: Path, images: int) -> int:
+def _link_cohort(raw: Path, records: Records, cohort: Path, images: int) -> int:
     """Lay out `images` links to the loose PNGs of `raw`; return how many different ones there are."""
-    frame = nih_chestxray14.read(raw, allow_missing=True).frame
     paths = {
         row["image_id"]: (row["path"], row["official"])
-        for row in frame.select("image_id", "path", "official", "member").to_dicts()
+        for row in records.frame.select("image_id", "path", "official", "member").to_dicts()
         if row["path"] and not row["member"]
     }
     if not paths:

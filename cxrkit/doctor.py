@@ -128,8 +128,26 @@ def _raw(raw: Path) -> Iterator[Finding]:
     else:
         remedy = "download the rest, or prepare what is there with --allow-missing"
         yield Finding("download", "note", found, remedy)
-    for contradiction in nih_chestxray14.check_counts(records):
-        yield Finding("labels", "note", contradiction, "expected for a subset; otherwise download the CSV again")
+    differing = nih_chestxray14.check_counts(records)
+    if differing:
+        more = f", and {len(differing) - 1} more differences" if len(differing) > 1 else ""
+        remedy = "expected for a CSV that was cut or changed on purpose; otherwise download it and the lists again"
+        yield Finding("labels", "note", f"{differing[0]}{more}", remedy)
+    else:
+        yield Finding("labels", "ok", "all counts of images, patients, labels and boxes are the published ones")
+    yield from _archives(raw)
+
+
+def _archives(raw: Path) -> Iterator[Finding]:
+    """Compare the archives' sizes with NIH's; their pixels are checked when they are prepared."""
+    from cxrkit.datasets.nih_chestxray14 import archive_facts
+
+    expected = {fact.name: fact.bytes for fact in archive_facts()}
+    for archive in sorted(raw.glob("images_0*.tar.gz")):
+        size = archive.stat().st_size
+        if archive.name in expected and size != expected[archive.name]:
+            found = f"{archive.name}: {size:,} bytes, NIH's has {expected[archive.name]:,}"
+            yield Finding("archive", "note", found, "download it again, unless you packed it yourself")
 
 
 def _version(package: str) -> str | None:
