@@ -8,7 +8,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,9 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise output_error(path, error) from error
     finally:
-        part.unlink(missing_ok=True)
+        # Where not even the folder could be made there is nothing to remove, and the first error is the one to tell.
+        with suppress(NotADirectoryError):
+            part.unlink(missing_ok=True)
 
 
 def part_of(path: Path) -> Path:

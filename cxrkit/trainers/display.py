@@ -95,7 +95,7 @@ class TrainDisplay:
         auc = "n/a" if line["val_auc"] is None else f"{line['val_auc']:.4f}"
         over = "" if line["val_auc_labels"] == 14 else f" (over {line['val_auc_labels']} of 14)"
         if improved:
-            self.best = f"best AUC {auc}"
+            self.best = f"best epoch AUC {auc}"
         self.console.print(
             f"epoch {line['epoch']:>3}/{self.epochs}  loss {line['train_loss']:.4f}  val loss {line['val_loss']:.4f}  "
             f"val AUC {auc}{over}  lr {line['lr']:.2g}  {line['images_per_second']:,.0f} images/s"
