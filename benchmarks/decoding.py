@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nvidia.dali import Pipeline, fn, types  # noqa: TID253
 
 from benchmarks.steps import synchronize
 from benchmarks.stopwatch import Pass
@@ -51,9 +51,10 @@ class _Cycle:
 def _pipeline(source: _Cycle, batch: int, device: str, on_gpu: bool, hardware: float) -> Any:
     import torch
 
+    # By name, as cxrkit's own loader does: half of DALI's attributes are made at run time, and none has a type.
+    dali, fn, types = (importlib.import_module(f"nvidia.dali{part}") for part in ("", ".fn", ".types"))
     device_id = (torch.device(device).index or 0) if on_gpu else None
-    threads = len(os.sched_getaffinity(0))
-    pipeline = Pipeline(batch, threads, device_id, prefetch_queue_depth=2)
+    pipeline = dali.Pipeline(batch, len(os.sched_getaffinity(0)), device_id, prefetch_queue_depth=2)
     with pipeline:
         data = fn.external_source(source=source, batch=True, batch_info=True, dtype=types.UINT8, ndim=1)
         place = "mixed" if on_gpu else "cpu"

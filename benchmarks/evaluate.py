@@ -36,7 +36,13 @@ def measure(session: Session) -> Record:
     replicates = 100 if session.quick else REPLICATES
     rows = [
         Row(OURS, "benchmarks.evaluate:ours", {"file": str(path), "replicates": replicates}, packages=("numpy",)),
-        Row(SKLEARN, "benchmarks.evaluate:sklearn", {"file": str(path)}, packages=("scikit-learn",), note="2 replicates measured"),
+        Row(
+            SKLEARN,
+            "benchmarks.evaluate:sklearn",
+            {"file": str(path)},
+            packages=("scikit-learn",),
+            note="2 replicates measured",
+        ),
     ]
     # A pass counts replicates, and a lap may take many: seconds for a thousand.
     part.entries += session.race(GROUP, rows, unit="s", value=lambda lap: REPLICATES * lap.seconds / lap.images)
@@ -44,7 +50,11 @@ def measure(session: Session) -> Record:
     part.target("1,000 replicates", 5.0, mine.spread.median if mine.values else None, at_least=False, unit="s")
     difference = largest_difference(score, truth, patient)
     part.target(
-        f"largest difference to scikit-learn, {CHECKED} replicates of 15 labels", 1e-12, difference, at_least=False, unit=""
+        f"largest difference to scikit-learn, {CHECKED} replicates of 15 labels",
+        1e-12,
+        difference,
+        at_least=False,
+        unit="",
     )
     return part.record(images=len(truth), patients=len(np.unique(patient)), truth=origin, scores="drawn")
 

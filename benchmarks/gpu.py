@@ -1,12 +1,14 @@
 """The GPU path on any CUDA machine: one command, one record.
 
-python benchmarks/gpu.py                       about 15 minutes; benchmarks/results/gpu.json with --out benchmarks/results
+python benchmarks/gpu.py                       a quarter of an hour; to publish: --out benchmarks/results
 python benchmarks/gpu.py --device cpu --tiny   does every part of it work? not a measurement
 
 Decoding alone, loading alone, training on one fixed batch that lies on the device, and training with the real loader.
 The headline is the last two's ratio: 1 means that training never waits for its images. `--only`, `--sizes` and
 `--precisions` cut a run in pieces; pieces with the same --out are put together.
 """
+
+# ruff: noqa: E402 - the imports follow the line that lets this run as a script
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":
     sys.path[0] = str(ROOT)
 
-import torch  # noqa: TID253
+import torch
 
 from benchmarks import record, tables
 from benchmarks.material import Material, gather
@@ -35,6 +37,8 @@ from benchmarks.record import Entry, Record, Target
 from benchmarks.run import real_images
 from benchmarks.steps import endless, fixed_batch, make_step, steps_pass, synchronize
 from benchmarks.stopwatch import ContenderFailed, Lap, Pass, interleave, run
+from cxrkit.contracts import Batch
+from cxrkit.files import write_text
 
 PARTS = ("decode", "load", "train")
 MODELS = {224: "resnet50", 448: "resnet50-large"}
@@ -68,7 +72,9 @@ class Bench:
         """Return the images prepared with `codec`, listed often enough for long epochs."""
         return self.material.many_times(codec, 1 if self.tiny else -(-EPOCH_IMAGES // self.material.images))
 
-    def race(self, group: str, makers: Mapping[str, Callable[[], Pass]], notes: Mapping[str, str] | None = None) -> None:
+    def race(
+        self, group: str, makers: Mapping[str, Callable[[], Pass]], notes: Mapping[str, str] | None = None
+    ) -> None:
         """Race the passes that `makers` build, all in this process, and keep the entries."""
         print(f"\n{group}", flush=True)
         passes: dict[str, Callable[[], Lap]] = {}
@@ -84,7 +90,9 @@ class Bench:
         for name in makers:
             note, taken = (notes or {}).get(name, ""), laps.get(name)
             values = tuple(round(lap.images_per_second, 2) for lap in taken or ())
-            self.entries.append(Entry(group, name, "images/s", values, note, unavailable="" if taken else reasons[name]))
+            self.entries.append(
+                Entry(group, name, "images/s", values, note, unavailable="" if taken else reasons[name])
+            )
         passes.clear()
         gc.collect()
         if self.device.startswith("cuda"):
@@ -112,7 +120,7 @@ def failing_softly() -> Iterator[None]:
 
 
 def decode(bench: Bench) -> None:
-    """Decoding alone: every image of a level to gray pixels on the device."""
+    """Measure decoding alone: every image of a level to gray pixels on the device."""
     # The hardware engines, the GPU's cores, and both.
     engines = (1.0, 0.0, 0.8) if bench.device.startswith("cuda") else (0.0,)
     makers: dict[str, Callable[[], Pass]] = {}
@@ -161,16 +169,14 @@ def epochs(bench: Bench, loader: Any) -> Pass:
 
 
 def load(bench: Bench) -> None:
-    """Loading alone."""
+    """Measure loading alone."""
     for size in bench.options.sizes:
         bench.race(f"loading alone, to {size}", loader_makers(bench, size))
 
 
 def train(bench: Bench) -> None:
-    """Training steps: one fixed batch against real loaders, for every size, precision and compile mode."""
-    for size, precision, mode in itertools.product(
-        bench.options.sizes, bench.options.precisions, bench.options.modes
-    ):
+    """Measure training on one fixed batch against real loaders, for every size, precision and compile mode."""
+    for size, precision, mode in itertools.product(bench.options.sizes, bench.options.precisions, bench.options.modes):
         compiled = mode == "compiled"
         model, side, batch = MODELS[size], bench.size(size), bench.batch(size)
         # One network for the rows of a group: they differ in where the batches come from, and in nothing else.
@@ -183,7 +189,7 @@ def train(bench: Bench) -> None:
 
         def make(backend: str | None, step: Any = step, side: int = side, batch: int = batch) -> Pass:
             if backend is None:
-                batches = itertools.repeat(fixed_batch(side, batch, bench.device))
+                batches: Iterator[Batch] = itertools.repeat(fixed_batch(side, batch, bench.device))
             else:
                 data, threads = bench.prepared("jpeg"), bench.options.threads
                 batches = endless(open_loader(data, backend, side, batch, threads, bench.device, drop_last=True))
@@ -293,7 +299,9 @@ def main(given: Sequence[str] | None = None) -> None:
         sys.exit("benchmarks/gpu.py: torch finds no CUDA device; try it with --device cpu --tiny")
     stamp = machine(options)
     with tempfile.TemporaryDirectory(prefix="cxrkit-gpu-") as temporary:
-        material = gather((options.work or Path(temporary)) / "gpu", real_images(options), options.images)
+        material = gather(
+            (options.work or Path(temporary)) / f"gpu-{options.images}", real_images(options), options.images
+        )
         bench = Bench(options, material)
         settings = {
             "runs": options.runs, "least_seconds_per_run": options.seconds, "quick": options.tiny,
@@ -307,12 +315,14 @@ def main(given: Sequence[str] | None = None) -> None:
             found = Record("gpu", settings, after, entries, tuple(targets(entries)))
             found = merged(found, options.out / "gpu.json")
             record.write(found, options.out / "gpu.json")
-            (options.out / "gpu.md").write_text(tables.document(found), encoding="utf-8")
+            write_text(options.out / "gpu.md", tables.document(found))
     print(f"\n{tables.document(found)}\nrecord and tables: {options.out}")
 
 
 def _report(name: str, turn: int, lap: Lap) -> None:
-    print(f"  {'warm-up' if turn == 0 else f'run {turn}':8} {name:44} {lap.images_per_second:10,.1f} images/s", flush=True)
+    print(
+        f"  {'warm-up' if turn == 0 else f'run {turn}':8} {name:44} {lap.images_per_second:10,.1f} images/s", flush=True
+    )
 
 
 if __name__ == "__main__":

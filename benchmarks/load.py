@@ -94,7 +94,12 @@ def _peer_rows(session: Session, size: int) -> list[Row]:
         Row(JPEGS, "benchmarks.peers.torchvision_files:load", files(), packages=_TORCH),
         peer(FFCV_JPEG, "ffcv_files:load", partial(ffcv, "jpg"), "ffcv", no_rotation),
         peer(FFCV_RAW, "ffcv_files:load", partial(ffcv, "raw"), "ffcv", no_rotation),
-        Row("DALI on the CPU, 512 px JPEG, separate operators", "benchmarks.peers.dali_operators:load", dali, packages=OURS),
+        Row(
+            "DALI on the CPU, 512 px JPEG, separate operators",
+            "benchmarks.peers.dali_operators:load",
+            dali,
+            packages=OURS,
+        ),
         peer("webdataset + torchvision v2, 512 px JPEG", "webdataset_tars:load", tars, "webdataset", ""),
         peer("MONAI CacheDataset, 512 px JPEG", "monai_cache:load", files, "monai", "decoded once, kept in memory"),
         peer("torchxrayvision NIH_Dataset, PNG", "xrayvision:load", xrayvision, "torchxrayvision", "float32"),
@@ -121,7 +126,13 @@ def _threads(part: Part) -> None:
         Row(
             f"{codec} levels, {count} thread{'s' if count > 1 else ''}",
             OURS_LOAD,
-            {"data": str(session.material.prepared(codec)), "backend": "opencv", "size": 224, "batch": BATCH, "threads": count},
+            {
+                "data": str(session.material.prepared(codec)),
+                "backend": "opencv",
+                "size": 224,
+                "batch": BATCH,
+                "threads": count,
+            },
         )
         for codec in ("raw", "jpeg")
         for count in counts
@@ -148,4 +159,6 @@ def _memory(part: Part, codec: str) -> None:
     name = f"memory after each of {EPOCHS} epochs, to 224"
     figures = {"resident MB, mapped shards included": resident}
     part.entries.append(Entry(name, f"{codec} levels", "MB", tuple(sizes), figures=figures))
-    part.target(f"{codec} levels: memory after epoch {EPOCHS} against epoch 2", 1.05, sizes[-1] / sizes[1], at_least=False)
+    part.target(
+        f"{codec} levels: memory after epoch {EPOCHS} against epoch 2", 1.05, sizes[-1] / sizes[1], at_least=False
+    )

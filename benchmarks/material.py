@@ -68,6 +68,7 @@ class Material:
             folder.mkdir(parents=True)
             for path in sorted(self.pngs.iterdir()):
                 image = cv2.imread(str(path.resolve()), cv2.IMREAD_GRAYSCALE)
+                assert image is not None, f"{path} is not an image"
                 small = cv2.resize(image, (JPEG_SIDE, JPEG_SIDE), interpolation=cv2.INTER_AREA)
                 cv2.imwrite(str(folder / f"{path.stem}.jpg"), small, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
         return folder
@@ -80,7 +81,7 @@ class Material:
         return folder
 
     def many_times(self, codec: str, times: int) -> Path:
-        """Return the prepared cohort with every image listed `times` times, as long epochs need it; no pixel is copied."""
+        """Return the prepared cohort with every image listed `times` times, for long epochs; no pixel is copied."""
         source, folder = self.prepared(codec), self.work / f"prepared-{codec}-{times}"
         if times == 1 or (folder / DESCRIPTION).exists():
             return folder if times > 1 else source
@@ -110,15 +111,15 @@ def gather(work: Path, raw: Path | None, images: int) -> Material:
     """Return a cohort of `images` from the real ones in `raw`, or from drawn ones where `raw` is None."""
     cohort = work / "cohort"
     if raw is not None:
-        distinct = _link_cohort(raw, nih_chestxray14.read(raw, allow_missing=True), cohort, images)
+        distinct = link_cohort(raw, nih_chestxray14.read(raw, allow_missing=True), cohort, images)
         return Material(work, cohort, "real", images, distinct)
     drawn = work / "drawn"
     synthetic.generate(drawn, min(images, DRAWN))
-    distinct = _link_cohort(drawn, synthetic.read(drawn), cohort, images)
+    distinct = link_cohort(drawn, synthetic.read(drawn), cohort, images)
     return Material(work, cohort, "synthetic", images, distinct)
 
 
-def _link_cohort(raw: Path, records: Records, cohort: Path, images: int) -> int:
+def link_cohort(raw: Path, records: Records, cohort: Path, images: int) -> int:
     """Lay out `images` links to the loose PNGs of `raw`; return how many different ones there are."""
     paths = {
         row["image_id"]: (row["path"], row["official"])

@@ -18,7 +18,9 @@ def of_process(process_id: int) -> dict[str, float]:
         lines = Path(f"/proc/{process_id}/status").read_text().splitlines()
     except OSError:
         return {}
-    kb = {key: int(value.split()[0]) for key, _, value in (line.partition(":") for line in lines) if value.endswith("kB")}
+    kb = {
+        key: int(value.split()[0]) for key, _, value in (line.partition(":") for line in lines) if value.endswith("kB")
+    }
     if "VmRSS" not in kb:  # a zombie has none
         return {}
     return {

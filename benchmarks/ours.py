@@ -44,7 +44,10 @@ def open_loader(
         levels=store.levels,
         drop_last=drop_last,
     )
-    target, meta = targets.targets(store.index), targets.metadata(store.index, targets.age_range(store.index["age_years"]))
+    target, meta = (
+        targets.targets(store.index),
+        targets.metadata(store.index, targets.age_range(store.index["age_years"])),
+    )
     backend_class = registry.load("loader", backend)
     loader: Loader = backend_class(store, plan, target, meta, threads=threads, device=device, **options)
     return loader

@@ -53,14 +53,18 @@ def measure(session: Session) -> Record:
 
 
 def _archives(part: Part, ours: dict[str, Any], out: Path) -> None:
-    """Extracted files against archives, the records read beforehand."""
+    """Race extracted files against archives, the records read beforehand."""
     session = part.session
     packed = partial(pack, session.material.raw, session.work / "packed")
     part.entries += session.race(
         "source",
         [
             Row(FOLDER, OURS_PREPARE, ours | {"out": str(out / "folder"), "listed": True}),
-            Row(ARCHIVE, OURS_PREPARE, lambda: ours | {"raw": str(packed()), "out": str(out / "archive"), "listed": True}),
+            Row(
+                ARCHIVE,
+                OURS_PREPARE,
+                lambda: ours | {"raw": str(packed()), "out": str(out / "archive"), "listed": True},
+            ),
             Row(UNLISTED, OURS_PREPARE, lambda: ours | {"raw": str(packed()), "out": str(out / "unlisted")}),
         ],
     )

@@ -4,6 +4,8 @@ python benchmarks/run.py                              everything, about a quarte
 python benchmarks/run.py --quick --only load,train    a first look; not to be published
 """
 
+# ruff: noqa: E402 - the imports follow the line that lets this run as a script
+
 from __future__ import annotations
 
 import argparse
@@ -11,8 +13,10 @@ import importlib
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,6 +25,7 @@ if __name__ == "__main__":
 
 from benchmarks import record, tables
 from benchmarks.session import Session
+from cxrkit.files import write_text
 
 PARTS = ("load", "prepare", "train", "evaluate", "scale")
 CORES = 2  # the targets are for a small machine
@@ -63,29 +68,35 @@ def peer_python(options: argparse.Namespace) -> str:
     return str(options.peer_python or (PEERS if PEERS.exists() else sys.executable))
 
 
-def use_cores(wanted: int) -> int:
-    """Keep this process and its children to `wanted` cores, so that every contender has the same; return how many."""
+@contextmanager
+def cores(wanted: int) -> Iterator[int]:
+    """Keep this process and its children to `wanted` cores, so that every contender has the same; yield how many."""
     if not hasattr(os, "sched_setaffinity"):
-        return os.cpu_count() or 1
-    cores = sorted(os.sched_getaffinity(0))[:wanted]
-    os.sched_setaffinity(0, cores)
-    return len(cores)
+        yield os.cpu_count() or 1
+        return
+    all_of_them = os.sched_getaffinity(0)
+    chosen = sorted(all_of_them)[:wanted]
+    os.sched_setaffinity(0, chosen)
+    try:
+        yield len(chosen)
+    finally:
+        os.sched_setaffinity(0, all_of_them)
 
 
 def main(given: Sequence[str] | None = None) -> None:
     """Measure the parts asked for, one after another."""
     options = arguments(given)
-    with tempfile.TemporaryDirectory(prefix="cxrkit-bench-") as temporary:
+    with tempfile.TemporaryDirectory(prefix="cxrkit-bench-") as temporary, cores(options.cores) as usable:
         session = Session(
             work=options.work or Path(temporary),
             raw=real_images(options),
             images=options.images,
             runs=options.runs,
             seconds=options.seconds,
-            cores=use_cores(options.cores),
+            cores=usable,
             quick=options.quick,
             peers=peer_python(options),
-            say=lambda line: print(line, flush=True),
+            say=partial(print, flush=True),
         )
         if options.quick:
             session = replace(session, images=min(options.images, 96), runs=min(options.runs, 2), seconds=0.2)
@@ -93,7 +104,7 @@ def main(given: Sequence[str] | None = None) -> None:
             found = importlib.import_module(f"benchmarks.{part}").measure(session)
             record.write(found, options.out / f"{part}.json")
             text = tables.document(found)
-            (options.out / f"{part}.md").write_text(text, encoding="utf-8")
+            write_text(options.out / f"{part}.md", text)
             print(f"\n{text}", flush=True)
     print(f"records and tables: {options.out}")
 

@@ -17,7 +17,6 @@ from benchmarks.contender import Contender
 from benchmarks.material import gather
 from benchmarks.record import Entry, Record
 from benchmarks.session import Part, Row, Session
-from benchmarks.stopwatch import Lap
 from cxrkit.contracts import RECORD_SCHEMA
 from cxrkit.shard_file import ShardSettings, shard_name
 from cxrkit.shards import DESCRIPTION, FORMAT_VERSION, INDEX, RECORDS, read_shard_table, write_shard
@@ -33,8 +32,9 @@ def measure(session: Session) -> Record:
     """Return the record of this part. Its images are drawn, whatever else the session has."""
     part = Part("scale", session)
     counts = QUICK_COUNTS if session.quick else COUNTS
-    drawn = gather(session.work / "scale", None, counts[-1])
-    folders = {count: session.work / "scale" / f"prepared-{count}" for count in counts}
+    work = session.work / f"scale-{counts[-1]}"
+    drawn = gather(work, None, counts[-1])
+    folders = {count: work / f"prepared-{count}" for count in counts}
     once = replace(session, seconds=0.0)
 
     rows = [
@@ -42,8 +42,7 @@ def measure(session: Session) -> Record:
         for count, folder in folders.items()
     ]
     if session.raw:
-        out = session.work / "scale" / "real"
-        rows.append(Row(REAL, "benchmarks.ours:prepare", partial(_real_job, session, out)))
+        rows.append(Row(REAL, "benchmarks.ours:prepare", partial(_real_job, session, work / "real")))
     part.entries += _with_peaks(once, PREPARE, rows)
     loading = [
         Row(
@@ -104,8 +103,7 @@ def _index(part: Part, rows: int) -> None:
         tiny_folder(folder, rows)
     group = f"opening a prepared folder of {rows:,} images"
     row = Row("cxrkit", "benchmarks.ours:open_store", {"data": str(folder)})
-    seconds = partial(_seconds_per_pass)
-    entries = part.session.race(group, [row], unit="s", value=seconds)
+    entries = part.session.race(group, [row], unit="s", value=lambda lap: lap.seconds / lap.passes)
     fresh = Contender(row.target, {"data": str(folder)})
     try:
         before = memory.of_process(fresh.process_id)["peak"]
@@ -118,10 +116,6 @@ def _index(part: Part, rows: int) -> None:
     value = entries[0].spread.median if entries[0].values else None
     part.target(group, 1.0, value, at_least=False, unit="s")
     part.target(f"{group}: memory of the whole process", 300.0, peak, at_least=False, unit="MB")
-
-
-def _seconds_per_pass(lap: Lap) -> float:
-    return lap.seconds / lap.passes
 
 
 def tiny_folder(folder: Path, rows: int, per_shard: int = 64) -> None:
@@ -169,7 +163,8 @@ def projection(entries: list[Entry], cores: int) -> list[str]:
     size = basis.figures["bytes"][0]
     return [
         f"Projected for all {ALL_IMAGES:,} images: prepare takes {times}. Assumed: {per_core:.0f} images/s a core, as "
-        f"measured here on {cores} ({basis.name}), growing with the cores, and a disk that reads 0.42 MB an image as fast.",
-        f"Projected disk: {ALL_IMAGES * size / 1e9:.0f} GB as jpeg levels ({size / 1000:.0f} kB an image, {basis.name}), "
-        f"{ALL_IMAGES * RAW_BYTES / 1e9:.0f} GB as raw levels.",
+        f"measured here on {cores} ({basis.name}), growing with the cores; and a disk that keeps up: reads 0.42 MB and "
+        f"writes {size / 1e6:.2f} MB an image.",
+        f"Projected disk: {ALL_IMAGES * size / 1e9:.0f} GB as jpeg levels ({size / 1000:.0f} kB an image, "
+        f"{basis.name}), {ALL_IMAGES * RAW_BYTES / 1e9:.0f} GB as raw levels.",
     ]

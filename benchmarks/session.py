@@ -56,7 +56,7 @@ class Session:
     @cached_property
     def material(self) -> Material:
         """The images, gathered when first asked for."""
-        return gather(self.work / "material", self.raw, self.images)
+        return gather(self.work / f"material-{self.images}", self.raw, self.images)
 
     def race(
         self,
@@ -81,14 +81,16 @@ class Session:
                     reasons[row.name] = str(failure)
                     self.say(f"  {row.name}: not available ({failure})")
             timed = {name: partial(self._lap, name, one, reasons, after_lap) for name, one in contenders.items()}
-            laps = interleave(timed, self.runs, on_lap=lambda name, turn, lap: self._report(name, turn, value(lap), unit))
+            laps = interleave(
+                timed, self.runs, on_lap=lambda name, turn, lap: self._report(name, turn, value(lap), unit)
+            )
         entries = []
         for row in rows:
             if row.name not in laps:
                 entries.append(Entry(group, row.name, unit, note=row.note, unavailable=reasons[row.name]))
                 continue
             taken, contender = laps[row.name], contenders[row.name]
-            figures = {key: [round(lap.figures[key], 6) for lap in taken] for key in taken[0].figures}
+            figures: dict[str, Any] = {key: [round(lap.figures[key], 6) for lap in taken] for key in taken[0].figures}
             figures |= {f"{key} MB": round(size, 1) for key, size in contender.memory_mb.items()}
             values = tuple(round(value(lap), 4) for lap in taken)
             entries.append(Entry(group, row.name, unit, values, row.note, figures, contender.versions))

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-import torch  # noqa: TID253
+import torch
 
 from benchmarks.ours import open_loader
 from benchmarks.stopwatch import Pass
@@ -94,7 +94,7 @@ def train(
     """Return a pass of CPU training steps: on a fixed batch, or from the prepared folder `data`."""
     step = make_step(model, "cpu", precision, channels_last=channels_last)
     if data is None:
-        batches = itertools.repeat(fixed_batch(size, batch, "cpu"))
+        batches: Iterator[Batch] = itertools.repeat(fixed_batch(size, batch, "cpu"))
     else:
         batches = endless(open_loader(Path(data), "opencv", size, batch, threads, drop_last=True))
     return steps_pass(step, batches, steps, "cpu")

@@ -4,6 +4,8 @@ python benchmarks/tables.py --readme README.md           write the section betwe
 python benchmarks/tables.py --readme README.md --check   exit 1 when it is not up to date
 """
 
+# ruff: noqa: E402 - the imports follow the line that lets this run as a script
+
 from __future__ import annotations
 
 import argparse
@@ -30,6 +32,8 @@ TITLES = {
     "scale": "How it grows",
     "gpu": "GPU",
 }
+# What the README leaves to the full documents: the targets say as much.
+LEFT_OUT = {"prepare": ("source",), "scale": ("prepare", "load", "opening")}
 BUSY = 0.5  # load per core before a measurement from which on it is said that the machine was not idle
 
 
@@ -53,7 +57,10 @@ def conditions(found: Record) -> str:
     """Return one paragraph: machine, date, images, runs, and a warning where others were using the machine."""
     machine, settings = found.machine, found.settings
     where = [machine["gpu"]["name"]] if machine.get("gpu") else []
-    where += [f"{settings.get('cores', machine['cores'])} cores of {machine['processor']}", f"{machine['memory_gb']} GB"]
+    where += [
+        f"{settings.get('cores', machine['cores'])} cores of {machine['processor']}",
+        f"{machine['memory_gb']} GB",
+    ]
     parts = [f"{', '.join(where)}; {machine['time'][:10]}."]
     if "images" in settings and "origin" in settings:
         different = settings["different_images"]
@@ -73,7 +80,10 @@ def entry_table(found: Record, group: str) -> list[str]:
     entries = [entry for entry in found.entries if entry.group == group]
     unit = entries[0].unit
     noted = any(entry.note for entry in entries)
-    lines = [f"| | {unit} | quartiles |{' note |' if noted else ''}", f"| --- | ---: | ---: |{' --- |' if noted else ''}"]
+    lines = [
+        f"| | {unit} | quartiles |{' note |' if noted else ''}",
+        f"| --- | ---: | ---: |{' --- |' if noted else ''}",
+    ]
     for entry in entries:
         middle, spread = values(entry)
         lines.append(f"| {entry.name} | {middle} | {spread} |{f' {entry.note} |' if noted else ''}")
@@ -102,8 +112,10 @@ def target_table(targets: Iterable[Target]) -> list[str]:
 
 def number(value: float) -> str:
     """Return `value` with three digits that matter, or all of a large one's whole digits."""
-    if value != 0 and abs(value) < 0.001:
-        return f"{value:.0e}"
+    if value == 0:
+        return "0"
+    if abs(value) < 0.01:
+        return f"{value:.3f}" if abs(value) >= 0.001 else f"{value:.0e}"
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
@@ -121,16 +133,19 @@ def section(records: Sequence[Record]) -> str:
         found = by_part.get(part)
         lines += [f"### {title}", ""]
         if found is None:
-            lines += ["Not yet measured.", ""]
+            command = "gpu.py" if part == "gpu" else f"run.py --only {part}"
+            lines += [f"Not yet measured; `python benchmarks/{command}` does.", ""]
             continue
         lines += [conditions(found), ""]
         if part == "load":
             lines += [*load_table(found), ""]
         else:
             for group in _groups(found):
-                lines += [f"{group[:1].upper()}{group[1:]}:", "", *entry_table(found, group), ""]
+                if not group.startswith(LEFT_OUT.get(part, "-")):
+                    lines += [f"{group[:1].upper()}{group[1:]}:", "", *entry_table(found, group), ""]
         lines += [*target_table(found.targets), ""] if found.targets else []
         lines += [f"{remark}\n" for remark in found.remarks]
+        lines += [f"All of it: [benchmarks/results/{part}.md](benchmarks/results/{part}.md)", ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -155,8 +170,10 @@ def replaced(readme: str, text: str, name: str = "README.md") -> str:
     """Return `readme` with `text` between the markers. Raises UserError where they are not both there once."""
     before, begin, rest = readme.partition(BEGIN)
     _, end, after = rest.partition(END)
-    if not begin or not end or BEGIN in after:
-        raise UserError(f"{name}: expected {BEGIN} and {END}, once each, in this order", remedy="put them where the section goes")
+    if not begin or not end or readme.count(BEGIN) != 1 or readme.count(END) != 1:
+        raise UserError(
+            f"{name}: expected {BEGIN} and {END}, once each, in this order", remedy="put them where the section goes"
+        )
     return f"{before}{BEGIN}\n{text}{END}{after}"
 
 

@@ -1,4 +1,4 @@
-"""The training step on a CPU: precision and memory layout on one fixed batch, then the same step with the real loader."""
+"""The training step on a CPU: precision and memory layout on one fixed batch, then with the real loader."""
 
 from __future__ import annotations
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
-from nvidia.dali import fn, pipeline_def, types
-from nvidia.dali.plugin.pytorch import DALIGenericIterator, LastBatchPolicy
 
 from benchmarks.stopwatch import Pass
 
+# By name: half of DALI's attributes are made at run time, and few have a type.
+dali, fn, types, torch_plugin = (
+    cast(Any, importlib.import_module(f"nvidia.dali{part}")) for part in ("", ".fn", ".types", ".plugin.pytorch")
+)
 
-@pipeline_def
-def _pipeline(files: list[str], size: int):  # type: ignore[no-untyped-def]
+
+def _graph(files: list[str], size: int) -> tuple[Any, Any]:
     encoded, index = fn.readers.file(files=files, labels=list(range(len(files))), random_shuffle=True, name="files")
     image = fn.decoders.image_random_crop(
         encoded, output_type=types.GRAY, random_area=[0.08, 1.0], random_aspect_ratio=[3 / 4, 4 / 3]
@@ -28,9 +32,13 @@ def load(folder: str, labels: str, size: int, batch: int, threads: int) -> Pass:
     """Return a pass over one epoch."""
     files = [str(path) for path in sorted(Path(folder).iterdir())]
     target = np.load(labels)
-    pipeline = _pipeline(files, size, batch_size=batch, num_threads=threads, device_id=None, seed=0)
-    loader = DALIGenericIterator(
-        pipeline, ["image", "index"], reader_name="files", last_batch_policy=LastBatchPolicy.PARTIAL, auto_reset=True
+    pipeline = dali.pipeline_def(_graph)(files, size, batch_size=batch, num_threads=threads, device_id=None, seed=0)
+    loader = torch_plugin.DALIGenericIterator(
+        pipeline,
+        ["image", "index"],
+        reader_name="files",
+        last_batch_policy=torch_plugin.LastBatchPolicy.PARTIAL,
+        auto_reset=True,
     )
 
     def one_pass() -> Mapping[str, float]:

@@ -32,6 +32,7 @@ class _Pngs:
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         gray = cv2.imread(self.paths[index], cv2.IMREAD_GRAYSCALE)
+        assert gray is not None, f"{self.paths[index]} is not an image"
         small = cv2.resize(gray, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
         return cv2.cvtColor(small, cv2.COLOR_GRAY2RGB), self.labels[index]
 
@@ -46,7 +47,9 @@ def write(folder: str, labels: str, out: str, mode: str, workers: int, quality: 
 
     def one_pass() -> Mapping[str, float]:
         cv2.setNumThreads(1)
-        with tempfile.TemporaryDirectory(dir=Path(out).parent) as folder:  # an unfinished file must not be taken for one
+        with tempfile.TemporaryDirectory(
+            dir=Path(out).parent
+        ) as folder:  # an unfinished file must not be taken for one
             part = Path(folder) / "part.beton"
             DatasetWriter(str(part), fields, num_workers=workers).from_indexed_dataset(dataset)
             size = part.stat().st_size / len(dataset)

@@ -1,4 +1,6 @@
-"""Install the peers into an environment of their own: python benchmarks/peers/install.py
+"""Install the peers into an environment of their own.
+
+python benchmarks/peers/install.py [FOLDER]
 
 It borrows torch, numpy and the rest from the interpreter that runs this, so it is small, and what the peers bring along
 (other OpenCV builds, MONAI's and FFCV's own needs) stays out of it. Each peer is installed by itself: one that cannot
@@ -10,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import subprocess
-import sys
 import sysconfig
 import tomllib
 import venv
@@ -57,4 +58,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 import webdataset
-from torchvision.io import ImageReadMode, decode_jpeg
+from PIL import Image
 
 from benchmarks.peers.torchvision_files import epochs, transform
 from benchmarks.stopwatch import Pass
@@ -42,9 +42,8 @@ def load(folder: str, size: int, batch: int, workers: int) -> Pass:
     augment = transform(size)
 
     def decode(sample: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-        encoded = torch.frombuffer(bytearray(sample["jpg"]), dtype=torch.uint8)
         label = torch.from_numpy(np.load(io.BytesIO(sample["npy"])))
-        return augment(decode_jpeg(encoded, ImageReadMode.GRAY)), label
+        return augment(Image.open(io.BytesIO(sample["jpg"])).convert("L")), label
 
     urls = [str(path) for path in sorted(Path(folder).glob("*.tar"))]
     dataset = webdataset.WebDataset(urls, shardshuffle=len(urls), nodesplitter=None).shuffle(1000).map(decode)

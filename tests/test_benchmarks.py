@@ -1,0 +1,345 @@
+"""The benchmark suite: its stopwatch, its processes, its records and tables, and each part once at a tiny size."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from benchmarks import gpu, memory, ours, record, run, scale, tables
+from benchmarks import prepare as prepare_part
+from benchmarks.contender import Contender
+from benchmarks.material import Material, link_cohort
+from benchmarks.peers import dali_operators, torchvision_files
+from benchmarks.record import Entry, Record, Target
+from benchmarks.session import Part, Row, Session
+from benchmarks.stopwatch import ContenderFailed, Lap, Spread, interleave
+from benchmarks.stopwatch import run as timed_run
+from cxrkit.datasets import nih_chestxray14, synthetic
+from cxrkit.errors import UserError
+from cxrkit.shards import ShardStore
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+BATCHES, BATCH, PACE = 20, 8, 0.010
+
+
+class FakeClock:
+    """A clock that moves when something sleeps on it."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def sleepy_loader(clock: FakeClock, start_seconds: float = 0.0) -> Iterator[list[int]]:
+    """Yield batches that take 10 ms each, the first one `start_seconds` longer."""
+    clock.sleep(start_seconds)
+    for _ in range(BATCHES):
+        clock.sleep(PACE)
+        yield [0] * BATCH
+
+
+def test_stopwatch_measures_a_loader_that_sleeps_10_ms_a_batch() -> None:
+    clock = FakeClock()
+    lap = timed_run(lambda: {"images": sum(map(len, sleepy_loader(clock)))}, 0.0, clock)
+    assert lap.seconds == pytest.approx(BATCHES * PACE)
+    assert lap.images_per_second == pytest.approx(BATCH / PACE)
+
+
+def test_stopwatch_counts_the_wait_for_the_first_batch() -> None:
+    clock = FakeClock()
+    lap = timed_run(lambda: {"images": sum(map(len, sleepy_loader(clock, start_seconds=1.0)))}, 0.0, clock)
+    assert lap.seconds == pytest.approx(1.0 + BATCHES * PACE)
+
+
+def test_stopwatch_repeats_whole_passes_until_the_time_is_over() -> None:
+    clock = FakeClock()
+    seen = iter([1.0, 2.0, 6.0])
+
+    def one_pass() -> dict[str, float]:
+        clock.sleep(0.4)
+        return {"images": 10, "share": next(seen)}
+
+    lap = timed_run(one_pass, 1.0, clock)
+    assert (lap.passes, lap.images) == (3, 30)
+    assert lap.seconds == pytest.approx(1.2)
+    assert lap.figures == {"share": pytest.approx(3.0)}
+
+
+def test_contenders_take_turns_and_the_first_turn_is_dropped() -> None:
+    order: list[str] = []
+
+    def contender(name: str) -> Lap:
+        order.append(name)
+        return Lap(images=len(order), seconds=1, passes=1)
+
+    laps = interleave({name: lambda name=name: contender(name) for name in "AB"}, runs=2)
+    assert "".join(order) == "ABABAB"
+    assert [lap.images for lap in laps["A"]] == [3, 5]
+
+
+def test_a_contender_that_fails_is_left_out_and_the_others_go_on() -> None:
+    def failing() -> Lap:
+        raise ContenderFailed("no")
+
+    laps = interleave({"bad": failing, "good": lambda: Lap(1, 1, 1)}, runs=3)
+    assert list(laps) == ["good"]
+    assert len(laps["good"]) == 3
+
+
+def test_spread_is_the_median_and_the_quartiles() -> None:
+    assert Spread.of([5, 1, 4, 2, 3]) == Spread(median=3, low=2, high=4, smallest=1, largest=5)
+    assert Spread.of([7]) == Spread(7, 7, 7, 7, 7)
+
+
+def test_a_contender_in_its_own_process(prepared: Path) -> None:
+    contender = Contender("benchmarks.ours:open_store", {"data": str(prepared)}, packages=("numpy",))
+    try:
+        lap = contender.lap(0.0)
+        assert lap.images == 80
+        assert lap.passes == 1
+        assert contender.versions["numpy"] == np.__version__
+        assert contender.memory_mb["peak"] >= contender.memory_mb["private"] > 10
+        assert memory.of_tree(os.getpid()) > memory.of_tree(contender.process_id) > 10
+    finally:
+        contender.close()
+
+
+@pytest.mark.parametrize(
+    ("target", "job", "reason"),
+    [
+        ("no_such_peer:load", {}, "No module named 'no_such_peer'"),
+        ("os:_exit", {"status": 3}, "ended early"),
+        ("benchmarks.ours:open_store", {"data": "no/such/folder"}, "is missing"),
+    ],
+)
+def test_a_contender_that_cannot_run_says_why(target: str, job: dict[str, object], reason: str) -> None:
+    with pytest.raises(ContenderFailed, match=reason):
+        Contender(target, job).lap(0.0)
+
+
+@pytest.fixture(scope="module")
+def material(cohort: Path, prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Material:
+    """Return 100 links to the cohort's 80 images, and the prepared folder in place of theirs."""
+    work = tmp_path_factory.mktemp("material")
+    distinct = link_cohort(cohort, synthetic.read(cohort), work / "cohort", 100)
+    for codec in ("jpeg", "raw", "htj2k"):
+        (work / f"prepared-{codec}").symlink_to(prepared)
+    return Material(work, work / "cohort", "synthetic", 100, distinct)
+
+
+def test_a_small_sample_is_repeated_under_other_names(material: Material) -> None:
+    frame = nih_chestxray14.read(material.raw).frame
+    assert material.distinct == 80
+    assert len(frame) == 100
+    assert frame["image_id"].is_sorted()
+    files = frame["path"].map_elements(lambda path: str(Path(path).resolve()), return_dtype=pl.String)
+    assert files.n_unique() == 80
+    assert files[:80].n_unique() == 80  # the copies come last
+    copies = frame.filter(frame["patient_id"] > 100_000)
+    assert len(copies) == 20
+    assert np.load(material.labels).shape == (100, 15)
+
+
+def test_a_prepared_folder_is_listed_many_times_without_copying(material: Material, prepared: Path) -> None:
+    folder = material.many_times("jpeg", 3)
+    once, many = ShardStore(prepared), ShardStore(folder)
+    assert len(many) == 3 * len(once)
+    assert many.index["image_id"].n_unique() == len(many)
+    assert (many.encoded(len(once), 0) == once.encoded(0, 0)).all()
+    assert all(path.is_symlink() for path in folder.glob("*.h5"))
+
+
+def test_ours_and_the_peers_make_whole_epochs(material: Material, tmp_path: Path) -> None:
+    load = ours.load(str(material.prepared("jpeg")), "opencv", size=64, batch=32, threads=2)
+    assert load() == {"images": 80}
+    few = tmp_path / "few"
+    few.mkdir()
+    for path in sorted(material.pngs.iterdir())[:6]:
+        (few / path.name).symlink_to(path.resolve())
+    labels = str(material.labels)
+    assert torchvision_files.load(str(few), labels, size=64, batch=4, workers=0)() == {"images": 6}
+    dali = dali_operators.load(str(few), labels, size=64, batch=4, threads=2)
+    assert [dali(), dali()] == [{"images": 6}, {"images": 6}]
+    pillow = Contender(
+        "benchmarks.peers.pillow_writer:write", {"folder": str(few), "out": str(tmp_path / "o"), "workers": 2}
+    )
+    try:
+        lap = pillow.lap(0.0)
+    finally:
+        pillow.close()
+    assert lap.images == 6
+    assert len(list((tmp_path / "o").glob("*.jpg"))) == 6
+
+
+def test_ours_prepares_the_same_from_files_and_archives(material: Material, tmp_path: Path) -> None:
+    packed = prepare_part.pack(material.raw, tmp_path / "packed")
+    assert len(list(packed.glob("images_*.tar.gz"))) == prepare_part.ARCHIVES
+    done = ours.prepare(str(packed), str(tmp_path / "out"), workers=1, limit=8, listed=True)()
+    assert done["images"] == 8
+    assert 0 < done["decoding share"] < 1
+
+
+def test_a_folder_as_long_as_asked_for_opens(tmp_path: Path) -> None:
+    scale.tiny_folder(tmp_path, rows=130)
+    store = ShardStore(tmp_path)
+    assert len(store) == 130
+    assert bytes(store.encoded(129, 2)) == b"tiny"
+
+
+def test_projection_says_what_it_assumes() -> None:
+    entry = Entry("prepare", "4,000 images", "images/s", (200.0,), figures={"bytes": [250_000.0]})
+    time, disk = scale.projection([entry], cores=2)
+    assert "9.3 min on 2 cores, 1.2 min on 16 cores" in time
+    assert "Assumed: 100 images/s a core" in time
+    assert "28 GB as jpeg levels" in disk
+    assert "154 GB as raw levels" in disk
+
+
+def session(work: Path, raw: Path | None = None) -> Session:
+    return Session(work, raw, images=20, runs=1, seconds=0.0, cores=1, quick=True, say=lambda line: None)
+
+
+def test_a_peer_that_is_absent_is_in_the_table_with_its_reason(prepared: Path, tmp_path: Path) -> None:
+    rows = [
+        Row("cxrkit", "benchmarks.ours:open_store", {"data": str(prepared)}),
+        Row("other", "no_such_peer:load", {}, note="one level"),
+    ]
+    here = session(tmp_path)
+    part = Part("load", here, here.race("to 224", rows))
+    found = part.record()
+    assert found.entry("to 224", "cxrkit") is not None
+    assert found.entry("to 224", "other") is None
+    assert part.ratio("to 224", "cxrkit", "other") is None
+    assert "| other | not available: ModuleNotFoundError: No module named 'no_such_peer' |  | one level |" in (
+        tables.document(found)
+    )
+
+
+@pytest.fixture
+def example() -> Record:
+    """Return a record with everything in it."""
+    machine = record.machine("benchmarks/run.py --only load")
+    entries = (
+        Entry("to 224", "ours", "images/s", (100.0, 120.0, 110.0), figures={"peak MB": 12.5}, versions={"numpy": "2"}),
+        Entry("to 224", "theirs", "images/s", (50.0, 55.0, 60.0), note="no rotation"),
+        Entry("to 448", "ours", "images/s", (40.0,)),
+        Entry("to 448", "theirs", "images/s", unavailable="it | broke"),
+    )
+    targets = (
+        Target("ours against theirs", 2.0, 2.0),
+        Target("time", 5.0, 6.0, at_least=False, unit="s"),
+        Target("to 448", 1.0, None),
+    )
+    return Record("load", {"runs": 3, "cores": 2}, machine, entries, targets, ("A remark.",))
+
+
+def test_a_record_says_what_it_was_measured_on_and_reads_back_equal(example: Record, tmp_path: Path) -> None:
+    record.write(example, tmp_path / "load.json")
+    assert record.read(tmp_path / "load.json") == example
+    assert example.machine["command"] == "benchmarks/run.py --only load"
+    assert len(example.machine["load_average_before"]) == 3
+    assert {"processor", "cores", "packages", "time", "memory_gb", "git"} <= example.machine.keys()
+
+
+@pytest.mark.parametrize("text", ["[]", '{"format_version": 99}', '{"format_version": 1, "entries": []}'])
+def test_a_file_that_is_no_record_is_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "load.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"load\.json: (not a|a damaged) benchmark record"):
+        record.read(path)
+
+
+def test_targets_are_met_missed_or_not_measured(example: Record) -> None:
+    assert [target.met for target in example.targets] == [True, False, None]
+    assert record.ratio(example.entries, "to 224", "ours", "theirs") == pytest.approx(2.0)
+    table = tables.target_table(example.targets)
+    assert table[2] == "| ours against theirs | at least 2.00x | 2.00x | met |"
+    assert table[3] == "| time | at most 5.00 s | 6.00 s | **missed** |"
+    assert table[4] == "| to 448 | at least 1.00x | not measured |  |"
+
+
+def test_the_readme_gets_the_tables_between_its_markers(example: Record) -> None:
+    text = tables.replaced(f"before\n{tables.BEGIN}\nold\n{tables.END}\nafter\n", tables.section([example]))
+    assert text.startswith(f"before\n{tables.BEGIN}\n### Loading on a CPU\n")
+    assert text.endswith(f"{tables.END}\nafter\n")
+    assert "| ours | 110 | 40.0 |  |" in text
+    assert "| theirs | 55.0 | not available: it / broke | no rotation |" in text
+    assert "### GPU\n\nNot yet measured" in text
+    assert tables.replaced(text, tables.section([example])) == text
+
+
+@pytest.mark.parametrize("readme", ["", tables.BEGIN, f"{tables.END}{tables.BEGIN}", f"{tables.BEGIN * 2}{tables.END}"])
+def test_a_readme_without_markers_is_refused(readme: str) -> None:
+    with pytest.raises(UserError, match="once each, in this order"):
+        tables.replaced(readme, "text")
+
+
+def test_a_busy_machine_and_a_trial_are_owned_up_to(example: Record) -> None:
+    idle = replace(example, machine=example.machine | {"load_average_before": [0.1, 0, 0], "cores": 2})
+    busy = replace(idle, machine=idle.machine | {"load_average_before": [3.0, 0, 0]})
+    assert "in use by others" not in tables.conditions(idle)
+    assert "in use by others (load 1.5 a core" in tables.conditions(busy)
+    assert "not a measurement" in tables.conditions(replace(idle, settings={**idle.settings, "quick": True}))
+
+
+def test_the_committed_records_are_whole_and_the_readme_shows_them() -> None:
+    records = tables.read_results()
+    for found in records:
+        assert found.settings["runs"] >= 5, found.part
+        assert not found.settings["quick"], found.part
+        assert (tables.RESULTS / f"{found.part}.md").read_text() == tables.document(found), found.part
+    readme = (REPOSITORY / "README.md").read_text()
+    assert readme == tables.replaced(readme, tables.section(records)), (
+        "run python benchmarks/tables.py --readme README.md"
+    )
+
+
+def test_the_evaluation_part_runs_as_one_command(tmp_path: Path) -> None:
+    cores = os.sched_getaffinity(0)
+    run.main(["--quick", "--only", "evaluate", "--synthetic", "--out", str(tmp_path), "--runs", "1"])
+    assert os.sched_getaffinity(0) == cores
+    found = record.read(tmp_path / "evaluate.json")
+    assert found.targets[1].met, "not scikit-learn's AUC"
+    assert "# Evaluation" in (tmp_path / "evaluate.md").read_text()
+
+
+def test_an_unknown_part_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run.arguments(["--only", "lode"])
+    assert "lode: unknown; there are load, prepare" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("default")  # of torch and DALI, on purpose run in odd ways
+def test_the_gpu_script_runs_on_a_cpu_at_a_tiny_size(material: Material, tmp_path: Path) -> None:
+    options = gpu.arguments(["--device", "cpu", "--tiny", "--out", str(tmp_path)])
+    bench = gpu.Bench(options, material)
+    gpu.load(bench)
+    gpu.train(bench)
+    entries = bench.entries
+    assert [entry.group for entry in entries].count("loading alone, to 224") == 8
+    assert all(entry.values for entry in entries), [entry.unavailable for entry in entries]
+    found = gpu.targets(entries)
+    assert sum(target.limit == gpu.HEADLINE and target.value is not None for target in found) == 2
+
+
+def test_pieces_of_a_gpu_record_are_put_together(example: Record, tmp_path: Path) -> None:
+    entry = Entry("decoding alone", "jpeg 512", "images/s", (1.0,))
+    old = replace(example, part="gpu", entries=(entry,))
+    record.write(old, tmp_path / "gpu.json")
+    loading = Entry("loading alone, to 224", "jpeg levels, DALI", "images/s", (7000.0,))
+    new = gpu.merged(replace(old, entries=(loading,)), tmp_path / "gpu.json")
+    assert new.entries == (entry, loading)
+    assert [target.met for target in new.targets] == [True]
+    elsewhere = replace(old, entries=(loading,), machine=old.machine | {"gpu": {"name": "another"}})
+    assert gpu.merged(elsewhere, tmp_path / "gpu.json") == elsewhere
