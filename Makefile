@@ -31,7 +31,7 @@ types: $(VENV)/installed
 
 # Our loaders and their peers, side by side; benchmarks/README.md says what is measured.
 bench: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --editable '.[bench]' || echo "some peers could not be installed: they will be reported as absent"
+	$(BIN)/python benchmarks/peers/install.py
 	$(BIN)/python benchmarks/run.py
 
 clean:
