@@ -46,7 +46,7 @@ BATCHES = {224: 256, 448: 128}
 # Images/s to reach on an H200.
 LOAD_TARGETS, TRAIN_TARGETS = {224: 6000, 448: 3000}, {224: 4000, 448: 2000}
 HEADLINE = 0.97
-EPOCH_IMAGES = 32_768  # in an epoch at least: its end must not weigh more than in a real training
+EPOCH_IMAGES = 16_384  # in an epoch at least: its end must not weigh more than in a real training
 FIXED, REAL, RESIDENT = "one fixed batch", "real loader, jpeg levels", "real loader, on the device (--cache gpu)"
 
 
@@ -152,7 +152,7 @@ def loader_makers(bench: Bench, size: int) -> dict[str, Callable[[], Pass]]:
         "htj2k levels, DALI": partial(make, "htj2k", "dali"),
         "jpeg levels, OpenCV threads": partial(make, "jpeg", "opencv"),
         "raw levels, OpenCV threads": partial(make, "raw", "opencv"),
-        "on the device (--cache gpu)": partial(make, "jpeg", "resident"),
+        "on the device (--cache gpu)": partial(make, "raw", "resident"),
     }
 
 
@@ -191,7 +191,8 @@ def train(bench: Bench) -> None:
             if backend is None:
                 batches: Iterator[Batch] = itertools.repeat(fixed_batch(side, batch, bench.device))
             else:
-                data, threads = bench.prepared("jpeg"), bench.options.threads
+                data = bench.prepared("raw" if backend == "resident" else "jpeg")
+                threads = bench.options.threads
                 batches = endless(open_loader(data, backend, side, batch, threads, bench.device, drop_last=True))
             return steps_pass(step, batches, 2 if bench.tiny else 10, bench.device)
 

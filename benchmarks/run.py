@@ -24,6 +24,7 @@ if __name__ == "__main__":
     sys.path[0] = str(ROOT)  # not benchmarks/, whose file names are no modules of their own
 
 from benchmarks import record, tables
+from benchmarks.quiet import Quiet
 from benchmarks.session import Session
 from cxrkit.files import write_text
 
@@ -45,6 +46,9 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=5, help="runs that count, after one that does not")
     parser.add_argument("--seconds", type=float, default=2.0, help="least duration of a run (default: %(default)s)")
     parser.add_argument("--cores", type=int, default=CORES, help="cores to use (default: %(default)s)")
+    parser.add_argument(
+        "--patience", type=float, default=60.0, help="seconds a part may spend on repeating runs that others disturbed"
+    )
     parser.add_argument("--peer-python", type=Path, help="interpreter of the peers, see peers/install.py")
     parser.add_argument("--quick", action="store_true", help="few images and short runs: does it work at all?")
     options = parser.parse_args(given)
@@ -101,7 +105,8 @@ def main(given: Sequence[str] | None = None) -> None:
         if options.quick:
             session = replace(session, images=min(options.images, 96), runs=min(options.runs, 2), seconds=0.2)
         for part in options.only.split(","):
-            found = importlib.import_module(f"benchmarks.{part}").measure(session)
+            patient = replace(session, quiet=Quiet(0.0 if options.quick else options.patience))
+            found = importlib.import_module(f"benchmarks.{part}").measure(patient)
             record.write(found, options.out / f"{part}.json")
             text = tables.document(found)
             write_text(options.out / f"{part}.md", text)

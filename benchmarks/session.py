@@ -8,11 +8,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from benchmarks import record
 from benchmarks.contender import Contender
 from benchmarks.material import Material, gather
+from benchmarks.quiet import OTHERS, Quiet, used_by_tree
 from benchmarks.record import Entry, Record, Target
 from benchmarks.stopwatch import ContenderFailed, Lap, interleave
 
@@ -40,7 +42,7 @@ class Session:
 
     work: a scratch folder. raw: real images, or None to draw some. images: in the cohort. runs: laps that count, after
     one that does not. seconds: the least a lap takes. cores: that this process and its children may use. peers: the
-    interpreter that the peers are installed in.
+    interpreter that the peers are installed in. quiet: repeats runs that others on the machine have disturbed.
     """
 
     work: Path
@@ -51,6 +53,7 @@ class Session:
     cores: int
     quick: bool = False
     peers: str = sys.executable
+    quiet: Quiet = field(default_factory=lambda: Quiet(0.0))
     say: Callable[[str], None] = print
 
     @cached_property
@@ -104,7 +107,7 @@ class Session:
         after_lap: Callable[[str, Contender], None] | None,
     ) -> Lap:
         try:
-            lap = contender.lap(self.seconds)
+            lap = self.quiet.lap(partial(contender.lap, self.seconds), partial(used_by_tree, contender.process_id))
         except ContenderFailed as failure:
             reasons[name] = str(failure)
             self.say(f"  {name}: failed ({failure})")
@@ -149,6 +152,8 @@ class Part:
             "cores": session.cores,
             "quick": session.quick,
         }
+        disturbed = [others for entry in self.entries for others in entry.figures.get(OTHERS, [])]
+        asked["others_cores_mean"] = round(fmean(disturbed), 3) if disturbed else 0.0
         machine = self.machine | {"load_average_after": record.load_average()}
         return Record(
             self.name, asked | settings, machine, tuple(self.entries), tuple(self.targets), tuple(self.remarks)

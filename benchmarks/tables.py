@@ -34,7 +34,7 @@ TITLES = {
 }
 # What the README leaves to the full documents: the targets say as much.
 LEFT_OUT = {"prepare": ("source",), "scale": ("prepare", "load", "opening")}
-BUSY = 0.5  # load per core before a measurement from which on it is said that the machine was not idle
+BUSY = 0.1  # cores that others used, from which on it is said
 
 
 def document(found: Record) -> str:
@@ -67,9 +67,9 @@ def conditions(found: Record) -> str:
         repeated = "" if different == settings["images"] else f" ({different:,} different ones, repeated)"
         parts.append(f"{settings['images']:,} {settings['origin']} 1024 x 1024 PNGs{repeated}.")
     parts.append(f"Contenders took turns; median and quartiles of {settings['runs']} runs after a warm-up.")
-    load = max(machine["load_average_before"][0], 0.0) / machine["cores"]
-    if load > BUSY:
-        parts.append(f"The machine was in use by others (load {load:.1f} a core before the start): trust the ratios.")
+    others = settings.get("others_cores_mean", 0.0)
+    if others > BUSY:
+        parts.append(f"The machine was in use: others took {others:.1f} cores on average during the runs.")
     if settings.get("quick"):
         parts.append("**A quick trial, not a measurement.**")
     return " ".join(parts)

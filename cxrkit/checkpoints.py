@@ -27,8 +27,10 @@ METADATA_KEY = "cxrkit"
 class CheckpointInfo:
     """What a checkpoint was trained as; all that prediction needs beside the tensors.
 
+    settings_digest: of the prepared folder (shards.ShardSettings): other levels or another quality are other pixels.
     age_range: youngest and oldest training age in years, which the metadata input is scaled by.
-    epoch: epochs finished when the tensors were taken. progress: the trainer's own state (empty in best.safetensors).
+    epoch: epochs finished when the tensors were taken. train_images, train_subset_images: how many images were trained
+    on, of how many in the whole data set. progress: the trainer's own state (empty in best.safetensors).
     """
 
     model: str
@@ -37,8 +39,11 @@ class CheckpointInfo:
     split_digest: str
     dataset: str
     label_release: str
+    settings_digest: str
     age_range: tuple[float, float]
     epoch: int
+    train_images: int
+    train_subset_images: int
     progress: dict[str, Any]
     format_version: int = FORMAT_VERSION
 
@@ -55,12 +60,7 @@ def save(
             tensors |= {f"optimizer/{number}/{name}": value for name, value in state.items()}
     tensors = {name: value.detach().contiguous() for name, value in tensors.items()}
     with replacing(path) as part:
-        try:
-            save_file(tensors, part, metadata={METADATA_KEY: json.dumps(asdict(info))})
-        except Exception as error:  # safetensors wraps the operating system's errors in its own type
-            if "os error 28" in str(error) or "No space left" in str(error):
-                raise OSError(28, "No space left on device") from error
-            raise
+        save_file(tensors, part, metadata={METADATA_KEY: json.dumps(asdict(info))})
 
 
 def read(path: Path) -> tuple[dict[str, torch.Tensor], CheckpointInfo]:
@@ -72,6 +72,11 @@ def read(path: Path) -> tuple[dict[str, torch.Tensor], CheckpointInfo]:
         with safe_open(path, framework="pt") as file:
             metadata = json.loads((file.metadata() or {})[METADATA_KEY])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        if metadata["format_version"] != FORMAT_VERSION:
+            raise UserError(
+                f"{path}: checkpoint format {metadata['format_version']}, this cxrkit reads {FORMAT_VERSION}",
+                remedy="use the version of cxrkit that wrote it, or train again",
+            )
         metadata["age_range"] = tuple(metadata["age_range"])
         return tensors, CheckpointInfo(**metadata)
     except FileNotFoundError:

@@ -48,7 +48,8 @@ def choose_precision(name: str, device: str) -> str:
     if device != "cpu":
         import torch
 
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+        with torch.cuda.device(device):
+            return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     return "bf16" if cpu_has_bf16() else "fp32"
 
 

@@ -123,7 +123,7 @@ def read_toml(path: Path, config_class: type) -> dict[str, Any]:
     for name, value in values.items():
         if name not in kinds:
             raise UserError(f"{path}: {unknown('setting', name, kinds)}")
-        if isinstance(value, bool) != (kinds[name] is bool):
+        if isinstance(value, bool) != (kinds[name] is bool) or (kinds[name] is int and isinstance(value, float)):
             raise UserError(f"{path}: {name} = {value!r} is not {kinds[name].__name__}", remedy="correct the value")
         try:
             values[name] = kinds[name](value)

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +16,12 @@ from typing import Any
 from cxrkit.errors import UserError
 
 PART_SUFFIX = ".part"
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove the temporary files that a killed process left in `folder`."""
+    for part in folder.glob(f".*{PART_SUFFIX}"):
+        part.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -30,6 +37,11 @@ def replacing(path: Path) -> Iterator[Path]:
         publish(part, path)
     except OSError as error:
         raise output_error(path, error) from error
+    except Exception as error:
+        # polars and safetensors wrap the operating system's errors in their own types.
+        if number := re.search(r"os error (\d+)", str(error)):
+            raise output_error(path, OSError(int(number[1]), os.strerror(int(number[1])))) from error
+        raise
     finally:
         # Where not even the folder could be made there is nothing to remove, and the first error is the one to tell.
         with suppress(NotADirectoryError):

@@ -27,13 +27,15 @@ if TYPE_CHECKING:
 class Inputs:
     """The data side of one experiment.
 
-    rows: per subset, the rows of index.parquet that are used: prepared, and at most `limit`. age_range: youngest and
-    oldest training age in years, of all training images of the split, prepared or not.
+    rows: per subset, the rows of index.parquet that are used: prepared, and at most `limit`. numbers: each row's place
+    among all images of the data set, prepared or not, which order and augmentation are drawn from. age_range:
+    youngest and oldest training age in years, of all training images of the split, prepared or not.
     """
 
     store: ShardStore
     split: Split
     rows: dict[Subset, np.ndarray]
+    numbers: np.ndarray
     age_range: tuple[float, float]
     _open: list[Loader] = field(default_factory=list)
 
@@ -52,7 +54,11 @@ class Inputs:
             subset: _spread(np.flatnonzero((subset_of_row["subset"] == subset).fill_null(False).to_numpy()), limit)
             for subset in SUBSETS
         }
-        return cls(store, split, rows, targets.age_range(ages))
+        places = records.select("image_id").with_row_index("number")
+        numbers = store.index.select("image_id").join(places, on="image_id", how="left", maintain_order="left")[
+            "number"
+        ]
+        return cls(store, split, rows, numbers.to_numpy().astype(np.int64), targets.age_range(ages))
 
     def require(self, subset: Subset) -> None:
         """Raise a UserError when no image of `subset` is prepared."""
@@ -81,6 +87,7 @@ class Inputs:
             resize=spec.resize,
             levels=self.store.levels,
             drop_last=True,
+            numbers=self.numbers[rows],
             augmentation=plans.Augmentation(
                 area=(config.area_min, 1.0),
                 aspect=(1 / config.aspect_max, config.aspect_max),

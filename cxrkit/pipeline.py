@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from cxrkit import provenance, registry, splits
-from cxrkit.config import RESUME_MAY_CHANGE, TrainConfig, changed, flag, resolve, to_toml
+from cxrkit.config import RESUME_MAY_CHANGE, TrainConfig, changed, flag, read_toml, resolve, to_toml
 from cxrkit.contracts import Subset
 from cxrkit.errors import UserError
 from cxrkit.files import read_json, replacing, write_json, write_text
@@ -81,7 +81,7 @@ def settle(
         )
     if run.config.exists():
         stored = resolve(TrainConfig, {}, run.config)
-        config = resolve(TrainConfig, given, file) if file else replace(stored, **_without_none(given))
+        config = replace(stored, **_said(given, file, stored))
     config = replace(
         config,
         model=spec.name,
@@ -100,8 +100,14 @@ def settle(
     return config
 
 
-def _without_none(given: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in given.items() if value is not None}
+def _said(given: dict[str, Any], file: Path | None, stored: TrainConfig) -> dict[str, Any]:
+    """Return the settings that the user set, in the file or as flags, without those that say what is stored anyway."""
+    said = (read_toml(file, TrainConfig) if file else {}) | {k: v for k, v in given.items() if v is not None}
+    said.pop("model", None)  # it has chosen the run folder, as --fold has, whatever way they were spelled
+    said.pop("fold", None)
+    if said.get("precision") == "auto":
+        said["precision"] = stored.precision
+    return said
 
 
 def loader_name(config: TrainConfig, device: str) -> str:
@@ -121,7 +127,7 @@ def describe(console: Console, config: TrainConfig, spec: ModelSpec, inputs: Inp
     )
     for subset in ("train", *EVALUATED):
         used, whole = len(inputs.rows[subset]), inputs.split.images(subset)
-        part = "" if used == whole else f" of {whole:,}: results will be marked partial"
+        part = "" if used == whole else f" of {whole:,}" + (": results will be marked" if subset != "val" else "")
         console.print(f"  {subset:<5} {used:>7,} images{part}", highlight=False)
     plan = inputs.train_plan(config, spec)
     if plan.dropped:
@@ -137,24 +143,39 @@ def describe(console: Console, config: TrainConfig, spec: ModelSpec, inputs: Inp
 def write_run(run: RunFolder, config: TrainConfig, inputs: Inputs, device: str, resume: bool) -> None:
     """Write config, provenance and split. Raises UserError when a resumed run would see other training images."""
     used = {subset: inputs.used_digest(subset) for subset in ("train", *EVALUATED)}
-    if run.provenance.exists() and resume:
-        stored = read_json(run.provenance, "the run's provenance", "choose another --runs folder")
-        if stored.get("used_digests", {}).get("train") != used["train"]:
-            raise UserError(
-                f"{run.path}: was trained on other images than {config.data} holds now",
-                remedy="resume with the --data it was started with, or choose another --runs folder",
-            )
-    write_text(run.config, to_toml(config))
     about = inputs.store.about
     data = {key: about[key] for key in ("dataset", "label_release", "codec", "levels", "settings_digest")}
-    write_json(
-        run.provenance,
-        provenance.collect()
-        | {"device": device, "seed": config.seed, "data": data}
-        | {"split": inputs.split.name, "split_digest": inputs.split.digest, "used_digests": used},
-    )
+    session = provenance.collect() | {"device": device, "precision": config.precision}
+    origin = session | {
+        "seed": config.seed,
+        "data": data,
+        "split": inputs.split.name,
+        "split_digest": inputs.split.digest,
+        "used_digests": used,
+    }
+    if run.provenance.exists() and resume:
+        stored = read_json(run.provenance, "the run's provenance", "choose another --runs folder")
+        _refuse_other_inputs(run, config.data, stored, used, data)
+        origin = stored | {"resumed": [*stored.get("resumed", []), session]}
+    write_text(run.config, to_toml(config))
+    write_json(run.provenance, origin)
     with replacing(run.split) as part:
         inputs.split.frame.write_parquet(part)
+
+
+def _refuse_other_inputs(
+    run: RunFolder, folder: Path, stored: dict[str, Any], used: dict[Subset, str], data: dict[str, Any]
+) -> None:
+    """Raise a UserError unless a run would go on with the images and pixels that it was started with."""
+    before = stored.get("used_digests", {})
+    deciding: tuple[Subset, ...] = ("train", "val")
+    other = [subset for subset in deciding if before.get(subset) != used[subset]]
+    if other or stored.get("data") != data:
+        what = f"other {' and '.join(other)} images" if other else "images prepared with other settings"
+        raise UserError(
+            f"{run.path}: was trained on {what} than {folder} holds now",
+            remedy="resume with the --data it was started with, or choose another --runs folder",
+        )
 
 
 def assemble(
@@ -175,14 +196,14 @@ def assemble(
     assert config.batch_size is not None
     resuming = resume and run.last.exists()
     val_plan = inputs.eval_plan("val", spec, max(BATCH_SIZE, config.batch_size))
-    loader = loader_name(config, device)
     return TrainTask(
         config=config,
         run=run,
         model=models.build(config.model, weights=config.weights, pretrained=not resuming, seed=config.seed),
         spec=spec,
-        train=inputs.loader(inputs.train_plan(config, spec), loader, device, config.threads),
-        val=inputs.loader(val_plan, loader, device, config.threads),
+        # The validation images are read: their pixels would take the memory that the training's need.
+        val=inputs.loader(val_plan, config.loader, device, config.threads),
+        train=inputs.loader(inputs.train_plan(config, spec), loader_name(config, device), device, config.threads),
         device=device,
         precision=config.precision,
         info=CheckpointInfo(
@@ -192,8 +213,11 @@ def assemble(
             split_digest=inputs.split.digest,
             dataset=inputs.store.about["dataset"],
             label_release=inputs.store.about["label_release"],
+            settings_digest=inputs.store.about["settings_digest"],
             age_range=inputs.age_range,
             epoch=0,
+            train_images=len(inputs.rows["train"]),
+            train_subset_images=inputs.split.images("train"),
             progress={},
         ),
         resume=resuming,
@@ -231,12 +255,14 @@ def predict(
                     inputs,
                     subset,
                     run.predictions(subset),
+                    model_name=config.model,
                     device=device,
                     precision=compute.choose_precision(precision or config.precision, device),
                     loader=loader,
                     threads=threads,
                     progress=bar.advance,
                 )
+            run.scores.unlink(missing_ok=True)  # they were those of the predictions that stood here before
     finally:
         inputs.close()
 

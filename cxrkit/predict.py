@@ -29,13 +29,24 @@ def load(checkpoint: Path) -> tuple[torch.nn.Module, ModelSpec, CheckpointInfo]:
 
 
 def check_split(checkpoint: Path, info: CheckpointInfo, inputs: Inputs) -> None:
-    """Raise a UserError unless the checkpoint was trained on this split of this data set with these labels.
+    """Raise a UserError unless the checkpoint was trained on this split of this data set with these labels and pixels.
 
-    Anything else could predict images that it was trained on, or be measured against other labels.
+    Anything else could predict images that it was trained on, or be measured against other labels. Pixels are others
+    when the folder was prepared with other levels, another codec or quality.
     """
     about = inputs.store.about
-    found = {"split": inputs.split.digest, "data set": about["dataset"], "label release": about["label_release"]}
-    trained = {"split": info.split_digest, "data set": info.dataset, "label release": info.label_release}
+    found = {
+        "split": inputs.split.digest,
+        "data set": about["dataset"],
+        "label release": about["label_release"],
+        "pixels": about["settings_digest"],
+    }
+    trained = {
+        "split": info.split_digest,
+        "data set": info.dataset,
+        "label release": info.label_release,
+        "pixels": info.settings_digest,
+    }
     for what, value in trained.items():
         if found[what] != value:
             raise UserError(
@@ -51,6 +62,7 @@ def predict(
     subset: Subset,
     out: Path,
     *,
+    model_name: str,
     device: str = "cpu",
     precision: str = "fp32",
     loader: str = "auto",
@@ -60,9 +72,15 @@ def predict(
 ) -> int:
     """Write the scores of `checkpoint` for the prepared images of `subset` to `out`; returns how many images.
 
-    The file is replaced as a whole. Raises UserError for a checkpoint of another split or network.
+    The file is replaced as a whole. Raises UserError for a checkpoint of another model than `model_name`, or of
+    another split.
     """
     model, spec, info = load(checkpoint)
+    if info.model != model_name:
+        raise UserError(
+            f"{checkpoint}: a checkpoint of {info.model}, but this run is one of {model_name}",
+            remedy="name a checkpoint of this run's model, or the run folder of that model",
+        )
     check_split(checkpoint, info, inputs)
     inputs.age_range = info.age_range
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -82,6 +100,8 @@ def predict(
         checkpoint_sha256=file_digest(checkpoint),
         input_size=info.input_size,
         epoch=info.epoch,
+        train_images=info.train_images,
+        train_subset_images=info.train_subset_images,
     )
     predictions.write(out, frame, about)
     return frame.height

@@ -33,7 +33,8 @@ class PredictionInfo:
     """Where a prediction file comes from.
 
     split: "official", "resample-3" or the name of a user's own; subset: "val" or "test"; subset_images: how many
-    images this subset has in the whole data set, however many of them were at hand; epoch: of the checkpoint.
+    images this subset has in the whole data set, however many of them were at hand; epoch: of the checkpoint;
+    train_images, train_subset_images: how many images the model was trained on, of how many in the whole data set.
     """
 
     model: str
@@ -46,6 +47,8 @@ class PredictionInfo:
     checkpoint_sha256: str
     input_size: int
     epoch: int
+    train_images: int
+    train_subset_images: int
     format_version: int = FORMAT_VERSION
 
 

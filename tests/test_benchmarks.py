@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,7 @@ from benchmarks import prepare as prepare_part
 from benchmarks.contender import Contender
 from benchmarks.material import Material, link_cohort
 from benchmarks.peers import dali_operators, torchvision_files
+from benchmarks.quiet import OTHERS, Quiet, busy_seconds, used_by_tree
 from benchmarks.record import Entry, Record, Target
 from benchmarks.session import Part, Row, Session
 from benchmarks.stopwatch import ContenderFailed, Lap, Spread, interleave
@@ -286,11 +289,58 @@ def test_a_readme_without_markers_is_refused(readme: str) -> None:
 
 
 def test_a_busy_machine_and_a_trial_are_owned_up_to(example: Record) -> None:
-    idle = replace(example, machine=example.machine | {"load_average_before": [0.1, 0, 0], "cores": 2})
-    busy = replace(idle, machine=idle.machine | {"load_average_before": [3.0, 0, 0]})
-    assert "in use by others" not in tables.conditions(idle)
-    assert "in use by others (load 1.5 a core" in tables.conditions(busy)
-    assert "not a measurement" in tables.conditions(replace(idle, settings={**idle.settings, "quick": True}))
+    busy = replace(example, settings=example.settings | {"others_cores_mean": 1.25})
+    assert "in use" not in tables.conditions(example)
+    assert "others took 1.2 cores on average" in tables.conditions(busy)
+    assert "not a measurement" in tables.conditions(replace(example, settings={**example.settings, "quick": True}))
+
+
+class SharedMachine:
+    """A machine on which others use some cores, by the turn; a contender's lap takes 1 s and one core."""
+
+    def __init__(self, others: list[float]) -> None:
+        self.clock, self.own, self.busy, self.laps = FakeClock(), 0.0, 0.0, 0
+        self.others = iter(others)
+
+    def lap(self) -> Lap:
+        self.laps += 1
+        self._pass(1.0)
+        self.own += 1.0
+        self.busy += 1.0
+        return Lap(self.laps, 1.0, 1)
+
+    def sleep(self, seconds: float) -> None:
+        self._pass(seconds)
+
+    def _pass(self, seconds: float) -> None:
+        self.clock.sleep(seconds)
+        self.busy += next(self.others) * seconds
+
+    def measure(self, patience: float) -> Lap:
+        quiet = Quiet(patience, lambda: self.busy, self.clock, self.sleep)
+        return quiet.lap(self.lap, lambda: self.own)
+
+
+def test_a_disturbed_run_is_repeated() -> None:
+    # wait, lap, wait, lap: the first lap meets others, the second does not
+    lap = SharedMachine([0.0, 1.5, 0.0, 0.05]).measure(patience=60)
+    assert lap.images == 2
+    assert lap.figures[OTHERS] == pytest.approx(0.05)
+
+
+def test_others_are_waited_for_and_in_the_end_put_up_with() -> None:
+    busy = SharedMachine([2.0] * 100)
+    lap = busy.measure(patience=3)
+    assert busy.laps == 1
+    assert lap.figures[OTHERS] == pytest.approx(2.0)
+    assert busy.clock.now >= 103
+
+
+def test_processor_time_is_counted_for_a_whole_process_tree() -> None:
+    before, all_before = used_by_tree(os.getpid()), busy_seconds()
+    subprocess.run([sys.executable, "-c", "import time\nwhile time.process_time() < 0.3: pass"], check=True)
+    assert used_by_tree(os.getpid()) - before > 0.25
+    assert busy_seconds() - all_before > 0.25
 
 
 def test_the_committed_records_are_whole_and_the_readme_shows_them() -> None:

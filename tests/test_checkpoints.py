@@ -21,6 +21,9 @@ def info(**changes: object) -> CheckpointInfo:
         "label_release": "synthetic",
         "age_range": (1.0, 90.0),
         "epoch": 2,
+        "train_images": 40,
+        "train_subset_images": 40,
+        "settings_digest": "e" * 64,
         "progress": {"lr": 0.1, "loss_sum": 0.1 + 0.2},
     }
     return CheckpointInfo(**(values | changes))  # type: ignore[arg-type]

@@ -51,6 +51,7 @@ def test_out_of_range(values: dict[str, float], text: str) -> None:
     [
         ("epoch = 3", "unknown setting 'epoch'\n  remedy: did you mean epochs"),
         ("epochs = 'many'", "epochs = 'many' is not int"),
+        ("epochs = 2.9", "epochs = 2.9 is not int"),
         ("epochs = true", "epochs = True is not int"),
         ("epochs = ", "not valid TOML"),
     ],

@@ -49,6 +49,8 @@ def make_info(split: Split, subset: str = "test", **changes) -> PredictionInfo:
         "checkpoint_sha256": "ab" * 32,
         "input_size": 448,
         "epoch": 7,
+        "train_images": split.images("train"),
+        "train_subset_images": split.images("train"),
     }
     return PredictionInfo(**{**values, **changes})
 

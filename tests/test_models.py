@@ -136,8 +136,26 @@ def test_meta_joins_behind_the_pooled_features():
     net = build("resnet14-small-meta").eval()
     image, meta = normalised(net.spec), torch.rand(2, 3, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
+        expected = torch.cat([net.features(image), 8 * (meta - 0.5)], dim=1) @ net.fc.weight.T + net.fc.bias
+        torch.testing.assert_close(net(image, meta), expected)
+
+
+def test_the_papers_networks_take_metadata_as_it_is():
+    net = build("resnet38-1channel-meta").eval()
+    image, meta = torch.zeros(1, 1, 32, 32), torch.tensor([[0.3, 1.0, 0.0]])
+    with torch.no_grad():
         expected = torch.cat([net.features(image), meta], dim=1) @ net.fc.weight.T + net.fc.bias
         torch.testing.assert_close(net(image, meta), expected)
+
+
+@pytest.mark.parametrize("name", ["resnet14-small-meta", "mlp-meta"])
+def test_logits_are_float32_under_autocast(name):
+    """Bfloat16 logits around -6 have steps of 1/32: scores would tie."""
+    net = build(name).eval()
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = net(torch.randn(64, 1, 32, 32).clamp(-1, 1), torch.rand(64, 3))
+    assert logits.dtype == torch.float32
+    assert not torch.equal(logits, logits.bfloat16().float())
 
 
 def test_the_small_network_learns():

@@ -47,7 +47,7 @@ from cxrkit.datasets.phantom_canvas import (
     vessel_tree,
 )
 
-PHANTOM_VERSION = 2  # part of a cohort's identity: raise it whenever any pixel changes
+PHANTOM_VERSION = 3  # part of a cohort's identity: raise it whenever any pixel or label changes
 
 
 @dataclass(frozen=True)

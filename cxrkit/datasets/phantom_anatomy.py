@@ -71,6 +71,7 @@ def anatomy(film: Film) -> tuple[Anatomy, np.random.Generator]:
     patient, day = stream(film.seed, PATIENT, film.patient_id), stream(film.seed, FILM, film.index)
     build, size, heart, recess, bone, curve, bulk, aorta, breast = patient.normal(size=9).tolist()
     male, portable, age = film.sex == "M", film.view == "AP", film.age_years
+    # Age and sex move bones, aorta, heart and breasts less than people differ anyway: a film tells little of either.
     growth = min(1.0, 0.72 + 0.28 * age / 17)
     breath = day.normal() * 0.012 + (0.030 if portable else 0.0)  # a supine patient breathes in less
     ratio = 0.435 + 0.020 * heart + 0.0002 * (age - 45)

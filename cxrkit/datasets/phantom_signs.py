@@ -37,7 +37,7 @@ def hernia(c: Canvas, rng: np.random.Generator, severity: float) -> Array:
     wall = np.exp(-(((r - 0.94) / 0.085) ** 2))
     inside = 1 - softstep(r, 0.86, 0.98)
     gas = inside * (1 - softstep(y, cy + 0.15 * radius, cy + 0.15 * radius + 0.006))
-    strength = 0.35 + 0.55 * severity
+    strength = 0.50 + 0.45 * severity
     return np.asarray(strength * (0.14 * wall - 0.22 * gas + 0.07 * (inside - gas)), np.float32)
 
 

@@ -4,6 +4,11 @@ It lets a stranger without the data see everything work, and gives tests images 
 stream: patient after patient, film after film, each a pure function of (seed, its number), so a larger cohort begins
 with the smaller one. As in the real data, patients return many times, the official test set holds the sicker ones
 (more follow-ups, more AP films), findings go together, and age, sex and view carry information about them.
+
+That information is real because the films hold little of it: age hardly shows, sex only partly, many signs are faint,
+and some resemble each other where the patients differ (see `_ODDS`). Age, sex and view alone reach a mean test AUC of
+0.69 to 0.70 over the 14 pathologies (logistic regression on the labels of 30,000 films, seeds 0 to 2), more than the
+0.61 that the paper measured on real patients (Baltruschat et al. 2019, section 2.4).
 """
 
 from __future__ import annotations
@@ -44,23 +49,26 @@ TEST_SHARE = 0.228  # of the images, as in the official split
 _RGBA_EVERY, _RGBA_AT = 97, 11  # film 11, 108, ... is stored as RGBA
 
 # Log-odds of each finding: at age 50 for a woman on a PA film; per 20 years of age; for a man; for an AP film; and the
-# loads on the patient's latent heart failure, infection and lung damage, which make findings go together.
+# loads on the patient's latent heart failure, infection and lung damage, which make findings go together. The
+# directions follow epidemiology, the sizes are ours. Findings whose signs resemble each other have different patients:
+# masses are the old men's, nodules more the women's; consolidation comes to the old and bedridden, pneumonia to the
+# young; fibrosis to the old, infiltration to the young.
 _ODDS = {
     #                     base   age    male   AP    heart infect damage
-    "Cardiomegaly": (-3.30, 0.90, -0.40, 0.30, 1.0, 0.0, 0.0),
-    "Emphysema": (-4.50, 1.10, 0.90, -0.30, 0.0, 0.0, 1.1),
-    "Edema": (-4.45, 0.60, -0.20, 1.50, 1.1, 0.0, 0.0),
-    "Hernia": (-3.85, 1.30, -0.90, -0.30, 0.0, 0.0, 0.0),
-    "Pneumothorax": (-3.70, -1.10, 0.90, 0.20, 0.0, 0.0, 0.7),
-    "Effusion": (-2.90, 0.70, 0.00, 0.60, 0.9, 0.5, 0.0),
-    "Mass": (-3.60, 1.00, 0.70, -0.30, 0.0, 0.0, 0.6),
-    "Fibrosis": (-3.60, 1.10, 0.20, -0.50, 0.0, 0.0, 0.8),
-    "Atelectasis": (-2.95, 0.70, 0.20, 0.50, 0.4, 0.4, 0.0),
-    "Consolidation": (-3.90, 0.70, 0.20, 0.90, 0.0, 1.0, 0.0),
-    "Pleural_Thickening": (-4.00, 0.70, 1.10, -0.40, 0.0, 0.0, 0.6),
-    "Nodule": (-2.70, 0.20, -0.80, -0.50, 0.0, 0.0, 0.6),
-    "Pneumonia": (-3.80, -1.00, 0.50, 0.40, 0.0, 1.1, 0.0),
-    "Infiltration": (-2.20, -0.70, -0.60, 0.30, 0.3, 0.8, 0.0),
+    "Cardiomegaly": (-3.20, 0.90, -0.40, 0.30, 1.0, 0.0, 0.0),
+    "Emphysema": (-4.40, 1.10, 0.90, -0.30, 0.0, 0.0, 1.1),
+    "Edema": (-4.35, 0.60, -0.20, 1.50, 1.1, 0.0, 0.0),
+    "Hernia": (-3.75, 1.30, -0.90, -0.30, 0.0, 0.0, 0.0),
+    "Pneumothorax": (-3.60, -1.10, 0.90, 0.20, 0.0, 0.0, 0.7),
+    "Effusion": (-2.80, 0.70, 0.00, 0.60, 0.9, 0.5, 0.0),
+    "Mass": (-3.50, 1.00, 0.70, -0.30, 0.0, 0.0, 0.6),
+    "Fibrosis": (-3.50, 1.10, 0.20, -0.50, 0.0, 0.0, 0.8),
+    "Atelectasis": (-2.85, 0.70, 0.20, 0.50, 0.4, 0.4, 0.0),
+    "Consolidation": (-3.80, 0.70, 0.20, 0.90, 0.0, 1.0, 0.0),
+    "Pleural_Thickening": (-3.90, 0.70, 1.10, -0.40, 0.0, 0.0, 0.6),
+    "Nodule": (-2.60, 0.20, -0.80, -0.50, 0.0, 0.0, 0.6),
+    "Pneumonia": (-3.70, -1.00, 0.50, 0.40, 0.0, 1.1, 0.0),
+    "Infiltration": (-2.10, -0.70, -0.60, 0.30, 0.3, 0.8, 0.0),
 }
 _ODDS_LP = np.array([_ODDS[label] for label in PATHOLOGIES], np.float64)
 _COMMON = 0.6  # how much the patient's general illness adds to every finding

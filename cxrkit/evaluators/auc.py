@@ -68,6 +68,8 @@ def evaluate_run(
         checkpoint_sha256=about.checkpoint_sha256,
         input_size=about.input_size,
         epoch=about.epoch,
+        train_images=about.train_images,
+        train_subset_images=about.train_subset_images,
         subsets=subsets,
     )
     results.write(run / "scores.json", scores)

@@ -103,6 +103,8 @@ class Scores:
     checkpoint_sha256: str
     input_size: int
     epoch: int
+    train_images: int
+    train_subset_images: int
     subsets: dict[str, SubsetScores]
     cxrkit_version: str = __version__
     schema_version: int = SCHEMA_VERSION

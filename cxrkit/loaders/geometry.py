@@ -63,22 +63,24 @@ class Crops:
     flip: NDArray[np.bool_]
 
 
-def random_crops(augmentation: Augmentation, seed: int, epoch: int, rows: NDArray[np.int64], image_size: int) -> Crops:
-    """Draw one crop per row.
+def random_crops(
+    augmentation: Augmentation, seed: int, epoch: int, numbers: NDArray[np.int64], image_size: int
+) -> Crops:
+    """Draw one crop per image, from its number.
 
     A pair (area, aspect) that does not fit into the square image is drawn again, up to ATTEMPTS times; then the
     largest crop is taken whose aspect is allowed (the whole image, if 1 is).
     """
     area, aspect = augmentation.area, augmentation.aspect
     attempt = np.arange(ATTEMPTS)[:, None]
-    draws = uniform(philox4x32((rows[None, :], epoch, CROP, attempt), seed))  # (4, ATTEMPTS, B)
+    draws = uniform(philox4x32((numbers[None, :], epoch, CROP, attempt), seed))  # (4, ATTEMPTS, B)
     wanted = (area[0] + (area[1] - area[0]) * draws[0]) * image_size**2
     ratio = aspect[0] + (aspect[1] - aspect[0]) * draws[1]
     size = np.rint(np.sqrt([wanted * ratio, wanted / ratio]))  # (2, ATTEMPTS, B): width, height
     fits = ((size >= 1) & (size <= image_size)).all(axis=0)
-    first = fits.argmax(axis=0), np.arange(len(rows))  # attempt 0 where none fits
+    first = fits.argmax(axis=0), np.arange(len(numbers))  # attempt 0 where none fits
     size = np.where(fits.any(axis=0), size[:, *first], _largest(aspect, image_size)[:, None])
-    turn, mirror, _, _ = uniform(philox4x32((rows, epoch, POSE, 0), seed))
+    turn, mirror, _, _ = uniform(philox4x32((numbers, epoch, POSE, 0), seed))
     angle = np.deg2rad(augmentation.angle_degrees) * (2 * turn - 1)
     box = np.concatenate([_place(size, angle, draws[2:, *first], image_size), size]).T
     return Crops(np.ascontiguousarray(box), angle, mirror < augmentation.flip)

@@ -19,5 +19,8 @@ class Labels:
 
     def batch(self, image: torch.Tensor, rows: NDArray[np.int64]) -> Batch:
         """Return `image` (B, 1, H, W) together with what belongs to `rows` (B,)."""
-        index = torch.from_numpy(rows.copy()).to(self._device)
+        index = torch.from_numpy(rows.copy())
+        if self._device.type == "cuda":
+            # From ordinary memory the copy would wait for all work that the device has been given.
+            index = index.pin_memory().to(self._device, non_blocking=True)
         return Batch(image, self._target[index], self._meta[index], index)

@@ -78,6 +78,8 @@ class Plan:
     in the prepared folder, descending. image_size: side of the full-size image; random crops are whole pixels of it.
     drop_last: leave out the last batch of an epoch when it is short. rank, world_size: ranks take turns within the
     global batch of `batch_size * world_size` images, which is the same set of images for every world size.
+    numbers: (N,) what order and crops are drawn from, one per row: the image's place in the whole data set, so that
+    they do not depend on which images happen to be prepared. Default: the rows.
 
     Raises UserError when the largest level is too small for this input, or training has less than one batch.
     """
@@ -95,11 +97,17 @@ class Plan:
     world_size: int = 1
     augmentation: Augmentation = field(default_factory=Augmentation)
     min_scale: float = MIN_SCALE
+    numbers: NDArray[np.int64] | None = None
+    _number_of_row: NDArray[np.int64] = field(init=False, repr=False, compare=False)
     _orders: dict[int, NDArray[np.int64]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rows", np.ascontiguousarray(self.rows, dtype=np.int64))
         assert self.rows.shape == np.unique(self.rows).shape, "each row once"
+        numbers = self.rows if self.numbers is None else self.numbers
+        number_of_row = np.zeros(self.rows.max(initial=-1) + 1, dtype=np.int64)
+        number_of_row[self.rows] = numbers
+        object.__setattr__(self, "_number_of_row", number_of_row)
         assert self.batch_size > 0
         assert 0 <= self.rank < self.world_size
         assert self.train or not self.drop_last, "evaluation leaves no image out"
@@ -128,7 +136,7 @@ class Plan:
             return self.rows
         order = self._orders.get(epoch)
         if order is None:
-            high, low, _, _ = philox4x32((self.rows, epoch, ORDER, 0), self.seed)
+            high, low, _, _ = philox4x32((self._number_of_row[self.rows], epoch, ORDER, 0), self.seed)
             order = self.rows[np.argsort(join(high, low), kind="stable")]
             self._orders.clear()
             self._orders[epoch] = order
@@ -171,7 +179,8 @@ class Plan:
     def crops(self, epoch: int, rows: NDArray[np.int64]) -> Crops:
         """Return what part of each image is seen in `epoch`: the centre crop, or with `train` a random one."""
         if self.train:
-            return random_crops(self.augmentation, self.seed, epoch, rows, self.image_size)
+            numbers = self._number_of_row[rows]
+            return random_crops(self.augmentation, self.seed, epoch, numbers, self.image_size)
         side = self.image_size * self.input_size / self.resize
         edge = (self.image_size - side) / 2
         box = np.tile([edge, edge, side, side], (len(rows), 1))

@@ -41,7 +41,7 @@ from cxrkit.loaders.plan import Plan, PlannedBatch
 from cxrkit.progress import Bar, progress_bar
 from cxrkit.shards import ShardStore
 
-SHARE_OF_FREE = 0.8  # of the device's free memory; the rest is for the model
+SHARE_OF_FREE = 0.7  # of the device's free memory; the rest is for the model
 CHUNK_BYTES = 1 << 24  # decoded and uploaded at a time by each thread
 SAMPLED_CROPS = 1 << 12  # drawn to estimate how often each level is sampled
 
@@ -50,7 +50,7 @@ class ResidentLoader:
     """A contracts.Loader whose pixels lie on `device`, and so do its batches.
 
     target: (N, 15) and meta: (N, 3) float32 for all rows of index.parquet. threads: that decode; default, all cores
-    that this process may use. memory_bytes: what the pixels may take; default, 80 % of what is free. prefetch:
+    that this process may use. memory_bytes: what the pixels may take; default, 70 % of what is free. prefetch:
     batches for which missing pixels are read ahead. compile: the kernel, with torch.compile; default, on CUDA.
     console: shows the progress of the upload, and what was kept.
 

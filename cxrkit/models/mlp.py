@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from cxrkit.contracts import LABELS
 from cxrkit.models.grammar import MLP_HIDDEN, ModelSpec
+from cxrkit.models.precision import in_float32
 
 
 class MetaMLP(nn.Module):
@@ -23,4 +24,4 @@ class MetaMLP(nn.Module):
 
     def forward(self, image_BCHW: Tensor, meta_B3: Tensor) -> Tensor:
         """Return logits (B, 15) of `meta_B3` alone."""
-        return self.layers(meta_B3)  # type: ignore[no-any-return]
+        return in_float32(self.layers, meta_B3)

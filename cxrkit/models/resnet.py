@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from cxrkit.contracts import LABELS
 from cxrkit.models.grammar import ModelSpec
+from cxrkit.models.precision import in_float32
 
 EXPANSION = 4  # a block puts out four times the channels of its 3 x 3 convolution (Table 1: 64 -> 256)
 META_FEATURES = 3  # age, sex, view position
@@ -89,8 +90,9 @@ class ResNet(nn.Module):
         """Return logits (B, 15); `meta_B3` is used only by -meta networks."""
         pooled = self.features(image_BCHW)
         if self.spec.meta:
-            pooled = torch.cat([pooled, meta_B3.to(pooled.dtype)], dim=1)
-        return self.fc(pooled)  # type: ignore[no-any-return]
+            meta = (meta_B3 - self.spec.meta_centre) * self.spec.meta_gain
+            pooled = torch.cat([pooled, meta.to(pooled.dtype)], dim=1)
+        return in_float32(self.fc, pooled)
 
     def train(self, mode: bool = True) -> ResNet:
         """Switch to training mode, except for the batch normalisation of a frozen backbone."""

@@ -86,6 +86,8 @@ def reasons_apart(run: Run, reference: Reference, splits: Iterable[str]) -> list
         reasons.append(f"{test.images:,} of {test.subset_images:,} test images")
     elif not reasons and reference.images_digest and test.images_digest != reference.images_digest:
         reasons.append(f"its {test.images:,} test images are not the {reference.images:,} of the official list")
+    if scores.train_images < scores.train_subset_images:
+        reasons.append(f"trained on {scores.train_images:,} of {scores.train_subset_images:,} images")
     if test.undefined:
         named = ", ".join(test.undefined) if len(test.undefined) <= 2 else f"{len(test.undefined)} of 14 pathologies"
         reasons.append(f"AUC undefined for {named}")

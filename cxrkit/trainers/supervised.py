@@ -19,6 +19,7 @@ from cxrkit import checkpoints, compute
 from cxrkit.contracts import PATHOLOGIES, Batch
 from cxrkit.errors import UserError
 from cxrkit.evaluators.ranking import auc
+from cxrkit.files import remove_parts
 from cxrkit.runs import MetricsFile
 from cxrkit.trainers import TrainTask
 
@@ -76,6 +77,8 @@ def make_optimizer(task: TrainTask, model: torch.nn.Module) -> torch.optim.Optim
 def start(task: TrainTask, model: Any, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> Progress:
     """Return the progress to go on from; with `resume`, the last checkpoint's, its tensors loaded."""
     assert task.config.lr is not None
+    if task.resume:
+        remove_parts(task.run.last.parent)
     if not (task.resume and task.run.last.exists()):
         return Progress(lr=task.config.lr)
     tensors, info = checkpoints.read(task.run.last)
@@ -159,6 +162,7 @@ def finish_epoch(
     """Validate, halve the rate at a plateau, and write the checkpoints and the epoch's line."""
     task.display.validating()
     scored = compute.score(model, task.val, task.spec, task.device, task.precision, task.display.validated)
+    check_finite(task, scored.loss, progress, "validation")
     aucs = [auc(scored.score[:, number], scored.target[:, number]) for number in range(len(PATHOLOGIES))]
     defined = [value for value in aucs if value == value]
     line = {
@@ -217,12 +221,12 @@ def save_best(task: TrainTask, model: torch.nn.Module, progress: Progress) -> No
     checkpoints.save(task.run.best, model, replace(task.info, epoch=progress.epoch))
 
 
-def check_finite(task: TrainTask, loss: float, progress: Progress) -> float:
+def check_finite(task: TrainTask, loss: float, progress: Progress, what: str = "training") -> float:
     """Return `loss`; raise a UserError when it is NaN or infinite."""
     if loss - loss != 0:
+        kept = f"; {task.run.last} keeps the state before it" if task.run.last.exists() else ""
         raise UserError(
-            f"the training loss is {loss} at epoch {progress.epoch + 1}, step {progress.step}; "
-            f"{task.run.last.parent} keeps the state before it",
-            remedy=f"train with a smaller --lr than {progress.lr:g}, or with --precision fp32",
+            f"the {what} loss is {loss} at epoch {progress.epoch + 1}, step {progress.step}{kept}",
+            remedy=f"train with a smaller --lr than {progress.lr:g} or with --precision fp32, in another --runs folder",
         )
     return loss
