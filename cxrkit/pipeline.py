@@ -16,7 +16,7 @@ from cxrkit.config import RESUME_MAY_CHANGE, TrainConfig, changed, flag, read_to
 from cxrkit.contracts import Subset
 from cxrkit.errors import UserError
 from cxrkit.files import read_json, replacing, write_json, write_text
-from cxrkit.runs import RunFolder
+from cxrkit.runs import RunFolder, claimed
 
 if TYPE_CHECKING:
     from cxrkit.evaluators.results import Scores
@@ -57,8 +57,8 @@ def train(given: dict[str, Any], config_file: Path | None, resume: bool, console
         registry.load("evaluator", config.evaluator)  # a wrong name should be heard before the training, not after
         display = TrainDisplay(console, config.epochs, len(inputs.rows["val"]))
         task = assemble(config, spec, inputs, run, device, resume, display)
-        write_run(run, config, inputs, device, resume)
-        with display:
+        with claimed(run), display:
+            write_run(run, config, inputs, device, resume)
             trainer(task)
     finally:
         inputs.close()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cxrkit.contracts import Subset
+from cxrkit.errors import UserError
 from cxrkit.files import output_error
 
 
@@ -63,6 +65,28 @@ class RunFolder:
     def scores(self) -> Path:
         """AUCs and their intervals."""
         return self.path / "scores.json"
+
+
+@contextmanager
+def claimed(run: RunFolder) -> Iterator[None]:
+    """Hold the run folder for this process; a kill lets go of it. Raises UserError when another one trains in it."""
+    path = run.path / ".lock"
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+        lock = open(path, "w")  # noqa: SIM115 (the lock lives as long as the file is open)
+    except OSError as error:
+        raise output_error(path, error) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"{run.path}: another process is training this run",
+                remedy="wait for it, or choose another --runs folder",
+            ) from None
+        except OSError:
+            pass  # a network disk without locks: nothing can be known there
+        yield
 
 
 class MetricsFile:

@@ -58,6 +58,8 @@ def make_scores(model: str, split: str, shift: float = 0.0, **changes) -> Scores
         checkpoint_sha256="c0ffee" * 10 + "abcd",
         input_size=448,
         epoch=12,
+        train_images=75_707,
+        train_subset_images=75_707,
         subsets={"test": replace(test, **of_test)},
     )
     return replace(scores, **changes)

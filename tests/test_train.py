@@ -333,6 +333,18 @@ def test_predict_refuses_a_checkpoint_of_another_model(finished: RunFolder, prep
     assert finished.predictions("test").read_bytes() == before
 
 
+def test_one_process_at_a_time(prepared: Path, tmp_path: Path) -> None:
+    from cxrkit.runs import claimed
+
+    given = {"model": "mlp-meta", "data": prepared, "runs": tmp_path, "epochs": 1}
+    with (
+        claimed(RunFolder.of(tmp_path, "mlp-meta", "official")),
+        pytest.raises(UserError, match="another process is training this run\n  remedy: wait for it"),
+    ):
+        pipeline.train(given, None, False, QUIET)
+    pipeline.train(given, None, False, QUIET)
+
+
 def test_leftovers_of_a_kill_are_removed(finished: RunFolder, tmp_path: Path) -> None:
     shutil.copytree(finished.path.parents[1], tmp_path / "runs")
     run = RunFolder.of(tmp_path / "runs", "resnet14-small-meta", "official")

@@ -94,7 +94,7 @@ class DaliLoader:
             return
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="cxrkit-dali")
         if self._pipeline is None:
-            self._pipeline = self._build()
+            self._pipeline = self._started()
         pipeline = self._pipeline
         self._source.start(self._read_ahead(pool, self._plan.batches(epoch, start_step)))
         try:
@@ -178,6 +178,16 @@ class DaliLoader:
             self._store.image(row, level)[top:bottom, left:right, None].copy()
             for row, level, (left, top, right, bottom) in wanted
         ]
+
+    def _started(self) -> Any:
+        """Return a built pipeline. Raises UserError where DALI does not fit the machine, its CUDA driver above all."""
+        try:
+            return self._build()
+        except RuntimeError as error:
+            raise UserError(
+                f"DALI could not start on {self._device}: {str(error).strip().splitlines()[0]}",
+                remedy="install the DALI of your CUDA version (see `cxrkit doctor`), or choose --loader opencv",
+            ) from error
 
     def _build(self) -> Any:
         dali, fn, types = _dali()
