@@ -137,7 +137,11 @@ def test_a_subset_keeps_its_images_augmentation() -> None:
 
 
 def test_seed_and_epoch_change_the_augmentation() -> None:
-    plans = [make(20).crops(0, make(20).rows), make(20).crops(1, make(20).rows), make(20, seed=8).crops(0, make().rows)]
+    plans = [
+        make(20).crops(0, make(20).rows),
+        make(20).crops(1, make(20).rows),
+        make(20, seed=8).crops(0, make(20).rows),
+    ]
     boxes = [crops.box[:20] for crops in plans]
     assert all((a != b).any(axis=1).mean() > 0.9 for a, b in [boxes[:2], boxes[1:], boxes[::2]])
 
@@ -350,3 +354,14 @@ def test_one_impossible_age_does_not_squash_the_others() -> None:
     assert targets.age_range(pl.Series([3, 414, 50])) == (3, 99)
     assert targets.age_range(pl.Series([], dtype=pl.Int32)) == (0, 99)
     assert np.isfinite(targets.metadata(records([40, 40]), (40, 40))).all()
+
+
+def test_order_and_crops_belong_to_the_image_not_to_its_row() -> None:
+    """The same images, at other rows because others are prepared beside them, take the same turns and crops."""
+    numbers = np.array([3, 7, 8, 20, 41, 42, 60, 77], dtype=np.int64)
+    few = make(8, batch_size=3, numbers=numbers)
+    many = dataclasses.replace(few, rows=numbers + 5)
+    for step in range(few.steps):
+        one, other = few.batch(2, step), many.batch(2, step)
+        assert (few.rows.searchsorted(one.rows) == many.rows.searchsorted(other.rows)).all()
+        assert (one.matrix == other.matrix).all()
