@@ -8,11 +8,12 @@ from typing import Any
 
 from benchmarks.contender import Contender
 from benchmarks.record import Entry, Record
-from benchmarks.session import OURS, Part, Row, Session, material_settings
+from benchmarks.session import OURS, Part, Row, Session, material_settings, milliseconds
 
 BATCH = 64
 SIZES = (224, 448)
 EPOCHS = 10
+FLOORS = "single steps, one image on one core"
 OURS_LOAD = "benchmarks.ours:load"
 RAW, JPEG, DALI = "cxrkit, raw levels", "cxrkit, jpeg levels", "cxrkit, jpeg levels, DALI"
 PNGS, JPEGS = "torchvision v2 + DataLoader, PNG", "torchvision v2 + DataLoader, 512 px JPEG"
@@ -26,6 +27,7 @@ def measure(session: Session) -> Record:
     for size in SIZES:
         part.entries += session.race(group(size), [*_our_rows(session, size), *_peer_rows(session, size)])
         _targets(part, size)
+    _floors(part)
     _threads(part)
     for codec in ("raw", "jpeg"):
         _memory(part, codec)
@@ -112,6 +114,34 @@ def _targets(part: Part, size: int) -> None:
     part.target(f"raw levels against torchvision on PNGs, {name}", 30.0, part.ratio(name, RAW, PNGS))
     limit = 2.0 if size == 224 else 1.0
     part.target(f"jpeg levels against FFCV's 512 px JPEG, {name}", limit, part.ratio(name, JPEG, FFCV_JPEG))
+
+
+def _floors(part: Part) -> None:
+    """Race the steps that a CPU loader cannot leave out, and say what they leave possible."""
+    session = part.session
+    rows = []
+    for size in SIZES:
+        raw = {"data": str(session.material.prepared("raw")), "size": size}
+        jpeg = {"data": str(session.material.prepared("jpeg")), "size": size}
+        rows += [
+            Row(f"sample a raw level, to {size}", "benchmarks.floors:warp", raw | {"blur": False}),
+            Row(f"blur and sample a raw level, to {size}", "benchmarks.floors:warp", raw | {"blur": True}),
+            Row(f"decode the jpeg level, to {size}", "benchmarks.floors:decode_levels", jpeg),
+        ]
+    part.entries += session.race(FLOORS, rows, unit="ms", value=milliseconds)
+    pngs = {entry.group: entry.spread.median for entry in part.entries if entry.name == PNGS and entry.values}
+    for size in SIZES:
+        sampling = next(
+            (e for e in part.entries if e.name == f"blur and sample a raw level, to {size}" and e.values), None
+        )
+        if sampling and group(size) in pngs:
+            cost = sampling.spread.median
+            bound = 1000 * session.cores / cost
+            times = bound / pngs[group(size)]
+            part.remarks.append(
+                f"The limit {group(size)}: blurring and sampling alone ({cost:.2f} ms an image) leave at most "
+                f"{bound:,.0f} images/s on {session.cores} cores, {times:.0f} times torchvision on PNGs."
+            )
 
 
 def _threads(part: Part) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +68,12 @@ def load(data: str, backend: str, size: int, batch: int, threads: int) -> Pass:
 
 
 def prepare(
-    raw: str, out: str, workers: int, limit: int | None = None, codec: str = "jpeg", listed: bool = False
+    raw: str,
+    out: str,
+    workers: int,
+    limit: int | None = None,
+    levels: Sequence[int] = (1024, 512, 256),
+    listed: bool = False,
 ) -> Pass:
     """Return a pass that prepares a raw folder into an empty one.
 
@@ -76,7 +81,7 @@ def prepare(
     """
     from cxrkit import prepare as stage
 
-    config = stage.PrepareConfig(raw=Path(raw), data=Path(out), codec=codec, workers=workers, limit=limit)
+    config = stage.PrepareConfig(raw=Path(raw), data=Path(out), levels=tuple(levels), workers=workers, limit=limit)
     records = registry.load("dataset", config.dataset)(config.raw) if listed else None
 
     def one_pass() -> Mapping[str, float]:

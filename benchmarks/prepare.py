@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.record import Record
-from benchmarks.session import Part, Row, Session, material_settings
+from benchmarks.session import Part, Row, Session, material_settings, milliseconds
 
 ARCHIVES = 4
 CXRKIT = "cxrkit, 1024 + 512 + 256 px JPEG"
+CXRKIT_ONE = "cxrkit, 512 px JPEG alone"
 FFCV = "FFCV DatasetWriter, 512 px JPEG"
 PILLOW = "Pillow + multiprocessing, 512 px JPEG files"
 FOLDER, ARCHIVE, UNLISTED = "extracted PNGs", "tar.gz, members known", "tar.gz, listed first"
-STAGES = ("read", "decode", "scale", "encode", "write")
+LEVELS, THREE = (1024, 512, 256), "1024 + 512 + 256 px"
+FLOORS = "single steps, one image on one core"
 OURS_PREPARE = "benchmarks.ours:prepare"
 
 
@@ -35,6 +37,7 @@ def measure(session: Session) -> Record:
         "writing",
         [
             Row(CXRKIT, OURS_PREPARE, ours, note="three levels, checksums, synced to disk"),
+            Row(CXRKIT_ONE, OURS_PREPARE, ours | {"out": str(out / "one"), "levels": [512]}, note="one level, as they"),
             Row(FFCV, "benchmarks.peers.ffcv_files:write", ffcv, session.peers, ("ffcv",), "one level"),
             Row(PILLOW, "benchmarks.peers.pillow_writer:write", pngs | {"out": str(out / "pillow")}, note="one level",
                 packages=("pillow",)),
@@ -45,11 +48,39 @@ def measure(session: Session) -> Record:
     mine = part.entries[0]
     shares = mine.figures.get("decoding share")
     part.target("share of busy time spent decoding PNGs", 0.6, shares and sorted(shares)[len(shares) // 2], unit="")
+    _floors(part)
     _archives(part, ours, out)
     part.remarks.append(
         "NIH's own archives are recognised by name, number and size, so they need no listing; others are read twice."
     )
     return part.record(**material_settings(session))
+
+
+def _floors(part: Part) -> None:
+    """Race the steps that cannot be left out, and say what they leave possible."""
+    session = part.session
+    pngs = {"folder": str(session.material.pngs)}
+    decoders = [
+        Row(
+            f"decode a PNG, {library}", "benchmarks.floors:decode_png", pngs | {"library": library}, packages=(package,)
+        )
+        for library, package in (("kornia-rs", "kornia-rs"), ("OpenCV", "opencv-python-headless"), ("Pillow", "pillow"))
+    ]
+    encoders = [
+        Row(f"scale and encode {name}", "benchmarks.floors:encode_levels", pngs | {"levels": levels})
+        for name, levels in ((THREE, LEVELS), ("512 px", (512,)))
+    ]
+    part.entries += session.race(FLOORS, [*decoders, *encoders], unit="ms", value=milliseconds)
+    medians = {entry.name: entry.spread.median for entry in part.entries if entry.group == FLOORS and entry.values}
+    decode, encode = medians.get("decode a PNG, kornia-rs"), medians.get(f"scale and encode {THREE}")
+    theirs = next((entry.spread.median for entry in part.entries if entry.name == FFCV and entry.values), None)
+    if decode and encode and theirs:
+        bound = 1000 * session.cores / (decode + encode)
+        part.remarks.append(
+            f"The limit: decoding a PNG ({decode:.1f} ms) and encoding three levels ({encode:.1f} ms) leave at most "
+            f"{bound:.0f} images/s on {session.cores} cores, {bound / theirs:.1f} times FFCV's writer, were all else "
+            f"free; and decoding is then {decode / (decode + encode):.0%} of the busy time."
+        )
 
 
 def _archives(part: Part, ours: dict[str, Any], out: Path) -> None:

@@ -25,6 +25,10 @@ ALL_IMAGES = 112_120
 COUNTS, QUICK_COUNTS = (250, 500, 1000, 2000, 4000), (50, 100)
 PROJECTED_CORES = (2, 16, 64)
 RAW_BYTES = 1024**2 + 512**2 + 256**2
+SHARDS_GROW = (
+    "A worker of prepare holds one shard in memory: 8 images of 250, 64 from 2,000 on, so its memory grows up to there "
+    "and no further. Its start, a quarter of a second, is why few images are slower."
+)
 PREPARE, LOAD, REAL = "prepare", "load to 224, jpeg levels", "real images"
 
 
@@ -55,6 +59,7 @@ def measure(session: Session) -> Record:
     part.entries += _with_peaks(session, LOAD, loading)
     _growth(part, counts)
     _index(part, ALL_IMAGES // (100 if session.quick else 1))
+    part.remarks.append(SHARDS_GROW)
     part.remarks += projection(part.entries, session.cores)
     return part.record(origin="synthetic", different_images=drawn.distinct, counts=list(counts))
 

@@ -160,6 +160,11 @@ class Part:
         )
 
 
+def milliseconds(lap: Lap) -> float:
+    """Return the milliseconds an image took."""
+    return 1000 * lap.seconds / lap.images
+
+
 def material_settings(session: Session) -> dict[str, Any]:
     """Return what a record says about the images."""
     material = session.material

@@ -33,7 +33,8 @@ TITLES = {
     "gpu": "GPU",
 }
 # What the README leaves to the full documents: the targets say as much.
-LEFT_OUT = {"prepare": ("source",), "scale": ("prepare", "load", "opening")}
+LEFT_OUT = {"prepare": ("source", "single"), "scale": ("prepare", "load", "opening")}
+TREE_PEAK = "tree peak MB"
 BUSY = 0.1  # cores that others used, from which on it is said
 
 
@@ -76,17 +77,20 @@ def conditions(found: Record) -> str:
 
 
 def entry_table(found: Record, group: str) -> list[str]:
-    """Return the table of one group; memory and note columns only where there is something in them."""
+    """Return the table of one group; columns for memory and notes only where there is something in them."""
     entries = [entry for entry in found.entries if entry.group == group]
-    unit = entries[0].unit
-    noted = any(entry.note for entry in entries)
-    lines = [
-        f"| | {unit} | quartiles |{' note |' if noted else ''}",
-        f"| --- | ---: | ---: |{' --- |' if noted else ''}",
-    ]
-    for entry in entries:
+    more: dict[str, list[str]] = {}
+    if any(TREE_PEAK in entry.figures for entry in entries):
+        more["peak MB, all processes |"] = [number(entry.figures.get(TREE_PEAK, 0)) for entry in entries]
+    if any(entry.note for entry in entries):
+        more["note |"] = [entry.note for entry in entries]
+    heads = "".join(f" {head}" for head in more)
+    rules = "".join(" --- |" if head == "note |" else " ---: |" for head in more)
+    lines = [f"| | {entries[0].unit} | quartiles |{heads}", f"| --- | ---: | ---: |{rules}"]
+    for position, entry in enumerate(entries):
         middle, spread = values(entry)
-        lines.append(f"| {entry.name} | {middle} | {spread} |{f' {entry.note} |' if noted else ''}")
+        cells = "".join(f" {column[position]} |" for column in more.values())
+        lines.append(f"| {entry.name} | {middle} | {spread} |{cells}")
     return lines
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from benchmarks import gpu, memory, ours, record, run, scale, tables
+from benchmarks import floors, gpu, memory, ours, record, run, scale, tables
 from benchmarks import prepare as prepare_part
 from benchmarks.contender import Contender
 from benchmarks.material import Material, link_cohort
@@ -183,6 +183,15 @@ def test_ours_and_the_peers_make_whole_epochs(material: Material, tmp_path: Path
         pillow.close()
     assert lap.images == 6
     assert len(list((tmp_path / "o").glob("*.jpg"))) == 6
+
+
+def test_single_steps_go_over_all_their_images(material: Material) -> None:
+    pngs = str(material.pngs)
+    for library in ("kornia-rs", "OpenCV", "Pillow"):
+        assert floors.decode_png(pngs, library)() == {"images": 100}
+    data = str(material.prepared("jpeg"))
+    assert floors.warp(data, 64, blur=True)() == {"images": 80}
+    assert floors.decode_levels(data, 64)() == {"images": 80}
 
 
 def test_ours_prepares_the_same_from_files_and_archives(material: Material, tmp_path: Path) -> None:
