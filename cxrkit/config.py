@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 import types
 import typing
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +156,3 @@ def default_text(item: Any) -> str:
 def changed(old: Any, new: Any) -> list[str]:
     """Return the names of the fields whose values differ."""
     return [item.name for item in fields(old) if getattr(old, item.name) != getattr(new, item.name)]
-
-
-__all__ = ["TrainConfig", "changed", "default_text", "flag", "read_toml", "replace", "resolve", "setting", "to_toml"]

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from cxrkit import provenance
 from cxrkit.compute import cpu_has_bf16
+from cxrkit.cores import available_cores
 from cxrkit.errors import UserError
 
 # Measured on real images: three JPEG levels of quality 95 take about 262 kB an image.
@@ -94,7 +95,7 @@ def _dali() -> Iterator[Finding]:
 
 
 def _processor() -> Iterator[Finding]:
-    cores = provenance.usable_cores()
+    cores = available_cores()
     bf16 = "computes in bfloat16" if cpu_has_bf16() else "no bfloat16: CPU training runs in fp32"
     yield Finding("processor", "ok", f"{provenance.processor()}, {cores} cores usable, {bf16}")
     if cores < 2:

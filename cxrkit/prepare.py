@@ -20,6 +20,7 @@ from rich.console import Console
 
 from cxrkit import codecs, registry
 from cxrkit.contracts import IMAGE_SIZE, Records
+from cxrkit.cores import available_cores
 from cxrkit.errors import UserError
 from cxrkit.files import PART_SUFFIX, output_error, publish, read_json
 from cxrkit.prepare_summary import PrepareSummary, damage_list
@@ -29,7 +30,7 @@ from cxrkit.shard_index import index_frame, write_description, write_index, writ
 from cxrkit.shard_plan import SHARD_FILE, Plan, finished_shards, other_settings
 from cxrkit.shard_worker import ShardResult, ShardTask
 from cxrkit.shards import DESCRIPTION, INDEX
-from cxrkit.workers import Worker, Workers, available_cores
+from cxrkit.workers import Worker, Workers
 
 MIN_LEVEL = 32  # pixels
 _TARGET = "cxrkit.shard_worker:make_shard"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cxrkit import __version__
+from cxrkit.cores import available_cores
 
 PACKAGES = (
     "torch",
@@ -37,7 +37,7 @@ def collect() -> dict[str, Any]:
         "git": _git_state(),
         "platform": f"{platform.system()} {platform.machine()}",
         "processor": processor(),
-        "cores": usable_cores(),
+        "cores": available_cores(),
         "command": " ".join(sys.argv[1:]),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -52,11 +52,6 @@ def processor() -> str:
     except OSError:
         pass
     return platform.processor() or "unknown"
-
-
-def usable_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _version(package: str) -> str | None:

@@ -12,13 +12,14 @@ import polars as pl
 from rich.console import Console
 
 from cxrkit import codecs
+from cxrkit.cores import available_cores
 from cxrkit.errors import UserError
 from cxrkit.files import read_json
 from cxrkit.progress import progress_bar
 from cxrkit.shard_check import CheckTask, Finding
 from cxrkit.shard_file import FORMAT_VERSION
 from cxrkit.shards import BOXES, DESCRIPTION, INDEX, read_records, read_table
-from cxrkit.workers import Worker, Workers, available_cores
+from cxrkit.workers import Worker, Workers
 
 _TARGET = "cxrkit.shard_check:check_shard"
 _SHOWN = 20  # findings named in a message

@@ -35,17 +35,6 @@ _ENVIRONMENT = {
 _START = "import sys; sys.path.insert(0, sys.argv[1]); from cxrkit.workers import serve; del sys.path[0]; serve()"
 
 
-def available_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """Return how many cores this process may use: its affinity, and what its container is granted."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = (cgroup / "cpu.max").read_text().split()
-        cores = min(cores, -(-int(quota) // int(period)))
-    except (OSError, ValueError):  # no cgroup v2, or no quota ("max")
-        pass
-    return max(1, cores)
-
-
 class Worker:
     """One process, and a buffer in memory that it shares with the parent.
 

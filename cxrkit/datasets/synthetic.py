@@ -13,7 +13,6 @@ and some resemble each other where the patients differ (see `_ODDS`). Age, sex a
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -25,6 +24,7 @@ from typing import TypeAlias
 import numpy as np
 
 from cxrkit.contracts import NO_FINDING, PATHOLOGIES, Records
+from cxrkit.cores import available_cores
 from cxrkit.datasets import nih_chestxray14
 from cxrkit.datasets.phantom import PHANTOM_VERSION, Drawing, draw, warm_up
 from cxrkit.datasets.phantom_anatomy import COHORT, RENUMBERED, Film, stream
@@ -132,7 +132,7 @@ def generate(
         _remove_stale(out)
     except OSError as error:
         raise output_error(out, error) from error
-    boxes = _draw_all(rows, out / "images", workers or _cores(), progress)
+    boxes = _draw_all(rows, out / "images", workers or available_cores(), progress)
     _write_tables(out, rows, boxes)
     write_json(out / MARKER, {**identity, "images": images, "complete": True})
 
@@ -322,7 +322,3 @@ def _write_tables(out: Path, rows: list[Row], boxes: Boxes) -> None:
                 shown = "Infiltrate" if label == "Infiltration" else label
                 lines.append(f"{row.name},{shown},{x:.6f},{y:.6f},{w:.6f},{h:.6f}")
     write_text(out / BOX_NAME, "\n".join(lines) + "\n")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -13,13 +13,14 @@ weights (how often its patient was drawn), so it costs a gather and a cumulative
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cxrkit.cores import available_cores
 
 # Replicates per block, so that a block's weights stay in a core's second-level cache (16 x 25,596 x 4 bytes = 1.6 MB).
 BLOCK = 16
@@ -119,11 +120,6 @@ def bootstrap(
     def one_label(label: int) -> NDArray[np.float64]:
         return weighted_aucs(rank(score_NL[:, label], truth_NL[:, label], cluster_N), weight_RK)
 
-    with ThreadPoolExecutor(threads or _processors()) as pool:  # numpy releases the GIL in take, cumsum and einsum
+    with ThreadPoolExecutor(threads or available_cores()) as pool:  # numpy releases the GIL in take, cumsum and einsum
         columns: Iterator[NDArray[np.float64]] = pool.map(one_label, range(truth_NL.shape[1]))
         return np.stack(list(columns), axis=1)
-
-
-def _processors() -> int:
-    """Return how many processors this process may use (Linux), or how many there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

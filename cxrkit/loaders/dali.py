@@ -8,7 +8,6 @@ the plan, so nothing has to be rewound or restored, and the pipeline survives fr
 from __future__ import annotations
 
 import importlib
-import os
 import weakref
 from collections import deque
 from collections.abc import Generator, Iterator
@@ -20,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from cxrkit.contracts import Batch
+from cxrkit.cores import available_cores
 from cxrkit.errors import UserError
 from cxrkit.loaders.labels import Labels
 from cxrkit.loaders.plan import Plan, PlannedBatch
@@ -58,7 +58,7 @@ class DaliLoader:
         self._plan = plan
         self._device = torch.device(device)
         self._labels = Labels(target, meta, self._device)
-        self._threads = threads or len(os.sched_getaffinity(0))
+        self._threads = threads or available_cores()
         self._prefetch = prefetch
         self._hw_decoder_load = hw_decoder_load
         # Raw levels need no decoder, and DALI decodes HTJ2K on a GPU only: then the reading threads hand over pixels.

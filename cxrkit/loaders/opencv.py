@@ -8,7 +8,6 @@ ones are made.
 
 from __future__ import annotations
 
-import os
 import weakref
 from collections import deque
 from collections.abc import Generator
@@ -22,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from cxrkit.contracts import Batch
+from cxrkit.cores import available_cores
 from cxrkit.loaders.geometry import NO_SIGMA
 from cxrkit.loaders.labels import Labels
 from cxrkit.loaders.plan import Plan, PlannedBatch
@@ -89,7 +89,7 @@ class OpenCVLoader:
         self._plan = plan
         self._device = torch.device(device)
         self._labels = Labels(target, meta, self._device)
-        self._threads = threads or len(os.sched_getaffinity(0))
+        self._threads = threads or available_cores()
         self._prefetch = prefetch
         self._running: weakref.WeakSet[Generator[Batch, None, None]] = weakref.WeakSet()
         self.steps = plan.steps

@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from cxrkit.contracts import Batch
+from cxrkit.cores import available_cores
 from cxrkit.errors import UserError
 from cxrkit.loaders.gather import gather, taps
 from cxrkit.loaders.geometry import choose_levels
@@ -79,7 +80,7 @@ class ResidentLoader:
         self._device = torch.device(device)
         self._on_gpu = self._device.type == "cuda"
         self._labels = Labels(target, meta, self._device)
-        self._threads = threads or len(os.sched_getaffinity(0))
+        self._threads = threads or available_cores()
         self._memory_bytes = memory_bytes
         self._prefetch = prefetch
         self._gather: Any = torch.compile(gather) if (self._on_gpu if compile is None else compile) else gather
