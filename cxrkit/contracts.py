@@ -39,7 +39,7 @@ LABELS = (*PATHOLOGIES, NO_FINDING)
 # splits are a property of the data set, not of what somebody happened to download.
 RECORD_SCHEMA: dict[str, pl.DataType] = {
     "image_id": pl.String(),  # the file name, 00000001_000.png
-    "patient_id": pl.Int32(),
+    "patient_id": pl.String(),  # a name, never a number: "1" and "01" may be two people elsewhere
     "follow_up": pl.Int32(),  # the CSV's column; not the number in the file name
     "age_years": pl.Int32(),
     "sex": pl.String(),  # M or F

@@ -1,6 +1,6 @@
 """The prediction file: one score per image and label, and in its metadata where the scores come from.
 
-`predictions/{val,test}.parquet` holds image_id (String), patient_id (Int32) and one Float32 probability for each label
+`predictions/{val,test}.parquet` holds image_id (String), patient_id (String) and one Float32 probability for each label
 of contracts.LABELS; the file-level metadata key "cxrkit" holds PredictionInfo as JSON. Any tool that reads parquet can
 read it, and any tool that writes it can be evaluated and reported.
 """
@@ -22,7 +22,7 @@ FORMAT_VERSION = 1
 METADATA_KEY = "cxrkit"
 SCHEMA: dict[str, pl.DataType] = {
     "image_id": pl.String(),
-    "patient_id": pl.Int32(),
+    "patient_id": pl.String(),
     **{label: pl.Float32() for label in LABELS},
 }
 _AGAIN = "predict again with `cxrkit predict`"

@@ -20,20 +20,19 @@ PATIENTS = 60  # the last 20 test, the 10 before validate
 def make_records(seed: int = 0) -> pl.DataFrame:
     generator = np.random.default_rng(seed)
     rows = [
-        (f"{patient:08d}_{image:03d}.png", patient)
+        (f"{patient:08d}_{image:03d}.png", str(patient))
         for patient in range(1, PATIENTS + 1)
         for image in range(1 + patient % 4)
     ]
     truth = {label: generator.random(len(rows)) < 0.35 for label in LABELS}
     ids, patients = zip(*rows, strict=True)
-    return pl.DataFrame(
-        {"image_id": ids, "patient_id": patients, **truth}, schema_overrides={"patient_id": pl.Int32}
-    ).sort("image_id")
+    return pl.DataFrame({"image_id": ids, "patient_id": patients, **truth}).sort("image_id")
 
 
 def make_split(records: pl.DataFrame) -> Split:
-    subset = pl.when(pl.col("patient_id") > 40).then(pl.lit("test"))
-    subset = subset.when(pl.col("patient_id") > 30).then(pl.lit("val")).otherwise(pl.lit("train"))
+    number = pl.col("patient_id").cast(pl.Int32)
+    subset = pl.when(number > 40).then(pl.lit("test"))
+    subset = subset.when(number > 30).then(pl.lit("val")).otherwise(pl.lit("train"))
     return Split("official", records.select("image_id", "patient_id", subset=subset))
 
 
@@ -133,7 +132,7 @@ def test_undefined_auc_is_null_with_the_reason(run, records, split):
 
 def test_too_few_patients_give_an_auc_without_an_interval(run, records, split):
     """One patient with the finding: a third of the replicates lack it, and the rest would feign certainty."""
-    records = records.with_columns((pl.col("patient_id") == 60).alias("Hernia"))
+    records = records.with_columns((pl.col("patient_id") == "60").alias("Hernia"))
     found = auc.evaluate(run / "predictions" / "test.parquet", records, split.frame, replicates=200)
     hernia = found.labels["Hernia"]
     assert hernia.auc is not None
@@ -178,7 +177,7 @@ def rewrite(path, frame, **metadata):
         (lambda f: f.with_columns(pl.col("Mass") * 30), "expected a probability between 0 and 1"),
         (lambda f: f.with_columns(pl.lit("much").alias("Mass")), "a column is of the wrong type"),
         (lambda f: pl.concat([f, f.head(2)]), r"2 images occur more than once, first 00000041_000\.png"),
-        (lambda f: f.with_columns(pl.lit(None, pl.Int32).alias("patient_id")), "a row without image_id or patient_id"),
+        (lambda f: f.with_columns(pl.lit(None, pl.String).alias("patient_id")), "a row without image_id or patient_id"),
         (lambda f: f.head(0), "holds no images"),
     ],
 )
@@ -265,7 +264,7 @@ def test_one_trained_image_among_many_is_found(run, records, split):
 
 def test_patients_that_were_trained_on_are_refused(run, records, split):
     """A split by image: the images differ, their patients do not."""
-    last = records.filter(pl.col("patient_id") == 59)["image_id"][0]
+    last = records.filter(pl.col("patient_id") == "59")["image_id"][0]
     by_image = split.frame.with_columns(
         pl.when(pl.col("image_id") == last).then(pl.lit("train")).otherwise("subset").alias("subset")
     )
@@ -286,8 +285,8 @@ def test_subset_size_must_be_that_of_the_split(run, records, split):
 def test_records_of_another_data_set_are_refused(run, records, split):
     path = run / "predictions" / "test.parquet"
     with pytest.raises(UserError, match="10 of 50 predicted images are not in the data set's records, first 00000057"):
-        auc.evaluate(path, records.filter(pl.col("patient_id") <= 56), split.frame, replicates=5)
-    renumbered = records.with_columns(pl.col("patient_id") + 1)
+        auc.evaluate(path, records.filter(pl.col("patient_id").cast(pl.Int32) <= 56), split.frame, replicates=5)
+    renumbered = records.with_columns((pl.col("patient_id").cast(pl.Int32) + 1).cast(pl.String))
     with pytest.raises(UserError, match=r"00000041_000\.png is of patient 41, but the records say 42"):
         auc.evaluate(path, renumbered, split.frame, replicates=5)
 

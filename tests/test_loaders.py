@@ -44,7 +44,7 @@ def write_folder(folder: Path, codec: str, n: int = N, levels: tuple[int, ...] =
         for image in images
     ]
     rows = [
-        {"image_id": f"{i:08d}_000.png", "patient_id": i, "follow_up": 0, "age_years": 20 + i}
+        {"image_id": f"{i:08d}_000.png", "patient_id": str(i), "follow_up": 0, "age_years": 20 + i}
         | {"sex": "MF"[i % 2], "view": ["PA", "AP"][i % 3 == 0], "official": "train_val"}
         | {label: (i + k) % 5 == 0 for k, label in enumerate(LABELS)}
         for i in range(n)

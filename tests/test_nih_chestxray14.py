@@ -108,7 +108,7 @@ def test_every_column_comes_from_its_own_column(raw: Path) -> None:
     assert [label for label, positive in labels.items() if positive] == ["Cardiomegaly", "Emphysema"]
     assert first == {
         "image_id": "00000001_000.png",
-        "patient_id": 1,
+        "patient_id": "1",
         "follow_up": 7,  # the file name says 0
         "age_years": 57,
         "sex": "M",

@@ -117,7 +117,7 @@ def test_a_shard_may_be_empty(tmp_path: Path) -> None:
     write_shard(tmp_path / "shard-00000.h5", settings(), rows, [], {"x.png": "damaged"})
     about, table = read_shard_table(tmp_path / "shard-00000.h5")
     assert len(table) == 0
-    assert table.schema["patient_id"] == pl.Int32
+    assert table.schema["patient_id"] == pl.String
     assert about["quality"] == 0
 
 

@@ -151,7 +151,7 @@ def test_read_returns_the_cohort_that_was_drawn(records: Records) -> None:
     assert records.frame["image_id"].to_list() == sorted(rows)
     for found in records.frame.iter_rows(named=True):
         row = rows[found["image_id"]]
-        assert (found["patient_id"], found["age_years"]) == (row.film.patient_id, row.film.age_years)
+        assert (found["patient_id"], found["age_years"]) == (str(row.film.patient_id), row.film.age_years)
         assert (found["sex"], found["view"], found["official"]) == (row.film.sex, row.film.view, row.subset)
         assert {label for label in LABELS if found[label]} == set(row.film.findings or (NO_FINDING,))
 

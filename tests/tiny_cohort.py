@@ -58,7 +58,7 @@ def records(raw: Path, count: int, *, archive: Path | None = None, absent: int =
     there = [number < count for number in range(total)]
     columns: dict[str, list[object]] = {
         "image_id": list(ids),
-        "patient_id": [number // 3 + 1 for number in range(total)],
+        "patient_id": [str(number // 3 + 1) for number in range(total)],
         "follow_up": [number % 3 for number in range(total)],
         "age_years": [30 + number for number in range(total)],
         "sex": ["MF"[number % 2] for number in range(total)],

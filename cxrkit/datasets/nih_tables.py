@@ -72,7 +72,8 @@ def read_entries(path: Path) -> pl.DataFrame:
     age, unit = pl.col("age_years").str.extract(r"(\d+)").cast(pl.Int32), pl.col("age_years").str.extract(r"(\D)")
     years = age // unit.replace_strict(_PER_YEAR, default=1, return_dtype=pl.Int32)
     return (
-        table.with_columns(years.alias("age_years"))
+        # NIH numbers its patients, so 007 and 7 would be one; elsewhere ids are text (contracts.RECORD_SCHEMA).
+        table.with_columns(years.alias("age_years"), pl.col("patient_id").cast(pl.Int32).cast(pl.String))
         .join(_label_columns(path, table, spellings["findings"]), on="findings", how="left")
         .select(pl.col(name).cast(dtype) for name, dtype in RECORD_SCHEMA.items() if name != "official")
         .sort("image_id")
