@@ -1,66 +1,107 @@
 """Checkpoint files: safetensors, never pickle. One file holds everything, so no kill can leave two that disagree.
 
 Tensors are called `model/<name>` and `optimizer/<parameter number>/<name>`; the file's metadata key "cxrkit" holds a
-JSON object: what the tensors belong to (CheckpointInfo) and, in last.safetensors, where the training stands.
+JSON object: what the tensors belong to (CheckpointInfo) and, in last.safetensors, where the training stands. There,
+`generator/<name>` are the states of torch's random generators.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cxrkit import typed
 from cxrkit.errors import UserError
 from cxrkit.files import replacing
+from cxrkit.origin import Origin
 
 if TYPE_CHECKING:
     import torch
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 METADATA_KEY = "cxrkit"
 
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """What a checkpoint was trained as; all that prediction needs beside the tensors.
+    """What a checkpoint was trained as; all that prediction needs beside the tensors."""
 
-    settings_digest: of the prepared folder (shards.ShardSettings): other levels or another quality are other pixels.
-    age_range: youngest and oldest training age in years, which the metadata input is scaled by.
-    epoch: epochs finished when the tensors were taken. train_images, train_subset_images: how many images were trained
-    on, of how many in the whole data set. progress: the trainer's own state (empty in best.safetensors).
-    """
+    name: str
+    """The run's name."""
 
     model: str
+    """The network's name, which `models.build` takes."""
+
+    options: dict[str, Any]
+    """The network's options, which `models.build` takes."""
+
+    recipe: str
+    """Name of the recipe that the run started from."""
+
+    recipe_digest: str
+    """SHA-256 over every setting that decides a network's numbers, apart from fold and seed (config.recipe_digest)."""
+
+    changes: tuple[str, ...]
+    """What decides numbers and is not as in the recipe, as "section.key=value"."""
+
+    seed: int
+    """Of initialisation, order and augmentation."""
+
     input_size: int
-    split: str
-    split_digest: str
-    dataset: str
-    label_release: str
-    settings_digest: str
+    """Side of the network's input in pixels."""
+
     age_range: tuple[float, float]
+    """Youngest and oldest training age in years, which the metadata input is scaled by."""
+
+    origin: Origin
+    """Data, labels, pixels and split that it was trained on."""
+
     epoch: int
-    train_images: int
-    train_subset_images: int
+    """Epochs finished when the tensors were taken."""
+
     progress: dict[str, Any]
+    """The trainer's own state; empty in best.safetensors."""
+
     format_version: int = FORMAT_VERSION
+    """Of the file's metadata."""
 
 
 def save(
-    path: Path, model: torch.nn.Module, info: CheckpointInfo, optimizer: torch.optim.Optimizer | None = None
+    path: Path,
+    model: torch.nn.Module,
+    info: CheckpointInfo,
+    optimizer: torch.optim.Optimizer | None = None,
+    generators: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
-    """Write the model's (and the optimizer's) tensors and `info` atomically."""
+    """Write the model's (and the optimizer's) tensors and `info` atomically.
+
+    generators: states of random generators, by name. Tensors that share memory (tied weights) are written each by
+    itself: a safetensors file knows no sharing.
+    """
     from safetensors.torch import save_file
 
     tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
     if optimizer is not None:
         for number, state in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{number}/{name}": value for name, value in state.items()}
-    tensors = {name: value.detach().contiguous() for name, value in tensors.items()}
+    tensors |= {f"generator/{name}": value for name, value in (generators or {}).items()}
     with replacing(path) as part:
-        save_file(tensors, part, metadata={METADATA_KEY: json.dumps(asdict(info))})
+        save_file(_unshared(tensors), part, metadata={METADATA_KEY: json.dumps(asdict(info))})
+
+
+def _unshared(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the tensors, contiguous, with copies of those whose memory another one has too."""
+    seen: set[int] = set()
+    alone = {}
+    for name, value in tensors.items():
+        value = value.detach().contiguous()
+        place = value.untyped_storage().data_ptr()
+        alone[name] = value.clone() if place in seen else value
+        seen.add(place)
+    return alone
 
 
 def read(path: Path) -> tuple[dict[str, torch.Tensor], CheckpointInfo]:
@@ -70,21 +111,43 @@ def read(path: Path) -> tuple[dict[str, torch.Tensor], CheckpointInfo]:
     remedy = "name a checkpoint of cxrkit (RUN/checkpoints/best.safetensors), or train again"
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = json.loads((file.metadata() or {})[METADATA_KEY])
+            info = _read_info(path, (file.metadata() or {}).get(METADATA_KEY), remedy)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        if metadata["format_version"] != FORMAT_VERSION:
-            raise UserError(
-                f"{path}: checkpoint format {metadata['format_version']}, this cxrkit reads {FORMAT_VERSION}",
-                remedy="use the version of cxrkit that wrote it, or train again",
-            )
-        metadata["age_range"] = tuple(metadata["age_range"])
-        return tensors, CheckpointInfo(**metadata)
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such checkpoint", remedy=remedy) from None
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: not a whole safetensors file ({error})", remedy=remedy) from None
-    except (KeyError, TypeError, json.JSONDecodeError):
-        raise UserError(f"{path}: a safetensors file, but not a checkpoint of cxrkit", remedy=remedy) from None
+    return tensors, info
+
+
+def read_info(path: Path) -> CheckpointInfo:
+    """Return what a checkpoint says of itself, without its tensors. Raises UserError as `read` does."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return _read_info(path, (file.metadata() or {}).get(METADATA_KEY), "train again")
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: not a whole safetensors file ({error})", remedy="train again") from None
+
+
+def _read_info(path: Path, text: str | None, remedy: str) -> CheckpointInfo:
+    try:
+        values = json.loads(text or "null")
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: a safetensors file, but not a checkpoint of cxrkit", remedy=remedy)
+    if values.get("format_version") != FORMAT_VERSION:
+        raise UserError(
+            f"{path}: checkpoint format {values.get('format_version')}, this cxrkit reads {FORMAT_VERSION}",
+            remedy="use the version of cxrkit that wrote it, or train again",
+        )
+    try:
+        info: CheckpointInfo = typed.build(CheckpointInfo, values)
+    except typed.FieldError as error:
+        raise UserError(f"{path}: not a checkpoint of cxrkit: {error}", remedy=remedy) from None
+    return info
 
 
 def load_model(path: Path, tensors: Mapping[str, torch.Tensor], model: torch.nn.Module, name: str) -> None:
@@ -116,9 +179,3 @@ def load_optimizer(tensors: Mapping[str, torch.Tensor], optimizer: torch.optim.O
                 value = torch.empty_like(parameter, requires_grad=False).copy_(value)
             state.setdefault(int(number), {})[name] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 (hex) of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

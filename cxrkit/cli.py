@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable
-from dataclasses import fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from cxrkit import __version__
-from cxrkit.config import TrainConfig, default_text, field_types, flag
+from cxrkit.config import Setting, default_text, settings
 from cxrkit.errors import UserError
 
 app = typer.Typer(
@@ -109,60 +108,56 @@ def verify(
     console.print(report.text(), highlight=False)
 
 
-def train(given: dict[str, Any], config: Path | None, resume: bool) -> None:
+def train(said: dict[str, Any], recipe: str | None, sets: list[str], resume: bool) -> None:
     """Train one experiment of the paper (or your own), then predict and evaluate it.
 
-    The defaults are the paper's protocol. Everything goes into RUNS/MODEL/SPLIT; a killed training goes on with
+    The defaults are the paper's protocol. Everything goes into RUNS/NAME/SPLIT; a killed training goes on with
     --resume, to the same numbers.
     """
     from cxrkit import pipeline
 
-    run = pipeline.train(given, config, resume, console)
-    console.print(f"done: {run.path}. Next: cxrkit report --runs {run.path.parent.parent}", highlight=False)
+    run = pipeline.train(pipeline.resolve(said, recipe=recipe, sets=sets, resume=resume), resume, console)
+    console.print(
+        f"done: {run.path}. Next: cxrkit report --runs {run.path.parent.parent}", markup=False, highlight=False
+    )
 
 
 def _sentence(text: str) -> str:
     return f"{escape(text[0].upper() + text[1:])}."
 
 
-def with_config_flags(command: Callable[[dict[str, Any], Path | None, bool], None]) -> Callable[..., None]:
-    """Return `command` with one flag per field of TrainConfig: the fields are the only list of them."""
-    kinds = field_types(TrainConfig)
+def _flag_of(item: Setting) -> inspect.Parameter:
+    both = f"{item.flag}/--no-{item.flag[2:]}" if item.kind is bool else item.flag
+    option = typer.Option(both, help=_sentence(item.field.metadata["help"]), show_default=default_text(item) or False)
+    return _keyword(item.argument, Annotated[item.kind | None, option], None)
+
+
+def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def with_config_flags(command: Callable[[dict[str, Any], str | None, list[str], bool], None]) -> Callable[..., None]:
+    """Return `command` with one flag per setting of a training: the fields are the only list of them."""
+    recipe = typer.Option(
+        "--recipe", "--config", help="Recipe to start from: a name, or a TOML file such as a run's config.toml."
+    )
+    sets = typer.Option("--set", help="Any setting, as section.key=value; goes before flags.")
+    resume = typer.Option("--resume", help="Go on with the training that the run folder holds.")
     parameters = [
-        inspect.Parameter(
-            item.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=None,
-            annotation=Annotated[
-                kinds[item.name] | None,
-                typer.Option(
-                    f"{flag(item.name)}/--no-{flag(item.name)[2:]}" if kinds[item.name] is bool else flag(item.name),
-                    help=_sentence(item.metadata["help"]),
-                    show_default=default_text(item) or False,
-                ),
-            ],
-        )
-        for item in fields(TrainConfig)
-    ]
-    file_option = typer.Option("--config", help="TOML file of settings, such as a run's config.toml; flags go first.")
-    resume_option = typer.Option("--resume", help="Go on with the training that the run folder holds.")
-    extra = [
-        inspect.Parameter(
-            "config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[Path | None, file_option]
-        ),
-        inspect.Parameter(
-            "resume", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, resume_option]
-        ),
+        _keyword("recipe", Annotated[str | None, recipe], None),
+        *(_flag_of(item) for item in settings() if item.is_flag),
+        _keyword("sets", Annotated[list[str] | None, sets], None),
+        _keyword("resume", Annotated[bool, resume], False),
     ]
 
     def wrapper(**values: Any) -> None:
-        config, resume = values.pop("config"), values.pop("resume")
-        command(values, config, resume)
+        recipe, sets, resume = (values.pop(name) for name in ("recipe", "sets", "resume"))
+        command(values, recipe, sets or [], resume)
 
     wrapper.__doc__ = command.__doc__
     wrapper.__name__ = command.__name__
-    wrapper.__signature__ = inspect.Signature([*parameters, *extra])  # type: ignore[attr-defined]
-    wrapper.__annotations__ = {item.name: item.annotation for item in [*parameters, *extra]}
+    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {item.name: item.annotation for item in parameters}
     return wrapper
 
 
@@ -228,6 +223,27 @@ def report(
         console.print(f"written: {out}", highlight=False)
 
 
+recipes_app = typer.Typer(name="recipes", help="List the recipes, or show one.", invoke_without_command=True)
+app.add_typer(recipes_app)
+
+
+@recipes_app.callback()
+def recipes(context: typer.Context) -> None:
+    """List the recipes that ship: what `cxrkit train --recipe NAME` takes."""
+    from cxrkit.recipes.catalog import table
+
+    if context.invoked_subcommand is None:
+        console.print(table())
+
+
+@recipes_app.command("show")
+def show_recipe(name: Annotated[str, typer.Argument(help="Name of a recipe.")]) -> None:
+    """Print a recipe's file: to read, or to start your own from."""
+    from cxrkit.recipes import text
+
+    sys.stdout.write(text(name))
+
+
 @app.command()
 def models() -> None:
     """List the models with parameters, FLOPs, input size, learning rate and batch size."""
@@ -288,8 +304,8 @@ def main() -> None:
             raise
         errors.print(f"[bold red]error:[/bold red] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        errors.print("interrupted; what was finished is kept", highlight=False)
+    except KeyboardInterrupt as interrupt:
+        errors.print(escape(str(interrupt) or "interrupted; what was finished is kept"), highlight=False)
         sys.exit(130)
     except Exception as error:
         if debug:

@@ -66,9 +66,9 @@ def _train(model: str, data: Path, runs: Path, console: Console) -> float:
     from cxrkit.evaluators import results
     from cxrkit.runs import RunFolder
 
-    given = {"model": model, "data": data, "runs": runs, "fold": "official"} | TRAINING
+    said = {"model": model, "data": data, "runs": runs, "fold": "official"} | TRAINING
     resume = RunFolder.of(runs, model, "official").config.exists()
-    run = pipeline.train(given, None, resume, console)
+    run = pipeline.train(pipeline.resolve(said, resume=resume), resume, console)
     return results.read(run.scores).subsets["test"].mean.auc or 0.0
 
 

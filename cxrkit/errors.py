@@ -1,4 +1,4 @@
-"""The one exception that means "the user can fix this"."""
+"""The exceptions that mean "the user can fix this"."""
 
 
 class UserError(ValueError):
@@ -10,5 +10,22 @@ class UserError(ValueError):
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
         """Join `message` and `remedy` (one imperative sentence) into the text that is shown."""
+        self.what = message
         self.remedy = remedy
         super().__init__(f"{message}\n  remedy: {remedy}" if remedy else message)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Keep message and remedy apart in a worker's answer, too."""
+        return _again, (type(self), self.what, self.remedy)
+
+
+class DiskFull(UserError):  # noqa: N818 (it says what the disk is)
+    """A file could not be written because there is no room; what was finished before is kept."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, with a line that says what is kept and how to go on."""
+
+
+def _again(kind: type[UserError], what: str, remedy: str) -> UserError:
+    return kind(what, remedy=remedy)

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from cxrkit import loaders, registry
-from cxrkit.contracts import SUBSETS, Loader, Subset
+from cxrkit import loaders, registry, splits
+from cxrkit.contracts import IMAGE_SIZE, SUBSETS, Loader, Subset
 from cxrkit.errors import UserError
 from cxrkit.files import digest_lines
+from cxrkit.labels import CHESTXRAY14, LabelSet
 from cxrkit.loaders import plan as plans
 from cxrkit.loaders import targets
+from cxrkit.origin import Origin, differences, labels_digest
 from cxrkit.shards import ShardStore
-from cxrkit.splits import Split, make
+from cxrkit.splits import Split
 
 if TYPE_CHECKING:
     from cxrkit.config import TrainConfig
@@ -25,26 +27,40 @@ if TYPE_CHECKING:
 
 @dataclass
 class Inputs:
-    """The data side of one experiment.
-
-    rows: per subset, the rows of index.parquet that are used: prepared, and at most `limit`. numbers: each row's place
-    among all images of the data set, prepared or not, which order and augmentation are drawn from. age_range:
-    youngest and oldest training age in years, of all training images of the split, prepared or not.
-    """
+    """The data side of one experiment."""
 
     store: ShardStore
+    """The prepared folder."""
+
     split: Split
+    """Which image trains, validates and tests."""
+
+    labels: LabelSet
+    """What is learned."""
+
+    labels_digest: str
+    """`origin.labels_digest` of the folder's records."""
+
     rows: dict[Subset, np.ndarray]
+    """Per subset, the rows of the index that are used: prepared, and at most `limit`."""
+
     numbers: np.ndarray
+    """Each row's place among all images of the data set, prepared or not: order and augmentation are drawn from it."""
+
     age_range: tuple[float, float]
+    """Youngest and oldest training age in years, of all training images of the split, prepared or not."""
+
     _open: list[Loader] = field(default_factory=list)
 
     @classmethod
-    def of(cls, data: Path, fold: str, limit: int | None) -> Inputs:
-        """Open the prepared folder `data`, cut by `fold`. Raises UserError for a folder or fold that cannot be."""
+    def of(cls, data: Path, split: str | Split, limit: int | None) -> Inputs:
+        """Open the prepared folder `data`, cut by `split`: what `--fold` names, or the split of a run that exists.
+
+        Raises UserError for a folder or fold that cannot be, and for a split of other images or patients.
+        """
         store = ShardStore(data)
         records = store.records()
-        split = make(records, fold)
+        split = splits.make(records, split) if isinstance(split, str) else _of_these(store, records, split)
         training = split.frame.filter(pl.col("subset") == "train").select("image_id")
         ages = records.join(training, on="image_id", how="semi")["age_years"]
         subset_of_row = store.index.select("image_id").join(
@@ -58,10 +74,18 @@ class Inputs:
         numbers = store.index.select("image_id").join(places, on="image_id", how="left", maintain_order="left")[
             "number"
         ]
-        return cls(store, split, rows, numbers.to_numpy().astype(np.int64), targets.age_range(ages))
+        return cls(
+            store,
+            split,
+            CHESTXRAY14,
+            labels_digest(records, CHESTXRAY14),
+            rows,
+            numbers.to_numpy().astype(np.int64),
+            targets.age_range(ages),
+        )
 
     def require(self, subset: Subset) -> None:
-        """Raise a UserError when no image of `subset` is prepared."""
+        """Raise a UserError when no image of `subset` is at hand."""
         if not len(self.rows[subset]):
             raise UserError(
                 f"{self.store.folder}: none of the {self.split.images(subset):,} {subset} images of split "
@@ -69,30 +93,83 @@ class Inputs:
                 remedy="prepare more of the data set, or choose another --fold",
             )
 
+    def origin(self, initial_weights: str = "", pretraining: str = "none") -> Origin:
+        """Return what a network that is trained on these inputs is made of."""
+        about = self.store.about
+        return Origin(
+            dataset=about["dataset"],
+            label_set=self.labels.name,
+            label_release=about["label_release"],
+            labels_digest=self.labels_digest,
+            pixels_digest=getattr(self.store, "pixels_digest", ""),
+            preparation_digest=about["settings_digest"],
+            image_side=getattr(self.store, "image_size", IMAGE_SIZE),
+            split=self.split.name,
+            split_digest=self.split.digest,
+            train_images=len(self.rows["train"]),
+            train_subset_images=self.split.images("train"),
+            initial_weights=initial_weights,
+            pretraining=pretraining,
+        )
+
+    def used(self) -> pl.DataFrame:
+        """Return image_id, `used` and `source_crc32` of every prepared image: what a run writes down with its split."""
+        used = np.zeros(len(self.store), dtype=bool)
+        for rows in self.rows.values():
+            used[rows] = True
+        crc32 = getattr(self.store, "source_crc32", np.zeros(len(self.store), np.uint32))
+        return self.store.index.select("image_id").with_columns(
+            used=pl.Series(used), source_crc32=pl.Series(crc32, dtype=pl.UInt32)
+        )
+
+    def other_pixels(self, known: pl.DataFrame) -> list[str]:
+        """Return the prepared images whose source files are not those that a run has seen.
+
+        known: a run's split table (runs.read_split): its checksums, null where it had not seen an image.
+        """
+        both = self.used().join(known.select("image_id", was="source_crc32"), on="image_id", how="inner")
+        return both.filter(pl.col("was") != pl.col("source_crc32"))["image_id"].sort().to_list()
+
+    def refuse_other(self, what: str, origin: Origin, seen: pl.DataFrame | None, remedy: str) -> None:
+        """Raise a UserError, beginning with `what`, unless data set, labels, split and pixels are those of `origin`.
+
+        seen: the run's split table; where the prepared folder has grown since, the images that both know decide.
+        """
+        found = self.origin()
+        for item in differences(origin, found, {"data set", "labels", "split", "pixels"}):
+            more = ""
+            if item.part == "pixels" and seen is not None and _prepared_alike(origin, found):
+                other = self.other_pixels(seen)
+                if not other:
+                    continue
+                more = f": {len(other):,} images have other source files, the first {other[0]}"
+            raise UserError(f"{what} {item.one}, but {self.store.folder} has {item.other}{more}", remedy=remedy)
+
     def used_digest(self, subset: Subset) -> str:
         """Return the SHA-256 over the image ids that are used of `subset`."""
         return digest_lines(self.store.index["image_id"].gather(self.rows[subset]).sort())
 
     def train_plan(self, config: TrainConfig, spec: ModelSpec) -> plans.Plan:
         """Return the plan of the training images. The last batch of an epoch is left out when it is short."""
-        assert config.batch_size is not None
-        rows = self.rows["train"]
+        assert config.optimizer.batch_size is not None
+        rows, wanted = self.rows["train"], config.augmentation
         return plans.Plan(
             rows=rows,
             train=True,
-            seed=config.seed,
+            seed=config.run.seed,
             # Fewer images than a batch are one short batch: a tiny trial should run, not fail.
-            batch_size=min(config.batch_size, len(rows)),
+            batch_size=min(config.optimizer.batch_size, len(rows)),
             input_size=spec.input_size,
             resize=spec.resize,
             levels=self.store.levels,
+            image_size=getattr(self.store, "image_size", IMAGE_SIZE),
             drop_last=True,
             numbers=self.numbers[rows],
             augmentation=plans.Augmentation(
-                area=(config.area_min, 1.0),
-                aspect=(1 / config.aspect_max, config.aspect_max),
-                angle_degrees=config.angle,
-                flip=config.flip,
+                area=(wanted.area_min, 1.0),
+                aspect=(1 / wanted.aspect_max, wanted.aspect_max),
+                angle_degrees=wanted.angle,
+                flip=wanted.flip,
             ),
         )
 
@@ -106,6 +183,7 @@ class Inputs:
             input_size=spec.input_size,
             resize=spec.resize,
             levels=self.store.levels,
+            image_size=getattr(self.store, "image_size", IMAGE_SIZE),
         )
 
     def loader(self, plan: plans.Plan, name: str, device: str, threads: int | None) -> Loader:
@@ -129,6 +207,24 @@ class Inputs:
             loader.close()
         self._open.clear()
         self.store.close()
+
+
+def _prepared_alike(one: Origin, other: Origin) -> bool:
+    return (one.image_side, one.preparation_digest) == (other.image_side, other.preparation_digest)
+
+
+def _of_these(store: ShardStore, records: pl.DataFrame, split: Split) -> Split:
+    """Return the split, which must be one of the folder's images and patients."""
+    known = records.select("image_id", recorded="patient_id")
+    found = split.frame.join(known, on="image_id", how="left", maintain_order="left")
+    strange = found.filter(pl.col("recorded").is_null() | (pl.col("recorded") != pl.col("patient_id")))
+    if strange.height:
+        raise UserError(
+            f"{store.folder}: {strange.height:,} images of the run's split {split.name} are not in its data set, or of "
+            f"another patient there, the first {strange['image_id'][0]}",
+            remedy="give the --data that the run was trained on",
+        )
+    return split
 
 
 def _spread(rows: np.ndarray, limit: int | None) -> np.ndarray:

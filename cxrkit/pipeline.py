@@ -5,18 +5,23 @@ A newcomer reads this file first. Every stage reads and writes files, so each ca
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 
-from cxrkit import provenance, registry, splits
-from cxrkit.config import RESUME_MAY_CHANGE, TrainConfig, changed, flag, read_toml, resolve, to_toml
+from cxrkit import provenance, registry, splits, typed
+from cxrkit.config import TrainConfig, changed, changes, read_config, recipe_digest, to_toml
 from cxrkit.contracts import Subset
-from cxrkit.errors import UserError
-from cxrkit.files import read_json, replacing, write_json, write_text
-from cxrkit.runs import RunFolder, claimed
+from cxrkit.errors import DiskFull, Interrupted, UserError
+from cxrkit.files import read_json, write_json, write_text
+from cxrkit.origin import Origin
+from cxrkit.runs import Predicted, RunFolder, Trained, claimed, file_digest, read_split, write_split
+from cxrkit.splits import Split
 
 if TYPE_CHECKING:
     from cxrkit.evaluators.results import Scores
@@ -28,101 +33,161 @@ if TYPE_CHECKING:
 EVALUATED: tuple[Subset, ...] = ("val", "test")
 
 
-def train(given: dict[str, Any], config_file: Path | None, resume: bool, console: Console) -> RunFolder:
+def resolve(
+    said: Mapping[str, Any], *, recipe: str | None = None, sets: Sequence[str] = (), resume: bool = False
+) -> TrainConfig:
+    """Return the complete config of what a user asks for.
+
+    said, recipe, sets: see `recipes.resolve`. With `resume`, a run that is there goes on with its own config: only what
+    is said is changed. Raises UserError for what cannot be.
+    """
+    from cxrkit import models, recipes
+
+    config = recipes.resolve(said, recipe=recipe, sets=sets)
+    run = folder_of(config)
+    if resume and run.config.exists():
+        stored = read_config(run.config)
+        config = stored.with_values(recipes.said_values(config, stored, said, recipe, sets))
+    spec = models.spec(config.model.name, options=config.model.options)
+    return config.with_values(
+        {
+            "model.name": spec.name,
+            "optimizer.batch_size": config.optimizer.batch_size or spec.batch_size,
+            "optimizer.lr": config.optimizer.lr or spec.learning_rate,
+            "input.size": config.input.size or spec.input_size,
+        }
+    )
+
+
+def folder_of(config: TrainConfig) -> RunFolder:
+    """Return the run folder of a config."""
+    return RunFolder.of(config.run.runs, config.name, splits.name_of(config.run.fold), config.run.seed)
+
+
+def train(config: TrainConfig, resume: bool, console: Console) -> RunFolder:
     """Train one experiment, then predict and evaluate it; returns its run folder.
 
-    given: the fields of TrainConfig that the user set. Raises UserError for anything the user can repair.
+    config: see `resolve`. The run is claimed before it is looked at and until its last file is written. Raises
+    UserError for anything the user can repair.
     """
     from cxrkit import compute, models
     from cxrkit.inputs import Inputs
     from cxrkit.trainers.display import TrainDisplay
 
-    config = resolve(TrainConfig, given, config_file)
-    spec = models.spec(config.model)
-    run = RunFolder.of(config.runs, spec.name, splits.name_of(config.fold))
-    config = settle(config, spec, run, given, config_file, resume)
-    device = compute.choose_device(config.device)
-    config = replace(
-        config,
-        precision=compute.choose_precision(config.precision, device),
-        compile=device != "cpu" if config.compile is None else config.compile,
+    run = folder_of(config)
+    device = compute.choose_device(config.run.device)
+    config = config.with_values(
+        {
+            "run.precision": compute.choose_precision(config.run.precision, device),
+            "run.compile": device != "cpu" if config.run.compile is None else config.run.compile,
+        }
     )
-    spec = spec.at(config.input_size or spec.input_size)
-    inputs = Inputs.of(config.data, config.fold, config.limit)
-    try:
-        for subset in ("train", *EVALUATED):
-            inputs.require(subset)
-        describe(console, config, spec, inputs, device)
-        trainer = registry.load("trainer", config.trainer)
-        registry.load("evaluator", config.evaluator)  # a wrong name should be heard before the training, not after
-        display = TrainDisplay(console, config.epochs, len(inputs.rows["val"]))
-        task = assemble(config, spec, inputs, run, device, resume, display)
-        with claimed(run), display:
-            write_run(run, config, inputs, device, resume)
-            trainer(task)
-    finally:
-        inputs.close()
-    predict(run, console, data=config.data, device=config.device, loader=config.loader, threads=config.threads)
-    evaluate(run, config.data, console)
+    assert config.input.size is not None
+    spec = models.spec(config.model.name, options=config.model.options).at(config.input.size)
+    with claimed(run):
+        split = check_existing(run, config, resume)
+        inputs = Inputs.of(config.run.data, split, config.run.limit)
+        try:
+            for subset in ("train", *EVALUATED):
+                inputs.require(subset)
+            describe(console, config, spec, inputs, device)
+            trainer = registry.load("trainer", config.run.trainer)
+            registry.load("evaluator", config.test.evaluator)  # a wrong name should be heard before, not after
+            display = TrainDisplay(console, config.schedule.epochs, len(inputs.rows["val"]), inputs.labels)
+            task = assemble(config, spec, inputs, run, device, resume, display)
+            write_run(run, config, inputs, task.info.origin, device, resume)
+            if run.state() == "training" or not finished(run, config):
+                # The scores of before would stand there as if they were those of what is trained now.
+                run.forget("train", "predict", "evaluate")
+                with display, told_how_to_resume(run):
+                    trainer(task)
+                run.finish("train", Trained(config.schedule.epochs, file_digest(run.best)))
+        finally:
+            inputs.close()
+        if run.state() in ("training", "trained"):
+            predict_claimed(
+                run, console, device=config.run.device, loader=config.run.loader, threads=config.run.threads
+            )
+        if run.state() != "scored":
+            evaluate_claimed(run, config.run.data, console)
     return run
 
 
-def settle(
-    config: TrainConfig, spec: ModelSpec, run: RunFolder, given: dict[str, Any], file: Path | None, resume: bool
-) -> TrainConfig:
-    """Return the config with the model's own values filled in; when resuming, the run's own config goes first.
+def finished(run: RunFolder, config: TrainConfig) -> bool:
+    """Whether the training of a run has taken all the epochs that the config asks for."""
+    with suppress(UserError):
+        done: Trained = typed.read_typed(Trained, run.done("train"), "what the training has done", "train again")
+        return done.epochs >= config.schedule.epochs and run.best.exists()
+    return False
 
-    Raises UserError when the run exists and is not resumed, or is resumed with other settings.
+
+@contextmanager
+def told_how_to_resume(run: RunFolder) -> Iterator[None]:
+    """Say of a full disk, and of Ctrl-C, how the training goes on: by --resume, not by the same command."""
+    try:
+        yield
+    except DiskFull as error:
+        kept = f"; {run.last} keeps the last checkpoint" if run.last.exists() else ""
+        raise DiskFull(
+            f"{error.what}{kept}", remedy="free some space, then run the same command with --resume"
+        ) from error
+    except KeyboardInterrupt as interrupt:
+        how = "go on with --resume" if run.last.exists() else "no checkpoint was written yet"
+        raise Interrupted(f"{run.path}: the training was interrupted; {how}") from interrupt
+
+
+def check_existing(run: RunFolder, config: TrainConfig, resume: bool) -> str | Split:
+    """Return the split to train on: what `--fold` names, or for a run that goes on its own.
+
+    Raises UserError when the run exists and is not resumed, or is resumed with other settings or another split.
     """
-    if run.config.exists() and not resume:
+    if not run.config.exists():
+        return config.run.fold
+    if not resume:
         raise UserError(
-            f"{run.path}: already holds a training of this model on this split",
-            remedy="add --resume to go on with it, or choose another --runs folder",
+            f"{run.path}: already holds a training of this name on this split",
+            remedy="add --resume to go on with it, or choose another --name or --runs folder",
         )
-    if run.config.exists():
-        stored = resolve(TrainConfig, {}, run.config)
-        config = replace(stored, **_said(given, file, stored))
-    config = replace(
-        config,
-        model=spec.name,
-        batch_size=config.batch_size or spec.batch_size,
-        lr=config.lr or spec.learning_rate,
-        input_size=config.input_size or spec.input_size,
-    )
-    if run.config.exists():
-        clash = [name for name in changed(stored, config) if name not in RESUME_MAY_CHANGE]
-        if clash:
-            was = ", ".join(f"{flag(name)} {getattr(stored, name)}" for name in clash)
-            raise UserError(
-                f"{run.path}: was trained with {was}; resuming cannot change that",
-                remedy="leave these flags out, or choose another --runs folder",
-            )
-    return config
+    stored = read_config(run.config)
+    clash = [item for item in changed(stored, config) if not item.field.metadata["resumable"]]
+    if clash:
+        was = ", ".join(f"{item.flag} {item.of(stored)}" for item in clash)
+        raise UserError(
+            f"{run.path}: was trained with {was}; resuming cannot change that",
+            remedy="leave these flags out, or choose another --name or --runs folder",
+        )
+    split, _ = read_split(run)
+    if config.run.fold != stored.run.fold:
+        refuse_other_split(run, split, config)
+    return split
 
 
-def _said(given: dict[str, Any], file: Path | None, stored: TrainConfig) -> dict[str, Any]:
-    """Return the settings that the user set, in the file or as flags, without those that say what is stored anyway."""
-    said = (read_toml(file, TrainConfig) if file else {}) | {k: v for k, v in given.items() if v is not None}
-    said.pop("model", None)  # it has chosen the run folder, as --fold has, whatever way they were spelled
-    said.pop("fold", None)
-    if said.get("precision") == "auto":
-        said["precision"] = stored.precision
-    return said
+def refuse_other_split(run: RunFolder, split: Split, config: TrainConfig) -> None:
+    """Raise a UserError unless `--fold` names the split that the run has."""
+    from cxrkit.shards import ShardStore
+
+    named = splits.make(ShardStore(config.run.data).records(), config.run.fold)
+    if named.digest != split.digest:
+        raise UserError(
+            f"--fold {config.run.fold}: another assignment of images than {run.path} was trained on "
+            f"(digest {named.digest[:12]}, not {split.digest[:12]})",
+            remedy="leave out --fold to go on with the run's own split, or choose another --name",
+        )
 
 
 def loader_name(config: TrainConfig, device: str) -> str:
     """Return the registered loader that the config asks for on this device."""
     from cxrkit import loaders
 
-    return "resident" if config.cache == "gpu" else loaders.choose(config.loader, device)
+    return "resident" if config.run.cache == "gpu" else loaders.choose(config.run.loader, device)
 
 
 def describe(console: Console, config: TrainConfig, spec: ModelSpec, inputs: Inputs, device: str) -> None:
     """Print what is about to be trained on what, and what was left out."""
     loader, release = loader_name(config, device), inputs.store.about["label_release"]
     console.print(
-        f"[bold]{spec.name}[/bold] at {spec.input_size} px, split {inputs.split.name}, labels {release}; "
-        f"{device}, {config.precision}, loader {loader}",
+        f"[bold]{escape(config.name)}[/bold] at {spec.input_size} px, split {escape(inputs.split.name)}, labels "
+        f"{release}; {device}, {config.run.precision}, loader {escape(loader)}",
         highlight=False,
     )
     for subset in ("train", *EVALUATED):
@@ -136,46 +201,45 @@ def describe(console: Console, config: TrainConfig, spec: ModelSpec, inputs: Inp
             f"{plan.batch_size}",
             highlight=False,
         )
-    if plan.batch_size != config.batch_size:
-        console.print(f"  one batch of {plan.batch_size}: there are no {config.batch_size} training images")
-
-
-def write_run(run: RunFolder, config: TrainConfig, inputs: Inputs, device: str, resume: bool) -> None:
-    """Write config, provenance and split. Raises UserError when a resumed run would see other training images."""
-    used = {subset: inputs.used_digest(subset) for subset in ("train", *EVALUATED)}
-    about = inputs.store.about
-    data = {key: about[key] for key in ("dataset", "label_release", "codec", "levels", "settings_digest")}
-    session = provenance.collect() | {"device": device, "precision": config.precision}
-    origin = session | {
-        "seed": config.seed,
-        "data": data,
-        "split": inputs.split.name,
-        "split_digest": inputs.split.digest,
-        "used_digests": used,
-    }
-    if run.provenance.exists() and resume:
-        stored = read_json(run.provenance, "the run's provenance", "choose another --runs folder")
-        _refuse_other_inputs(run, config.data, stored, used, data)
-        origin = stored | {"resumed": [*stored.get("resumed", []), session]}
-    write_text(run.config, to_toml(config))
-    write_json(run.provenance, origin)
-    with replacing(run.split) as part:
-        inputs.split.frame.write_parquet(part)
-
-
-def _refuse_other_inputs(
-    run: RunFolder, folder: Path, stored: dict[str, Any], used: dict[Subset, str], data: dict[str, Any]
-) -> None:
-    """Raise a UserError unless a run would go on with the images and pixels that it was started with."""
-    before = stored.get("used_digests", {})
-    deciding: tuple[Subset, ...] = ("train", "val")
-    other = [subset for subset in deciding if before.get(subset) != used[subset]]
-    if other or stored.get("data") != data:
-        what = f"other {' and '.join(other)} images" if other else "images prepared with other settings"
-        raise UserError(
-            f"{run.path}: was trained on {what} than {folder} holds now",
-            remedy="resume with the --data it was started with, or choose another --runs folder",
+    if plan.batch_size != config.optimizer.batch_size:
+        console.print(
+            f"  one batch of {plan.batch_size}: there are no {config.optimizer.batch_size} training images",
+            highlight=False,
         )
+
+
+def write_run(run: RunFolder, config: TrainConfig, inputs: Inputs, origin: Origin, device: str, resume: bool) -> None:
+    """Write config, provenance and split. Raises UserError when a resumed run would see other images or labels."""
+    used = {subset: inputs.used_digest(subset) for subset in ("train", *EVALUATED)}
+    session = provenance.collect() | {"device": device, "precision": config.run.precision}
+    about = session | {"seed": config.run.seed, "origin": asdict(origin), "used_digests": used}
+    if resume and run.provenance.exists():
+        stored = read_json(run.provenance, "the run's provenance", "choose another --runs folder")
+        refuse_other_inputs(run, config, inputs, stored, used)
+        about = stored | {"resumed": [*stored.get("resumed", []), session]}
+    write_text(run.config, to_toml(config))
+    write_json(run.provenance, about)
+    if not run.split.exists():
+        write_split(run, inputs.split, inputs.used())
+
+
+def refuse_other_inputs(
+    run: RunFolder, config: TrainConfig, inputs: Inputs, stored: Any, used: Mapping[Subset, str]
+) -> None:
+    """Raise a UserError unless a run would go on with the images, labels and pixels that it was started with."""
+    remedy = "resume with the --data it was started with, or choose another --name or --runs folder"
+    before = stored.get("used_digests", {}) if isinstance(stored, dict) else {}
+    deciding: tuple[Subset, ...] = ("train", "val")
+    if other := [subset for subset in deciding if before.get(subset) != used[subset]]:
+        raise UserError(
+            f"{run.path}: was trained on other {' and '.join(other)} images than {config.run.data} holds now",
+            remedy=remedy,
+        )
+    try:
+        origin: Origin = typed.build(Origin, stored.get("origin"), "origin")
+    except typed.FieldError as error:
+        raise UserError(f"{run.provenance}: {error}", remedy="choose another --name or --runs folder") from None
+    inputs.refuse_other(f"{run.path}: was trained on", origin, read_split(run)[1], remedy)
 
 
 def assemble(
@@ -188,41 +252,62 @@ def assemble(
     display: TrainDisplay,
 ) -> TrainTask:
     """Build the model and the loaders; nothing is written yet, so what cannot be built leaves no trace."""
-    from cxrkit import models
+    from cxrkit import losses, models, recipes
     from cxrkit.checkpoints import CheckpointInfo
     from cxrkit.predict import BATCH_SIZE
     from cxrkit.trainers import TrainTask
 
-    assert config.batch_size is not None
+    assert config.optimizer.batch_size is not None
     resuming = resume and run.last.exists()
-    val_plan = inputs.eval_plan("val", spec, max(BATCH_SIZE, config.batch_size))
+    val_plan = inputs.eval_plan("val", spec, max(BATCH_SIZE, config.optimizer.batch_size))
+    model = models.build(
+        config.model.name,
+        labels=inputs.labels,
+        options=config.model.options,
+        weights=config.model.weights,
+        pretrained=not resuming,
+        seed=config.run.seed,
+    )
+    origin = inputs.origin(*started_from(run, model, resuming))
     return TrainTask(
         config=config,
         run=run,
-        model=models.build(config.model, weights=config.weights, pretrained=not resuming, seed=config.seed),
+        model=model,
         spec=spec,
+        loss=losses.build(config.loss.name, labels=inputs.labels, options=config.loss.options),
+        labels=inputs.labels,
         # The validation images are read: their pixels would take the memory that the training's need.
-        val=inputs.loader(val_plan, config.loader, device, config.threads),
-        train=inputs.loader(inputs.train_plan(config, spec), loader_name(config, device), device, config.threads),
+        val=inputs.loader(val_plan, config.run.loader, device, config.run.threads),
+        train=inputs.loader(inputs.train_plan(config, spec), loader_name(config, device), device, config.run.threads),
         device=device,
-        precision=config.precision,
+        precision=config.run.precision,
         info=CheckpointInfo(
+            name=config.name,
             model=spec.name,
+            options=config.model.options,
+            recipe=config.recipe or config.model.name,
+            recipe_digest=recipe_digest(config),
+            changes=changes(recipes.origin_of(config), config),
+            seed=config.run.seed,
             input_size=spec.input_size,
-            split=inputs.split.name,
-            split_digest=inputs.split.digest,
-            dataset=inputs.store.about["dataset"],
-            label_release=inputs.store.about["label_release"],
-            settings_digest=inputs.store.about["settings_digest"],
             age_range=inputs.age_range,
+            origin=origin,
             epoch=0,
-            train_images=len(inputs.rows["train"]),
-            train_subset_images=inputs.split.images("train"),
             progress={},
         ),
         resume=resuming,
         display=display,
     )
+
+
+def started_from(run: RunFolder, model: Any, resuming: bool) -> tuple[str, str]:
+    """Return the SHA-256 of the weights that the training started from, and what the network had seen before."""
+    from cxrkit import checkpoints
+
+    if resuming:
+        origin = checkpoints.read_info(run.last).origin
+        return origin.initial_weights, origin.pretraining
+    return model.initial_weights.sha256, "ImageNet" if model.initial_weights.sha256 else "none"
 
 
 def predict(
@@ -238,6 +323,34 @@ def predict(
     subsets: tuple[Subset, ...] = EVALUATED,
 ) -> None:
     """Write `predictions/{val,test}.parquet` of a run, from its best checkpoint or the one given."""
+    run_config(run)  # before a claim would make the folder
+    with claimed(run):
+        predict_claimed(
+            run,
+            console,
+            checkpoint=checkpoint,
+            data=data,
+            device=device,
+            precision=precision,
+            loader=loader,
+            threads=threads,
+            subsets=subsets,
+        )
+
+
+def predict_claimed(
+    run: RunFolder,
+    console: Console,
+    *,
+    checkpoint: Path | None = None,
+    data: Path | None = None,
+    device: str = "auto",
+    precision: str | None = None,
+    loader: str = "auto",
+    threads: int | None = None,
+    subsets: tuple[Subset, ...] = EVALUATED,
+) -> None:
+    """Do what `predict` does, in a run that this process has claimed."""
     from cxrkit import compute
     from cxrkit.inputs import Inputs
     from cxrkit.predict import predict as predict_subset
@@ -245,7 +358,9 @@ def predict(
 
     config = run_config(run)
     device = compute.choose_device(device)
-    inputs = Inputs.of(data or config.data, config.fold, config.limit)
+    precision = compute.choose_precision(precision or config.run.precision, device)
+    split, seen = read_split(run)
+    inputs = Inputs.of(data or config.run.data, split, config.run.limit)
     try:
         for subset in subsets:
             inputs.require(subset)
@@ -255,16 +370,23 @@ def predict(
                     inputs,
                     subset,
                     run.predictions(subset),
-                    model_name=config.model,
+                    seen=seen,
+                    model_name=config.model.name,
                     device=device,
-                    precision=compute.choose_precision(precision or config.precision, device),
+                    precision=precision,
                     loader=loader,
                     threads=threads,
                     progress=bar.advance,
+                    before_writing=lambda: run.forget("predict", "evaluate"),
                 )
-            run.scores.unlink(missing_ok=True)  # they were those of the predictions that stood here before
     finally:
         inputs.close()
+    run.finish("predict", Predicted(file_digest(checkpoint or run.best), digests_of_predictions(run)))
+
+
+def digests_of_predictions(run: RunFolder) -> dict[str, str]:
+    """Return the SHA-256 of the prediction files that are there, by subset."""
+    return {name: file_digest(run.predictions(name)) for name in EVALUATED if run.predictions(name).exists()}
 
 
 def run_config(run: RunFolder) -> TrainConfig:
@@ -274,20 +396,16 @@ def run_config(run: RunFolder) -> TrainConfig:
             f"{run.path}: not a run folder (no config.toml)",
             remedy="name a folder that `cxrkit train` made, such as runs/resnet50-large-meta/official",
         )
-    config: TrainConfig = resolve(TrainConfig, {}, run.config)
-    return config
+    return read_config(run.config)
 
 
 def evaluate(run: RunFolder, data: Path | None, console: Console, *, replicates: int = 1000) -> Scores:
     """Write `scores.json` of a run from its predictions and the records of the prepared folder."""
-    from cxrkit.shards import DESCRIPTION, read_records
+    run_config(run)  # before a claim would make the folder
+    with claimed(run):
+        return evaluate_claimed(run, data, console, replicates=replicates)
 
-    config = run_config(run)
-    folder = data or config.data
-    about = read_json(folder / DESCRIPTION, "the description of a prepared folder", "name it with --data")
-    evaluator = registry.load("evaluator", config.evaluator)
-    scores: Scores = evaluator(
-        run.path, read_records(folder), label_release=about["label_release"], replicates=replicates
-    )
-    console.print(f"scores in {run.scores}", highlight=False)
-    return scores
+
+def evaluate_claimed(run: RunFolder, data: Path | None, console: Console, *, replicates: int = 1000) -> Scores:
+    """Do what `evaluate` does, in a run that this process has claimed."""
+    raise NotImplementedError

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import torch
 
-from cxrkit import compute, models, predictions
-from cxrkit.checkpoints import CheckpointInfo, file_digest, load_model, read
-from cxrkit.contracts import LABELS, Subset
+from cxrkit import compute, labels, models, predictions
+from cxrkit.checkpoints import CheckpointInfo, load_model, read
+from cxrkit.contracts import Subset
 from cxrkit.errors import UserError
 from cxrkit.inputs import Inputs
 from cxrkit.models import ModelSpec
+from cxrkit.runs import file_digest
 
 # Without gradients an image needs a fraction of the memory, so prediction takes more of them at once.
 BATCH_SIZE = 32
@@ -22,38 +25,15 @@ BATCH_SIZE = 32
 def load(checkpoint: Path) -> tuple[torch.nn.Module, ModelSpec, CheckpointInfo]:
     """Return the model of a checkpoint, in evaluation mode on the CPU, its spec (at the trained size) and its info."""
     tensors, info = read(checkpoint)
-    model = models.build(info.model, pretrained=False)
+    if info.origin.label_set not in labels.LABEL_SETS:
+        raise UserError(
+            f"{checkpoint}: trained on the labels {info.origin.label_set!r}, which this cxrkit does not know",
+            remedy="use the version of cxrkit that wrote it",
+        )
+    model = models.build(info.model, labels=labels.get(info.origin.label_set), options=info.options, pretrained=False)
     load_model(checkpoint, tensors, model, info.model)
     spec: ModelSpec = model.spec  # type: ignore[assignment]
     return model.eval(), spec.at(info.input_size), info
-
-
-def check_split(checkpoint: Path, info: CheckpointInfo, inputs: Inputs) -> None:
-    """Raise a UserError unless the checkpoint was trained on this split of this data set with these labels and pixels.
-
-    Anything else could predict images that it was trained on, or be measured against other labels. Pixels are others
-    when the folder was prepared with other levels, another codec or quality.
-    """
-    about = inputs.store.about
-    found = {
-        "split": inputs.split.digest,
-        "data set": about["dataset"],
-        "label release": about["label_release"],
-        "pixels": about["settings_digest"],
-    }
-    trained = {
-        "split": info.split_digest,
-        "data set": info.dataset,
-        "label release": info.label_release,
-        "pixels": info.settings_digest,
-    }
-    for what, value in trained.items():
-        if found[what] != value:
-            raise UserError(
-                f"{checkpoint}: trained with {what} {_short(value)}, but {inputs.store.folder} has "
-                f"{_short(found[what])} (split {inputs.split.name})",
-                remedy="give the --data that the model was trained on",
-            )
 
 
 def predict(
@@ -62,6 +42,7 @@ def predict(
     subset: Subset,
     out: Path,
     *,
+    seen: pl.DataFrame | None,
     model_name: str,
     device: str = "cpu",
     precision: str = "fp32",
@@ -69,11 +50,13 @@ def predict(
     threads: int | None = None,
     batch_size: int = BATCH_SIZE,
     progress: Any = None,
+    before_writing: Callable[[], None] = lambda: None,
 ) -> int:
     """Write the scores of `checkpoint` for the prepared images of `subset` to `out`; returns how many images.
 
-    The file is replaced as a whole. Raises UserError for a checkpoint of another model than `model_name`, or of
-    another split.
+    seen: the run's split table (runs.read_split). before_writing: called when the scores are there, before the file is
+    replaced as a whole. Raises UserError for a checkpoint of another model than `model_name`, and for one of another
+    split, data set, labels or pixels: it could have seen the images, or be measured against other labels.
     """
     model, spec, info = load(checkpoint)
     if info.model != model_name:
@@ -81,31 +64,31 @@ def predict(
             f"{checkpoint}: a checkpoint of {info.model}, but this run is one of {model_name}",
             remedy="name a checkpoint of this run's model, or the run folder of that model",
         )
-    check_split(checkpoint, info, inputs)
+    inputs.refuse_other(
+        f"{checkpoint}: trained with", info.origin, seen, "give the --data that the model was trained on"
+    )
     inputs.age_range = info.age_range
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     feed = inputs.loader(inputs.eval_plan(subset, spec, batch_size), loader, device, threads)
-    scored = compute.score(model, feed, spec, device, precision, progress)
+    scored = compute.score(model, feed, spec, device, precision, progress=progress)
     feed.close()
     images = inputs.store.index.select("image_id", "patient_id")[scored.index]
-    frame = images.hstack(pl.DataFrame(scored.score, schema=list(LABELS)))
+    frame = images.hstack(pl.DataFrame(scored.score, schema=list(inputs.labels.labels)))
     about = predictions.PredictionInfo(
+        name=info.name,
         model=info.model,
-        split=info.split,
-        split_digest=info.split_digest,
-        subset=subset,
-        subset_images=inputs.split.images(subset),
-        dataset=info.dataset,
-        label_release=info.label_release,
-        checkpoint_sha256=file_digest(checkpoint),
+        recipe=info.recipe,
+        recipe_digest=info.recipe_digest,
+        changes=info.changes,
+        seed=info.seed,
         input_size=info.input_size,
         epoch=info.epoch,
-        train_images=info.train_images,
-        train_subset_images=info.train_subset_images,
+        checkpoint_sha256=file_digest(checkpoint),
+        subset=subset,
+        subset_images=inputs.split.images(subset),
+        # The folder may have grown since the training: the pixels are those that were looked at now.
+        origin=replace(info.origin, pixels_digest=inputs.origin().pixels_digest),
     )
+    before_writing()
     predictions.write(out, frame, about)
     return frame.height
-
-
-def _short(value: str) -> str:
-    return value[:12] if len(value) == 64 else value

@@ -76,13 +76,13 @@ def load_attribute(target: str) -> Any:
         ) from None
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
-    """Return the error for a name that is not registered, with the nearest known names."""
+def unknown(kind: str, name: str, known: Iterable[str], *, own: str = "package.module:function") -> UserError:
+    """Return the error for a name that is not registered, with the nearest known ones; own: how one's own is named."""
     known = list(known)
     begun = [item for item in known if item.startswith(name)] if len(name) > 1 else []
     near = begun[:3] or difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}."
     return UserError(
         f"unknown {kind} {name!r}",
-        remedy=f"{hint} Your own goes in as package.module:function",
+        remedy=f"{hint} Your own goes in as {own}" if own else hint,
     )

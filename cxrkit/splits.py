@@ -13,6 +13,7 @@ on every machine and with every library version.
 from __future__ import annotations
 
 import hashlib
+import io
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -54,12 +55,17 @@ def name_of(fold: str) -> str:
         return fold
     if number in FOLDS[1:]:
         return f"resample-{number}"
-    if fold.endswith((".csv", ".parquet")):
+    if is_file(fold):
         return f"file-{Path(fold).stem}"
     raise UserError(
         f"--fold {fold}: there is no such fold",
         remedy=f"choose 1 to {RESAMPLES} (the paper's resampling), official, or a .csv or .parquet table of your own",
     )
+
+
+def is_file(fold: str) -> bool:
+    """Whether `--fold` names a table of one's own."""
+    return fold.endswith((".csv", ".parquet"))
 
 
 def make(records: pl.DataFrame, fold: str) -> Split:
@@ -80,6 +86,13 @@ def _official(records: pl.DataFrame) -> Split:
         raise UserError(
             "--fold official: this data set has no official split",
             remedy=f"choose a resampling fold, 1 to {RESAMPLES}, or a table of your own",
+        )
+    shared = records.group_by("patient_id").agg(pl.col("official").n_unique(), pl.col("image_id").first())
+    if (both := shared.filter(pl.col("official") > 1).sort("patient_id")).height:
+        raise UserError(
+            f"--fold official: the official split of this data set has {both.height:,} patients in both of its lists, "
+            f"the first {both['patient_id'][0]}",
+            remedy="choose a resampling fold, 1 to 5, which keeps patients together, or a table of your own",
         )
     train_val = records.filter(pl.col("official") == "train_val")
     dealt = _deal(train_val, "official", {"val": OFFICIAL_VAL_SHARE})
@@ -106,14 +119,23 @@ def _deal(records: pl.DataFrame, name: str, shares: dict[str, float]) -> pl.Data
 def _from_file(records: pl.DataFrame, path: Path, name: str) -> Split:
     remedy = "give one row per image, with the columns image_id and subset (train, val or test)"
     try:
-        table = pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path)
+        # By way of memory: polars would take brackets in a path for a pattern. Ids are text, also those of digits only.
+        content = io.BytesIO(path.read_bytes())
+        table = pl.read_parquet(content) if path.suffix == ".parquet" else pl.read_csv(content, infer_schema=False)
     except FileNotFoundError:
         raise UserError(f"--fold {path}: there is no such file", remedy=remedy) from None
+    except OSError as error:
+        raise UserError(f"--fold {path}: cannot be read ({error.strerror})", remedy=remedy) from None
     except pl.exceptions.PolarsError as error:
-        raise UserError(f"--fold {path}: not a readable table ({error})", remedy=remedy) from None
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--fold {path}: not a readable table ({reason})", remedy=remedy) from None
     if absent := {"image_id", "subset"} - set(table.columns):
         raise UserError(f"--fold {path}: no column {' and '.join(sorted(absent))}", remedy=remedy)
-    table = table.select(pl.col("image_id", "subset").cast(pl.String))
+    try:
+        table = table.select(pl.col("image_id", "subset").cast(pl.String))
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--fold {path}: its columns are not text ({reason})", remedy=remedy) from None
     _refuse(path, table.filter(~pl.col("subset").is_in(SUBSETS) | pl.col("subset").is_null()), "another subset", remedy)
     _refuse(path, table.filter(pl.col("image_id").is_duplicated()), "an image listed twice", remedy)
     known = records.select("image_id", "patient_id")

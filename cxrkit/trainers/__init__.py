@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cxrkit.checkpoints import CheckpointInfo
 from cxrkit.config import TrainConfig
 from cxrkit.contracts import Loader
+from cxrkit.labels import LabelSet
 from cxrkit.models import ModelSpec
 from cxrkit.runs import RunFolder
 
@@ -17,21 +18,43 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainTask:
-    """Everything a trainer needs, decided and opened.
-
-    config: resolved (no None where the model has a value); model: on the CPU; train, val: loaders that deliver to
-    `device`; precision: fp32, bf16 or fp16; info: what the checkpoints say they belong to; resume: go on from
-    last.safetensors if there is one; display: see cxrkit.trainers.display.
-    """
+    """Everything a trainer needs, decided and opened."""
 
     config: TrainConfig
+    """Resolved: no None where the model has a value."""
+
     run: RunFolder
+    """Where checkpoints and metrics go."""
+
     model: torch.nn.Module
+    """On the CPU."""
+
     spec: ModelSpec
+    """Of the model, at the config's input size."""
+
+    loss: Any
+    """(outputs, batch) -> scalar tensor."""
+
+    labels: LabelSet
+    """What is learned."""
+
     train: Loader
+    """Delivers training batches to `device`."""
+
     val: Loader
+    """Delivers validation batches to `device`."""
+
     device: str
+    """A torch device."""
+
     precision: str
+    """fp32, bf16 or fp16."""
+
     info: CheckpointInfo
+    """What the checkpoints say they belong to."""
+
     resume: bool
+    """Go on from last.safetensors if there is one."""
+
     display: Any
+    """See cxrkit.trainers.display."""

@@ -9,6 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from cxrkit.labels import LabelSet
+
 
 class TrainDisplay:
     """Keeps the clocks of a training and prints them.
@@ -17,8 +19,9 @@ class TrainDisplay:
     out. `waited` is the share of that time spent waiting for the loader.
     """
 
-    def __init__(self, console: Console, epochs: int, val_images: int) -> None:
+    def __init__(self, console: Console, epochs: int, val_images: int, labels: LabelSet) -> None:
         self.console = console
+        self.averaged = len(labels.averaged)
         self.epochs = epochs
         self.val_images = val_images
         self.best = ""
@@ -93,7 +96,8 @@ class TrainDisplay:
     def finished(self, line: dict[str, Any], improved: bool) -> None:
         """Print the epoch's line and keep it as the best one if it `improved`."""
         auc = "n/a" if line["val_auc"] is None else f"{line['val_auc']:.4f}"
-        over = "" if line["val_auc_labels"] == 14 else f" (over {line['val_auc_labels']} of 14)"
+        defined = line["val_auc_labels"]
+        over = "" if defined == self.averaged else f" (over {defined} of {self.averaged})"
         if improved:
             self.best = f"best epoch AUC {auc}"
         self.console.print(

@@ -1,8 +1,8 @@
 """The paper's training: class-averaged binary cross-entropy, Adam, halving at plateaus, best epoch by validation loss.
 
 Reads top to bottom: `train` is the whole of it. The order of images and their augmentation are functions of
-(seed, epoch, image), so the state of a training is its tensors and a Progress, and a killed one that resumes takes
-the same steps as one that ran through.
+(seed, epoch, image), so the state of a training is its tensors, torch's random generators and a Progress, and a killed
+one that resumes takes the same steps as one that ran through.
 """
 
 from __future__ import annotations
@@ -12,131 +12,195 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
-from torch.nn.functional import binary_cross_entropy_with_logits
 
-from cxrkit import checkpoints, compute
-from cxrkit.contracts import PATHOLOGIES, Batch
+from cxrkit import checkpoints, compute, typed
+from cxrkit.contracts import Batch
 from cxrkit.errors import UserError
 from cxrkit.evaluators.ranking import auc
 from cxrkit.files import remove_parts
 from cxrkit.runs import MetricsFile
 from cxrkit.trainers import TrainTask
+from cxrkit.trainers.plateau import Best, Plateau, after_epoch, better
 
 
 @dataclass
 class Progress:
-    """Where a training stands; written into every last.safetensors.
+    """Where a training stands; written into every last.safetensors."""
 
-    epoch, step: the next step to take. loss_sum, images: of this epoch so far. lr: the current learning rate.
-    best_loss, best_epoch: of the epochs finished (epochs count from 1). bad_epochs: since the last improvement or
-    halving. metrics_bytes: how much of metrics.jsonl belongs to the steps taken. scaler: the fp16 loss scaler's state.
-    """
+    plateau: Plateau
+    """The learning rate, and what decides when it falls."""
 
     epoch: int = 0
+    """Epochs finished, so the next step to take is in epoch `epoch`, counted from 0."""
+
     step: int = 0
+    """Steps of this epoch that were taken."""
+
     loss_sum: float = 0.0
+    """Of this epoch so far, over its images."""
+
     images: int = 0
-    lr: float = 0.0
-    best_loss: float | None = None
-    best_epoch: int = 0
-    bad_epochs: int = 0
+    """Images of this epoch that were trained on."""
+
+    best: Best = field(default_factory=Best)
+    """The epoch whose network is kept."""
+
     metrics_bytes: int = 0
+    """How much of metrics.jsonl belongs to the steps taken."""
+
     scaler: dict[str, Any] = field(default_factory=dict)
+    """State of the fp16 loss scaler."""
+
+
+@dataclass
+class Training:
+    """What the steps of a training work on, together."""
+
+    task: TrainTask
+    """What is trained, on what."""
+
+    model: Any
+    """The network on its device."""
+
+    forward: Any
+    """The network as it is called: compiled, or itself."""
+
+    optimizer: torch.optim.Optimizer
+    """Over the parameters that learn."""
+
+    scaler: torch.amp.GradScaler
+    """Of the loss; does nothing but in fp16."""
+
+    progress: Progress
+    """Where it stands."""
+
+    metrics: MetricsFile
+    """Takes a line now and then."""
 
 
 def train(task: TrainTask) -> None:
-    """Train until `config.epochs`; leaves last and best checkpoints and metrics.jsonl in the run folder.
+    """Train until `schedule.epochs`; leaves last and best checkpoints and metrics.jsonl in the run folder.
 
-    Raises UserError when the loss is no longer a number.
+    Raises UserError when the loss is no longer a number, or a file cannot be written.
     """
+    torch.manual_seed(task.config.run.seed)  # dropout and the like; a resumed training takes up where they stood
     model = task.model.to(task.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimizer = make_optimizer(task, model)
     scaler = torch.amp.GradScaler(torch.device(task.device).type, enabled=task.precision == "fp16")
     progress = start(task, model, optimizer, scaler)
-    forward = torch.compile(model) if task.config.compile else model
+    forward = torch.compile(model) if task.config.run.compile else model
     metrics = MetricsFile(task.run.metrics, progress.metrics_bytes)
+    training = Training(task, model, forward, optimizer, scaler, progress, metrics)
     try:
-        while progress.epoch < task.config.epochs:
-            train_epoch(task, model, forward, optimizer, scaler, progress, metrics)
-            finish_epoch(task, model, optimizer, scaler, progress, metrics)
+        while progress.epoch < task.config.schedule.epochs:
+            train_epoch(training)
+            finish_epoch(training)
     finally:
         metrics.close()
 
 
 def make_optimizer(task: TrainTask, model: torch.nn.Module) -> torch.optim.Optimizer:
     """Return Adam over the parameters that learn (paper, section 3)."""
-    config = task.config
+    wanted = task.config.optimizer
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    assert config.lr is not None
+    assert wanted.lr is not None
     return torch.optim.Adam(
-        learning, lr=config.lr, betas=(config.beta1, config.beta2), weight_decay=config.weight_decay, fused=True
+        learning, lr=wanted.lr, betas=(wanted.beta1, wanted.beta2), weight_decay=wanted.weight_decay, fused=True
     )
 
 
 def start(task: TrainTask, model: Any, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> Progress:
     """Return the progress to go on from; with `resume`, the last checkpoint's, its tensors loaded."""
-    assert task.config.lr is not None
+    assert task.config.optimizer.lr is not None
     if task.resume:
         remove_parts(task.run.last.parent)
     if not (task.resume and task.run.last.exists()):
-        return Progress(lr=task.config.lr)
+        return Progress(Plateau(task.config.optimizer.lr))
     tensors, info = checkpoints.read(task.run.last)
     checkpoints.load_model(task.run.last, tensors, model, task.spec.name)
     checkpoints.load_optimizer(tensors, optimizer)
-    progress = Progress(**info.progress)
-    set_lr(optimizer, progress.lr)
+    restore_generators(tensors, task.device)
+    try:
+        progress: Progress = typed.build(Progress, info.progress)
+    except typed.FieldError as error:
+        raise UserError(
+            f"{task.run.last}: its progress is not one of this trainer: {error}",
+            remedy="resume with the --trainer that it was trained with, or choose another --runs folder",
+        ) from None
+    set_lr(optimizer, progress.plateau.lr)
     scaler.load_state_dict(progress.scaler)
-    if progress.step == 0 and progress.best_epoch == progress.epoch > 0:
+    if progress.step == 0 and progress.best.epoch == progress.epoch > 0:
         # The kill may have come between the two files; the last model is the best one here, so write it again.
         save_best(task, model, progress)
     return progress
 
 
-def train_epoch(
-    task: TrainTask,
-    model: torch.nn.Module,
-    forward: Any,
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    progress: Progress,
-    metrics: MetricsFile,
-) -> None:
+def generator_states(device: str) -> dict[str, torch.Tensor]:
+    """Return the states of torch's random generators that a training on `device` may draw from."""
+    states = {"cpu": torch.get_rng_state()}
+    if torch.device(device).type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def restore_generators(tensors: dict[str, torch.Tensor], device: str) -> None:
+    """Set torch's random generators to the states of a checkpoint, those that it has."""
+    if (cpu := tensors.get("generator/cpu")) is not None:
+        torch.set_rng_state(cpu)
+    if torch.device(device).type == "cuda" and (cuda := tensors.get("generator/cuda")) is not None:
+        torch.cuda.set_rng_state(cuda, device)
+
+
+def train_epoch(training: Training) -> None:
     """Take the steps of one epoch from `progress.step` on."""
+    task, progress = training.task, training.progress
     loss_sum = torch.tensor(progress.loss_sum, dtype=torch.float64, device=task.device)
-    log_steps, saved_at = task.config.log_steps, time.monotonic()
+    settings, saved_at = task.config.run, time.monotonic()
     task.display.epoch(progress.epoch + 1, progress.step, task.train.steps)
     for batch in timed(task.train.epoch(progress.epoch, progress.step), task.display):
-        loss = take_step(task, forward, optimizer, scaler, batch)
+        loss = take_step(training, batch)
         loss_sum += loss.detach().double() * len(batch.index)
         progress.step += 1
         progress.images += len(batch.index)
         task.display.step(len(batch.index))
-        due = time.monotonic() - saved_at >= 60 * task.config.checkpoint_minutes
+        due = time.monotonic() - saved_at >= 60 * settings.checkpoint_minutes
         # Reading the loss waits for the device, so it is done only where it is needed.
-        if progress.step % log_steps == 0 or progress.step == task.train.steps or due:
+        if progress.step % settings.log_steps == 0 or progress.step == task.train.steps or due:
             value = check_finite(task, loss.item(), progress)
-            if progress.step % log_steps == 0:
+            if progress.step % settings.log_steps == 0:
                 line = {"kind": "step", "epoch": progress.epoch + 1, "step": progress.step, "loss": value}
-                metrics.write(line | {"lr": progress.lr})
+                training.metrics.write(line | {"lr": progress.plateau.lr})
             task.display.loss(loss_sum.item() / progress.images)
         if due and progress.step < task.train.steps:
             progress.loss_sum = loss_sum.item()
-            save_last(task, model, optimizer, scaler, progress, metrics)
+            save_last(training)
             saved_at = time.monotonic()
     progress.loss_sum = loss_sum.item()
 
 
-def take_step(
-    task: TrainTask, forward: Any, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, batch: Batch
-) -> torch.Tensor:
-    """Return the loss (paper, equation 1: the mean over labels, and over the batch) of one step of the optimizer."""
-    logits_BL = compute.logits(forward, batch, task.spec, task.device, task.precision)
-    loss = binary_cross_entropy_with_logits(logits_BL, batch.target)
-    optimizer.zero_grad(set_to_none=True)
-    scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-    scaler.step(optimizer)
-    scaler.update()
+def take_step(training: Training, batch: Batch) -> torch.Tensor:
+    """Take one step of the optimizer on `batch`; returns the loss.
+
+    Raises UserError where batch normalisation is given one value a channel: there is nothing to normalise then.
+    """
+    task = training.task
+    try:
+        outputs = compute.forward(training.forward, batch, task.spec, task.device, task.precision)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise UserError(
+            f"a batch of {len(batch.index)} image at {task.spec.input_size} px leaves batch normalisation one value a "
+            "channel, and nothing to learn from",
+            remedy="train with a larger --batch-size and on more images, or with a larger --input-size",
+        ) from None
+    loss: torch.Tensor = task.loss(outputs, batch)
+    training.optimizer.zero_grad(set_to_none=True)
+    training.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+    training.scaler.step(training.optimizer)
+    training.scaler.update()
     return loss
 
 
@@ -151,47 +215,50 @@ def timed(batches: Iterator[Batch], display: Any) -> Iterator[Batch]:
         yield batch
 
 
-def finish_epoch(
-    task: TrainTask,
-    model: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    progress: Progress,
-    metrics: MetricsFile,
-) -> None:
-    """Validate, halve the rate at a plateau, and write the checkpoints and the epoch's line."""
+def finish_epoch(training: Training) -> None:
+    """Validate, reduce the rate at a plateau, and write the checkpoints and the epoch's line."""
+    task, progress = training.task, training.progress
     task.display.validating()
-    scored = compute.score(model, task.val, task.spec, task.device, task.precision, task.display.validated)
+    scored = compute.score(
+        training.model, task.val, task.spec, task.device, task.precision, task.loss, task.display.validated
+    )
     check_finite(task, scored.loss, progress, "validation")
-    aucs = [auc(scored.score[:, number], scored.target[:, number]) for number in range(len(PATHOLOGIES))]
-    defined = [value for value in aucs if value == value]
+    mean_auc, defined = validation_auc(task, scored)
     line = {
         "kind": "epoch",
         "epoch": progress.epoch + 1,
-        "lr": progress.lr,
+        "lr": progress.plateau.lr,
         "train_loss": progress.loss_sum / progress.images,
         "val_loss": scored.loss,
-        "val_auc": sum(defined) / len(defined) if defined else None,
-        "val_auc_labels": len(defined),
+        "val_auc": mean_auc,
+        "val_auc_labels": defined,
         "train_images": progress.images,
         **task.display.rates(),
     }
-    improved = progress.best_loss is None or scored.loss < progress.best_loss
     progress.epoch += 1
     progress.step, progress.images, progress.loss_sum = 0, 0, 0.0
+    metric, schedule = task.config.selection.metric, task.config.schedule
+    before = progress.best
+    progress.best = better(before, progress.epoch, line[metric], highest=metric == "val_auc")
+    progress.plateau = after_epoch(progress.plateau, scored.loss, patience=schedule.patience, factor=schedule.factor)
+    set_lr(training.optimizer, progress.plateau.lr)
+    training.metrics.write(line)
+    save_last(training)
+    improved = progress.best != before
     if improved:
-        progress.best_loss, progress.best_epoch, progress.bad_epochs = scored.loss, progress.epoch, 0
-    else:
-        progress.bad_epochs += 1
-        if progress.bad_epochs > task.config.patience:
-            progress.lr *= task.config.lr_factor
-            progress.bad_epochs = 0
-            set_lr(optimizer, progress.lr)
-    metrics.write(line)
-    save_last(task, model, optimizer, scaler, progress, metrics)
-    if improved:
-        save_best(task, model, progress)
+        save_best(task, training.model, progress)
     task.display.finished(line, improved)
+
+
+def validation_auc(task: TrainTask, scored: compute.Scored) -> tuple[float | None, int]:
+    """Return the mean AUC over the averaged labels that have one, and how many these are."""
+    values = []
+    for number, label in enumerate(task.labels.labels):
+        known = ~np.isnan(scored.target[:, number])
+        if label in task.labels.averaged:
+            values.append(auc(scored.score[known, number], scored.target[known, number] > 0.5))
+    defined = [value for value in values if value == value]
+    return (sum(defined) / len(defined) if defined else None), len(defined)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
@@ -200,20 +267,13 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
         group["lr"] = lr
 
 
-def save_last(
-    task: TrainTask,
-    model: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    progress: Progress,
-    metrics: MetricsFile,
-) -> None:
+def save_last(training: Training) -> None:
     """Write last.safetensors: everything that resuming needs."""
-    progress.metrics_bytes = metrics.sync()
-    progress.scaler = scaler.state_dict()
-    checkpoints.save(
-        task.run.last, model, replace(task.info, epoch=progress.epoch, progress=asdict(progress)), optimizer
-    )
+    task, progress = training.task, training.progress
+    progress.metrics_bytes = training.metrics.sync()
+    progress.scaler = training.scaler.state_dict()
+    info = replace(task.info, epoch=progress.epoch, progress=asdict(progress))
+    checkpoints.save(task.run.last, training.model, info, training.optimizer, generator_states(task.device))
 
 
 def save_best(task: TrainTask, model: torch.nn.Module, progress: Progress) -> None:
@@ -227,6 +287,7 @@ def check_finite(task: TrainTask, loss: float, progress: Progress, what: str = "
         kept = f"; {task.run.last} keeps the state before it" if task.run.last.exists() else ""
         raise UserError(
             f"the {what} loss is {loss} at epoch {progress.epoch + 1}, step {progress.step}{kept}",
-            remedy=f"train with a smaller --lr than {progress.lr:g} or with --precision fp32, in another --runs folder",
+            remedy=f"train with a smaller --lr than {progress.plateau.lr:g} or with --precision fp32, "
+            "in another --runs folder",
         )
     return loss
