@@ -278,16 +278,16 @@ def run_config(run: RunFolder) -> TrainConfig:
     return config
 
 
-def evaluate(run: RunFolder, data: Path | None, console: Console, *, replicates: int = 1000) -> Scores:
-    """Write `scores.json` of a run from its predictions and the records of the prepared folder."""
-    from cxrkit.shards import DESCRIPTION, read_records
+def evaluate(run: RunFolder, data: Path | None, console: Console, *, replicates: int | None = None) -> Scores:
+    """Write `scores.json` of a run from its predictions and the labels of `data`, by default the run's prepared folder.
+
+    replicates: of the bootstrap; default, the evaluator's own.
+    """
+    from cxrkit.evaluators.scoring import evaluate_run
+    from cxrkit.evaluators.truth import read_truth
 
     config = run_config(run)
-    folder = data or config.data
-    about = read_json(folder / DESCRIPTION, "the description of a prepared folder", "name it with --data")
-    evaluator = registry.load("evaluator", config.evaluator)
-    scores: Scores = evaluator(
-        run.path, read_records(folder), label_release=about["label_release"], replicates=replicates
-    )
-    console.print(f"scores in {run.scores}", highlight=False)
+    options = {} if replicates is None else {"replicates": replicates}
+    scores = evaluate_run(run.path, read_truth(data or config.data), config.evaluator, options)
+    console.print(f"scores in {run.scores}", highlight=False, markup=False)
     return scores
