@@ -1,8 +1,8 @@
 """The settings of a training, in sections: every default has its one home here, and every field is a flag.
 
-A recipe (cxrkit/recipes) is a TOML file of these sections. A run's config.toml is its recipe, resolved and complete, with
-the section `run` beside it: where, on what and with which seed. The fields that decide a network's numbers, apart from
-fold and seed, make the recipe's digest: runs are pooled over folds only where it is equal.
+A recipe (cxrkit/recipes) is a TOML file of these sections. A run's config.toml is its recipe, resolved and complete,
+with the section `run` beside it: where, on what and with which seed. The fields that decide a network's numbers, apart
+from fold and seed, make the recipe's digest: runs are pooled over folds only where it is equal.
 """
 
 from __future__ import annotations
@@ -383,7 +383,7 @@ def parse_set(text: str) -> tuple[str, Any]:
     except tomllib.TOMLDecodeError:
         value = shown
     known = {item.path: item for item in settings()}
-    parent, _, option = path.rpartition(".")
+    parent = path.rpartition(".")[0]
     if parent in known and known[parent].kind is dict:
         return path, value
     if path not in known:

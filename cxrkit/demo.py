@@ -63,13 +63,14 @@ def _prepare(raw: Path, data: Path, console: Console) -> None:
 
 
 def _train(model: str, data: Path, runs: Path, console: Console) -> float:
-    from cxrkit.evaluators import results
+    from cxrkit.evaluators.results import read_scores
     from cxrkit.runs import RunFolder
 
     said = {"model": model, "data": data, "runs": runs, "fold": "official"} | TRAINING
     resume = RunFolder.of(runs, model, "official").config.exists()
     run = pipeline.train(pipeline.resolve(said, resume=resume), resume, console)
-    return results.read(run.scores).subsets["test"].mean.auc or 0.0
+    mean = read_scores(run.scores).subsets["test"].metric("auc")
+    return mean.value or 0.0 if mean else 0.0
 
 
 def _report(runs: Path, console: Console) -> None:

@@ -130,7 +130,7 @@ def _words(name: str, value: str | int, origin: Origin) -> str:
         case "image_side":
             return f"source images of {value} pixels"
         case "labels_digest":
-            return f"{origin.label_release} labels with digest {str(value)[:12]}"
+            return f"{origin.label_release} labels with digest {str(value)[:12]}".lstrip()
         case "label_release":
             return f"labels of release {value}"
         case "split_digest":

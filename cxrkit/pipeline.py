@@ -20,7 +20,7 @@ from cxrkit.contracts import Subset
 from cxrkit.errors import DiskFull, Interrupted, UserError
 from cxrkit.files import read_json, write_json, write_text
 from cxrkit.origin import Origin
-from cxrkit.runs import Predicted, RunFolder, Trained, claimed, file_digest, read_split, write_split
+from cxrkit.runs import Predicted, RunFolder, Scored, Trained, claimed, file_digest, read_split, write_split
 from cxrkit.splits import Split
 
 if TYPE_CHECKING:
@@ -399,13 +399,26 @@ def run_config(run: RunFolder) -> TrainConfig:
     return read_config(run.config)
 
 
-def evaluate(run: RunFolder, data: Path | None, console: Console, *, replicates: int = 1000) -> Scores:
-    """Write `scores.json` of a run from its predictions and the records of the prepared folder."""
+def evaluate(run: RunFolder, data: Path | None, console: Console, *, replicates: int | None = None) -> Scores:
+    """Write `scores.json` of a run from its predictions and the labels of `data`, by default the run's prepared folder.
+
+    replicates: of the bootstrap; default, the evaluator's own.
+    """
     run_config(run)  # before a claim would make the folder
     with claimed(run):
         return evaluate_claimed(run, data, console, replicates=replicates)
 
 
-def evaluate_claimed(run: RunFolder, data: Path | None, console: Console, *, replicates: int = 1000) -> Scores:
+def evaluate_claimed(
+    run: RunFolder, data: Path | None, console: Console, *, replicates: int | None = None
+) -> Scores:
     """Do what `evaluate` does, in a run that this process has claimed."""
-    raise NotImplementedError
+    from cxrkit.evaluators.scoring import evaluate_run
+    from cxrkit.evaluators.truth import read_truth
+
+    config = run_config(run)
+    options = {} if replicates is None else {"replicates": replicates}
+    scores = evaluate_run(run.path, read_truth(data or config.run.data), config.test.evaluator, options)
+    run.finish("evaluate", Scored({name: part.predictions_sha256 for name, part in scores.subsets.items()}))
+    console.print(f"scores in {run.scores}", highlight=False, markup=False)
+    return scores

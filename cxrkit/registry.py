@@ -31,7 +31,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "supervised": "cxrkit.trainers.supervised:train",
     },
     "evaluator": {
-        "auc": "cxrkit.evaluators.auc:evaluate_run",
+        "auc": "cxrkit.evaluators.auc:evaluate",
     },
 }
 

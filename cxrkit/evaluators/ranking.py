@@ -28,16 +28,19 @@ BLOCK = 16
 
 @dataclass(frozen=True)
 class Ranked:
-    """One label's images in the order of their scores; all that any weighted AUC of it needs.
-
-    negative_cluster: cluster (patient) of each negative image, by rising score; positive_cluster: of each positive;
-    below, at_most: how many negatives score below, and at most, each positive's score.
-    """
+    """One label's images in the order of their scores; all that any weighted AUC of it needs."""
 
     negative_cluster: NDArray[np.intp]
+    """Cluster (patient) of each negative image, by rising score."""
+
     positive_cluster: NDArray[np.intp]
+    """Cluster of each positive image, by rising score."""
+
     below: NDArray[np.intp]
+    """How many negatives score below each positive."""
+
     at_most: NDArray[np.intp]
+    """How many negatives score below each positive or equal to it."""
 
 
 def rank(score_N: NDArray[np.floating], truth_N: NDArray[np.bool_], cluster_N: NDArray[np.intp]) -> Ranked:
@@ -104,6 +107,7 @@ def bootstrap(
     truth_NL: NDArray[np.bool_],
     patient_N: NDArray[np.integer],
     *,
+    known_NL: NDArray[np.bool_] | None = None,
     replicates: int = 1000,
     seed: int = 0,
     threads: int | None = None,
@@ -112,13 +116,16 @@ def bootstrap(
 
     All images of a drawn patient enter together, because they are not independent: on the official test set
     (9 images a patient) image-level intervals come out too narrow. The same patients are drawn for every label,
-    so a row's mean is a replicate of the mean AUC. threads: default, the processors this process may use.
+    so a row's mean is a replicate of the mean AUC. known_NL: where the truth is known; other pairs of image and label
+    are left out, and their patients drawn all the same. threads: default, the processors this process may use.
     """
     patients, cluster_N = np.unique(patient_N, return_inverse=True)
     weight_RK = draw(len(patients), replicates, seed)
 
     def one_label(label: int) -> NDArray[np.float64]:
-        return weighted_aucs(rank(score_NL[:, label], truth_NL[:, label], cluster_N), weight_RK)
+        known_N = slice(None) if known_NL is None else known_NL[:, label]
+        ranked = rank(score_NL[known_N, label], truth_NL[known_N, label], cluster_N[known_N])
+        return weighted_aucs(ranked, weight_RK)
 
     with ThreadPoolExecutor(threads or available_cores()) as pool:  # numpy releases the GIL in take, cumsum and einsum
         columns: Iterator[NDArray[np.float64]] = pool.map(one_label, range(truth_NL.shape[1]))

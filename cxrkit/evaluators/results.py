@@ -1,186 +1,194 @@
 """`scores.json`: what an evaluation found, typed and versioned. Written here, read by the report and by people.
 
-A number never stands alone: each AUC comes with its interval and its counts, the file with its origin (model, split and
-its digest, data set, label release, checkpoint) and with how the intervals were made.
+A number never stands alone: each metric comes with its interval and its counts, the file with the identity of the run
+(recipe, checkpoint, origin) and the digests of the prediction files that were scored.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import types
-import typing
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cxrkit import __version__
-from cxrkit.contracts import LABELS, PATHOLOGIES
+from cxrkit import __version__, typed
+from cxrkit import labels as label_sets
 from cxrkit.errors import UserError
+from cxrkit.evaluators import Metric
 from cxrkit.files import read_json, write_json
+from cxrkit.labels import LabelSet
+from cxrkit.origin import Origin
 
-SCHEMA_VERSION = 1
-BOOTSTRAP = "percentile bootstrap over patients, drawn with replacement with all their images"
+SCHEMA_VERSION = 2
 _AGAIN = "write it again with `cxrkit evaluate`"
-
-
-@dataclass(frozen=True)
-class LabelScore:
-    """One label's AUC. auc is null where it is undefined, with the reason ("0 positives").
-
-    lower and upper bound the interval; both are null, with interval_reason, where too few replicates define the AUC.
-    """
-
-    auc: float | None
-    lower: float | None
-    upper: float | None
-    positives: int
-    negatives: int
-    reason: str = ""
-    interval_reason: str = ""
-
-
-@dataclass(frozen=True)
-class MeanScore:
-    """The mean AUC over the pathologies that have one: `labels` of the 14. "No Finding" never enters."""
-
-    auc: float | None
-    lower: float | None
-    upper: float | None
-    labels: int
-    reason: str = ""
-    interval_reason: str = ""
-
-
-@dataclass(frozen=True)
-class Intervals:
-    """How every interval of the file was made."""
-
-    confidence: float
-    replicates: int
-    seed: int
-    method: str = BOOTSTRAP
+_RETRAIN = "train, predict and evaluate again with this version"
 
 
 @dataclass(frozen=True)
 class SubsetScores:
-    """One subset's scores: `images` were evaluated of the `subset_images` that the subset has in the whole data set.
-
-    images_digest: SHA-256 over the sorted names of the evaluated images, one a line.
-    leakage_checked: whether these images and their patients were compared with what the model was trained on.
-    labels: one LabelScore for each of contracts.LABELS, "No Finding" last.
-    """
+    """The metrics of one subset."""
 
     subset: str
+    """"val" or "test"."""
+
     images: int
+    """How many images were evaluated."""
+
     subset_images: int
+    """How many images the subset has in the whole data set."""
+
     images_digest: str
+    """SHA-256 over the sorted names of the evaluated images, one a line."""
+
     patients: int
+    """How many patients the evaluated images are of."""
+
+    predictions_sha256: str
+    """Of the prediction file that was scored."""
+
     leakage_checked: bool
-    mean: MeanScore
-    labels: dict[str, LabelScore]
-    intervals: Intervals
+    """Whether these images and their patients were compared with what the model was trained on."""
+
+    metrics: tuple[Metric, ...]
+    """All that the evaluator found, in its order."""
 
     @property
     def complete(self) -> bool:
         """Whether the whole subset was evaluated."""
         return self.images == self.subset_images
 
+    def metric(self, name: str, label: str | None = None) -> Metric | None:
+        """Return one metric: of a label, or the mean; None where the evaluator has not found it."""
+        for metric in self.metrics:
+            if metric.name == name and metric.label == label:
+                return metric
+        return None
+
     @property
-    def undefined(self) -> list[str]:
-        """The pathologies without an AUC."""
-        return [label for label in PATHOLOGIES if self.labels[label].auc is None]
+    def names(self) -> tuple[str, ...]:
+        """The names of the metrics, each once, in the evaluator's order."""
+        return tuple(dict.fromkeys(metric.name for metric in self.metrics))
 
 
 @dataclass(frozen=True)
 class Scores:
-    """The content of `scores.json`. subsets: by name, "val" and "test" where they were predicted."""
+    """The content of `scores.json`."""
+
+    name: str
+    """The run's name: its recipe's, or what --name said."""
 
     model: str
-    split: str
-    split_digest: str
-    dataset: str
-    label_release: str
-    checkpoint_sha256: str
+    """Name of the network."""
+
+    recipe: str
+    """Name of the recipe that the run started from."""
+
+    recipe_digest: str
+    """SHA-256 over all settings that decide numbers, apart from fold and seed."""
+
+    changes: tuple[str, ...]
+    """Settings that differ from the recipe's own, as "section.key=value"."""
+
+    seed: int
+    """Of initialisation, order and augmentation."""
+
     input_size: int
+    """Side of the network's input in pixels."""
+
     epoch: int
-    train_images: int
-    train_subset_images: int
+    """How many epochs the checkpoint was trained."""
+
+    checkpoint_sha256: str
+    """Of the checkpoint file that predicted."""
+
+    origin: Origin
+    """Data, labels, pixels, split and training behind the numbers."""
+
+    evaluator: str
+    """Registered name of the evaluator, or package.module:function."""
+
     subsets: dict[str, SubsetScores]
+    """By name: "val" and "test", where they were predicted."""
+
     cxrkit_version: str = __version__
+    """Of the cxrkit that evaluated."""
+
     schema_version: int = SCHEMA_VERSION
+    """Of this file; another one is refused."""
+
+    @property
+    def labels(self) -> LabelSet:
+        """The label set that the metrics are of."""
+        return label_sets.get(self.origin.label_set)
 
 
-def write(path: Path, scores: Scores) -> None:
+# What prediction files and the scores made of them say of their run, in the same words.
+IDENTITY = (
+    "name",
+    "model",
+    "recipe",
+    "recipe_digest",
+    "changes",
+    "seed",
+    "input_size",
+    "epoch",
+    "checkpoint_sha256",
+    "origin",
+)
+
+
+def write_scores(path: Path, scores: Scores) -> None:
     """Write `scores.json` atomically."""
     write_json(path, asdict(scores))
 
 
-def read(path: Path) -> Scores:
+def read_scores(path: Path) -> Scores:
     """Return the scores in `path`. Raises UserError, naming the file and the field, when it is not of this schema."""
-    value = read_json(path, "the scores file", _AGAIN)
+    value: Any = read_json(path, "the scores file", _AGAIN)
     if not isinstance(value, dict):
-        raise UserError(f"{path}: expected a JSON object, found {_name(value)}", remedy=_AGAIN)
+        raise UserError(f"{path}: expected a JSON object, found {typed.describe(value)}", remedy=_AGAIN)
     version = value.get("schema_version")
-    if version != SCHEMA_VERSION:
+    if type(version) is not int or version != SCHEMA_VERSION:
         raise UserError(
-            f"{path}: scores of schema version {version!r}; this cxrkit reads version {SCHEMA_VERSION}", remedy=_AGAIN
+            f"{path}: scores of schema version {typed.describe(version)}; this cxrkit reads version {SCHEMA_VERSION}",
+            remedy=_RETRAIN,
         )
     try:
-        scores: Scores = _build(Scores, value, "")
+        scores: Scores = typed.build(Scores, value)
         _check(scores)
-    except _FieldError as error:
+    except typed.FieldError as error:
         raise UserError(f"{path}: {error}", remedy=_AGAIN) from None
     return scores
 
 
-class _FieldError(Exception):
-    """Says which field is wrong, and how."""
-
-
-def _build(kind: Any, value: Any, where: str) -> Any:
-    """Return `value` (parsed JSON) as `kind`: a dataclass, dict[str, ...], an optional or a plain type."""
-    if dataclasses.is_dataclass(kind):
-        return _build_dataclass(kind, value, where)
-    if typing.get_origin(kind) is dict:
-        if not isinstance(value, dict):
-            raise _FieldError(f"{where} is {_name(value)}, expected an object")
-        inner = typing.get_args(kind)[1]
-        return {name: _build(inner, item, f"{where}.{name}") for name, item in value.items()}
-    if isinstance(kind, types.UnionType):  # X | None
-        return None if value is None else _build(typing.get_args(kind)[0], value, where)
-    if kind is float and type(value) is int:
-        return float(value)
-    if type(value) is not kind:
-        raise _FieldError(f"{where} is {_name(value)}, expected {kind.__name__}")
-    return value
-
-
-def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
-    if not isinstance(value, dict):
-        raise _FieldError(f"{where} is {_name(value)}, expected an object")
-    hints = typing.get_type_hints(kind)
-    dot = f"{where}." if where else ""
-    missing = [name for name in hints if name not in value]
-    if missing:
-        raise _FieldError(f"{dot}{missing[0]} is missing")
-    return kind(**{name: _build(hint, value[name], dot + name) for name, hint in hints.items()})
-
-
 def _check(scores: Scores) -> None:
-    """Refuse what cannot be: a label without scores, an AUC outside [0, 1], more images than there are."""
+    """Refuse what cannot be: a label that the set does not have, an AUC outside [0, 1], more images than there are."""
+    if scores.origin.label_set not in label_sets.LABEL_SETS:
+        known = ", ".join(label_sets.LABEL_SETS)
+        raise typed.FieldError(f"origin.label_set is {scores.origin.label_set!r}, expected one of {known}")
     for name, subset in scores.subsets.items():
         if name != subset.subset:
-            raise _FieldError(f"subsets.{name}.subset is {subset.subset!r}")
-        if tuple(subset.labels) != LABELS:
-            raise _FieldError(f"subsets.{name}.labels are {', '.join(subset.labels)}; expected {', '.join(LABELS)}")
+            raise typed.FieldError(f"subsets.{name}.subset is {subset.subset!r}")
         if not 0 < subset.images <= subset.subset_images:
-            raise _FieldError(f"subsets.{name}.images is {subset.images} of {subset.subset_images}")
-        everything: dict[str, LabelScore | MeanScore] = {**subset.labels, "mean": subset.mean}
-        for label, score in everything.items():
-            for bound in (score.auc, score.lower, score.upper):
-                if bound is not None and not 0 <= bound <= 1:
-                    raise _FieldError(f"subsets.{name}: an AUC of {label} is {bound}, outside [0, 1]")
+            raise typed.FieldError(f"subsets.{name}.images is {subset.images} of {subset.subset_images}")
+        try:
+            check_metrics(subset.metrics, scores.labels)
+        except ValueError as error:
+            raise typed.FieldError(f"subsets.{name}: {error}") from None
 
 
-def _name(value: Any) -> str:
-    return "null" if value is None else f"{value!r} ({type(value).__name__})"
+def check_metrics(metrics: Iterable[Metric], labels: LabelSet) -> None:
+    """Raise ValueError for a metric of a label that is not in the set, one given twice, or an impossible AUC."""
+    seen = set()
+    for metric in metrics:
+        of = f"{metric.name} of {metric.label or 'the mean'}"
+        if metric.label is not None and metric.label not in labels.labels:
+            raise ValueError(f"{of}: no label of {labels.name} ({', '.join(labels.labels)})")
+        if (metric.name, metric.label) in seen:
+            raise ValueError(f"{of} is given twice")
+        seen.add((metric.name, metric.label))
+        if (metric.lower is None) != (metric.upper is None):
+            raise ValueError(f"{of} has one bound of its interval only")
+        for bound in (metric.value, metric.lower, metric.upper):
+            if bound is not None and metric.name == "auc" and not 0 <= bound <= 1:
+                raise ValueError(f"{of} is {bound}, outside [0, 1]")

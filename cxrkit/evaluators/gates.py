@@ -1,0 +1,169 @@
+"""What must hold before predictions are scored: the labels they were made for, and nothing that the model has seen."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from cxrkit import origin as origins
+from cxrkit.errors import UserError
+from cxrkit.evaluators.results import IDENTITY
+from cxrkit.evaluators.truth import Truth
+from cxrkit.origin import labels_digest
+from cxrkit.predictions import PredictionInfo, Predictions
+from cxrkit.splits import Split
+
+# What a model has seen before it is asked: the checkpoint is chosen on val, so val is no clean test either.
+_SEEN_BEFORE = {"test": ("train", "val"), "val": ("train",)}
+
+
+def check_labels(path: Path, about: PredictionInfo, truth: Truth) -> pl.DataFrame:
+    """Return the records of `truth`. Raises UserError unless their labels are those that the predictions name."""
+    records = truth.records(about.labels)
+    digest = labels_digest(records, about.labels)
+    claimed = about.origin
+    found = replace(
+        claimed,
+        dataset=truth.dataset,
+        labels_digest=digest,
+        # Equal digests are equal labels, whatever they are called.
+        label_release=claimed.label_release if digest == claimed.labels_digest else truth.label_release,
+    )
+    for difference in origins.differences(claimed, found, {"data set", "labels"}):
+        digests = f" (labels digest {claimed.labels_digest[:12]}, and {digest[:12]} there)"
+        said = not claimed.labels_digest or claimed.labels_digest[:12] in difference.one
+        raise UserError(
+            f"{path}: predicted for {difference.one}, but {truth.source} has {difference.other}" + digests * (not said),
+            remedy="name the prepared folder that the model was trained on with --data, or train and predict again",
+        )
+    return records
+
+
+def true_labels(path: Path, predictions: Predictions, records: pl.DataFrame, source: Path) -> NDArray[np.float32]:
+    """Return the labels of the predicted images, in their order: (N, L) of 1, 0 and NaN for what is not known.
+
+    source: where the records are from, for messages. Raises UserError for an image that they do not list, or list with
+    another patient.
+    """
+    labels = predictions.about.labels.labels
+    labelled = predictions.frame.select("image_id", "patient_id").join(
+        records.select("image_id", pl.col("patient_id").alias("recorded_patient"), *labels),
+        on="image_id",
+        how="left",
+        maintain_order="left",
+    )
+    remedy = "evaluate with the data set that was predicted"
+    unknown = labelled.filter(pl.col("recorded_patient").is_null())["image_id"]
+    if len(unknown):
+        raise UserError(
+            f"{path}: {len(unknown):,} of {len(labelled):,} predicted images are not in {source}, first {unknown[0]}",
+            remedy=remedy,
+        )
+    other = labelled.filter(pl.col("recorded_patient") != pl.col("patient_id"))
+    if len(other):
+        raise UserError(
+            f"{path}: {other['image_id'][0]} is of patient {other['patient_id'][0]}, "
+            f"but {source} says {other['recorded_patient'][0]}",
+            remedy=remedy,
+        )
+    return labelled.select(pl.col(label).cast(pl.Float32).fill_null(float("nan")) for label in labels).to_numpy()
+
+
+def check_leakage(path: Path, predictions: Predictions, split: pl.DataFrame) -> None:
+    """Refuse predictions of images, or of patients, that the model has seen, and of images of another subset.
+
+    split: image_id, patient_id, subset of the whole data set. Raises UserError.
+    """
+    frame, about = predictions.frame, predictions.about
+    name, seen_in = about.origin.split, _SEEN_BEFORE[about.subset]
+    placed = frame.select("image_id").join(
+        split.select("image_id", pl.col("subset").cast(pl.String)), on="image_id", how="left", maintain_order="left"
+    )
+    seen = placed.filter(pl.col("subset").is_in(seen_in))
+    if len(seen):
+        raise UserError(
+            f"{path}: {len(seen):,} of {len(frame):,} {about.subset} images belong to the "
+            f"{seen['subset'][0]} subset of split {name}, first {seen['image_id'][0]}",
+            remedy="scores of images that a model was trained or chosen on mean nothing: "
+            f"predict the {about.subset} subset of the split that the model was trained with",
+        )
+    outside = placed.filter(pl.col("subset").is_null() | (pl.col("subset") != about.subset))
+    if len(outside):
+        raise UserError(
+            f"{path}: {len(outside):,} images are not in the {about.subset} subset of split {name}, "
+            f"first {outside['image_id'][0]}",
+            remedy="predict again with the split that the model was trained with",
+        )
+    seen_patients = split.filter(pl.col("subset").cast(pl.String).is_in(seen_in))["patient_id"]
+    shared = frame.filter(pl.col("patient_id").is_in(seen_patients.unique().implode()))
+    if len(shared):
+        raise UserError(
+            f"{path}: {shared['patient_id'].n_unique():,} patients of the {about.subset} images are also in "
+            f"{' or '.join(seen_in)}, first patient {shared['patient_id'][0]}",
+            remedy="images of one patient resemble each other; split by patient and train again",
+        )
+    listed = split.filter(pl.col("subset").cast(pl.String) == about.subset).height
+    if listed != about.subset_images:
+        raise UserError(
+            f"{path}: says that the {about.subset} subset has {about.subset_images:,} images, "
+            f"but the run's split lists {listed:,}",
+            remedy="predict again with the split that the model was trained with",
+        )
+
+
+def check_same_run(predicted: dict[Path, Predictions]) -> PredictionInfo:
+    """Return what the prediction files of a run agree on; refuse files of different checkpoints, splits or labels."""
+    (first_path, first), *others = predicted.items()
+    for path, file in others:
+        for name in IDENTITY:
+            one, other = getattr(first.about, name), getattr(file.about, name)
+            if one != other:
+                raise UserError(
+                    f"{path}: {_words(name, other, one)}, but {first_path.name} has {_words(name, one, other)}",
+                    remedy="predict both subsets again with one checkpoint",
+                )
+    for path, file in predicted.items():
+        if file.about.subset != path.stem:
+            raise UserError(
+                f"{path}: holds predictions of the {file.about.subset} subset",
+                remedy="predict again with `cxrkit predict`",
+            )
+    return first.about
+
+
+def _words(name: str, value: object, other: object) -> str:
+    """Return "epoch 7"; of an Origin the part that differs, where there is one, and not all of its digests."""
+    if isinstance(value, origins.Origin) and isinstance(other, origins.Origin):
+        if found := origins.differences(value, other):
+            return found[0].one
+        name = next(item.name for item in fields(value) if getattr(value, item.name) != getattr(other, item.name))
+        return f"{name} {getattr(value, name)!r}"
+    return f"{name} {value!r}"
+
+
+def read_split(path: Path, about: PredictionInfo) -> pl.DataFrame | None:
+    """Return the run's split, which must be the one that the predictions name, or None where the run has none."""
+    remedy = "predict again, from a run folder that is whole"
+    columns = {"image_id": pl.String(), "patient_id": pl.String(), "subset": pl.String()}
+    try:
+        # An open file, because polars takes brackets in a name for a pattern.
+        with open(path, "rb") as file:
+            frame = pl.read_parquet(file, columns=list(columns))
+        frame = frame.select(pl.col(name).cast(kind) for name, kind in columns.items())
+    except FileNotFoundError:
+        return None
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path}: not a readable split ({line})", remedy=remedy) from None
+    if frame.is_empty() or sum(frame.null_count().row(0)):
+        raise UserError(f"{path}: not a split: it is empty, or a cell of it is", remedy=remedy)
+    found = replace(about.origin, split_digest=Split(about.origin.split, frame).digest)
+    for difference in origins.differences(found, about.origin, {"split"}):
+        raise UserError(
+            f"{path}: this is {difference.one}, but the predictions were made for {difference.other}", remedy=remedy
+        )
+    return frame

@@ -1,0 +1,125 @@
+"""Where the labels to evaluate with come from: a prepared folder, a table of one's own, or NIH's CSV."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from cxrkit.errors import UserError
+from cxrkit.files import read_json
+from cxrkit.labels import LabelSet
+
+_RECORDS, _DESCRIPTION = "records.parquet", "dataset.json"  # of a prepared folder
+_NIH_COLUMN = "Image Index"  # the first of NIH's own CSV
+_REMEDY = "name a prepared folder, or a table with image_id, patient_id and a column per label"
+_YES_NO = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False, "": None}
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Who has what, as one file says it."""
+
+    source: Path
+    """The file, for messages."""
+
+    table: pl.DataFrame
+    """image_id, patient_id and a column per label, as the file has them; all images of the data set."""
+
+    dataset: str = ""
+    """Registered name of the data set, "" where the source does not say."""
+
+    label_release: str = ""
+    """What the source calls its labels, "" where it does not say."""
+
+    def records(self, labels: LabelSet) -> pl.DataFrame:
+        """Return image_id and patient_id (String), and the labels (Boolean, null: not known).
+
+        Raises UserError for a column that is missing, an image listed twice, and a cell that is neither yes nor no.
+        """
+        return _checked(self.source, self.table, labels)
+
+
+def read_truth(path: Path) -> Truth:
+    """Return the labels of the data set.
+
+    path: a prepared folder; a .parquet or .csv table with image_id, patient_id and a column per label (1, 0 or empty);
+    or NIH's Data_Entry CSV. Raises UserError when it is none of these.
+    """
+    if path.is_dir():
+        return _from_folder(path)
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such folder or file", remedy=_REMEDY) from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})", remedy=_REMEDY) from None
+    if path.suffix.lower() == ".parquet":
+        return Truth(path, _parse(path, content, pl.read_parquet))
+    table = _parse(path, content, lambda file: pl.read_csv(file, infer_schema=False))
+    if _NIH_COLUMN in table.columns:
+        from cxrkit.datasets.nih_tables import read_entries
+
+        return Truth(path, read_entries(path), dataset="nih-chestxray14")
+    return Truth(path, table)
+
+
+def _from_folder(folder: Path) -> Truth:
+    about = read_json(folder / _DESCRIPTION, "the description of a prepared folder", "name it with --data")
+    if not isinstance(about, dict):
+        raise UserError(f"{folder / _DESCRIPTION}: expected a JSON object", remedy="name a prepared folder with --data")
+    path = folder / _RECORDS
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror})", remedy="run `cxrkit prepare` again, or name another --data"
+        ) from None
+    said = {name: value if isinstance(value := about.get(name), str) else "" for name in ("dataset", "label_release")}
+    return Truth(path, _parse(path, content, pl.read_parquet), **said)
+
+
+def _parse(path: Path, content: bytes, read: Any) -> pl.DataFrame:
+    try:
+        frame: pl.DataFrame = read(io.BytesIO(content))
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path}: not a readable table ({line})", remedy=_REMEDY) from None
+    return frame
+
+
+def _checked(path: Path, table: pl.DataFrame, labels: LabelSet) -> pl.DataFrame:
+    """Return image_id and patient_id as text and the labels as yes, no or null."""
+    names = ("image_id", "patient_id", *labels.labels)
+    if missing := [name for name in names if name not in table.columns]:
+        raise UserError(f"{path}: no column {', '.join(map(repr, missing))}", remedy=_REMEDY)
+    try:
+        frame = table.select(
+            pl.col("image_id", "patient_id").cast(pl.String), *(_yes_no(table[label]) for label in labels.labels)
+        )
+    except (pl.exceptions.PolarsError, ValueError) as error:
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path}: {line}", remedy="write 1, 0, or nothing where a label is not known") from None
+    for name in ("image_id", "patient_id"):
+        if frame[name].null_count() or (frame[name] == "").any():
+            raise UserError(f"{path}: a row without {name}", remedy=_REMEDY)
+    if frame["image_id"].is_duplicated().any():
+        twice = frame.filter(pl.col("image_id").is_duplicated())["image_id"][0]
+        raise UserError(f"{path}: {twice} is listed more than once", remedy="list every image once")
+    return frame
+
+
+def _yes_no(column: pl.Series) -> pl.Series:
+    if column.dtype == pl.Boolean:
+        return column
+    if column.dtype.is_numeric():
+        text = column.cast(pl.Float64).cast(pl.String)
+    else:
+        text = column.cast(pl.String).str.strip_chars().str.to_lowercase()
+    wrong = text.filter(text.is_not_null() & ~text.is_in(list(_YES_NO)))
+    if len(wrong):
+        raise ValueError(f"{column.name} is {wrong[0]!r} in {len(wrong):,} rows, expected 1, 0 or nothing")
+    return text.replace_strict(_YES_NO, return_dtype=pl.Boolean).alias(column.name)
