@@ -90,5 +90,5 @@ def predict(
         origin=replace(info.origin, pixels_digest=inputs.origin().pixels_digest),
     )
     before_writing()
-    predictions.write(out, frame, about)
+    predictions.write_predictions(out, frame, about)
     return frame.height

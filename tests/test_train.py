@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from cxrkit import pipeline, predictions
-from cxrkit.config import TrainConfig, resolve
+from cxrkit.config import read_config
 from cxrkit.contracts import LABELS
 from cxrkit.errors import UserError
 from cxrkit.evaluators import results
@@ -27,6 +27,12 @@ from cxrkit.runs import RunFolder, read_metrics
 
 SMALL = {"model": "resnet14-small-meta", "input_size": 32, "batch_size": 8, "precision": "fp32", "threads": 1}
 QUIET = Console(quiet=True)
+
+
+def train(said: dict[str, Any], resume: bool = False, recipe: Path | None = None) -> RunFolder:
+    """Train what flags of these names ask for."""
+    config = pipeline.resolve(said, recipe=None if recipe is None else str(recipe), resume=resume)
+    return pipeline.train(config, resume, QUIET)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -41,7 +47,7 @@ def _few_threads() -> Any:
 def finished(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """Return a run of two epochs on the official split. Read-only: copy it before changing it."""
     runs = tmp_path_factory.mktemp("finished")
-    return pipeline.train(SMALL | {"data": prepared, "runs": runs, "epochs": 2, "log_steps": 1}, None, False, QUIET)
+    return train(SMALL | {"data": prepared, "runs": runs, "epochs": 2, "log_steps": 1})
 
 
 def losses(run: RunFolder) -> list[tuple[Any, ...]]:
@@ -52,19 +58,28 @@ def losses(run: RunFolder) -> list[tuple[Any, ...]]:
     ]
 
 
+def scores_of(run: RunFolder) -> pl.DataFrame:
+    return predictions.read_predictions(run.predictions("test")).frame
+
+
 def test_a_run_leaves_everything(finished: RunFolder, prepared: Path) -> None:
     assert finished.path.parts[-2:] == ("resnet14-small-meta", "official")
-    config = resolve(TrainConfig, {}, finished.config)
-    assert (config.batch_size, config.lr, config.input_size, config.precision) == (8, 0.003, 32, "fp32")
+    config = read_config(finished.config)
+    assert (config.optimizer.batch_size, config.optimizer.lr, config.input.size) == (8, 0.003, 32)
+    assert config.run.precision == "fp32"
     provenance = json.loads(finished.provenance.read_text())
     assert provenance["packages"]["torch"] == version("torch")
-    assert provenance["split_digest"] == results.read(finished.scores).split_digest
+    scores = results.read_scores(finished.scores)
+    assert provenance["origin"] == asdict(scores.origin)
+    assert scores.changes == ("input.size=32", "optimizer.batch_size=8", "schedule.epochs=2")
+    assert finished.state() == "scored"
     epochs = [line for line in read_metrics(finished.metrics) if line["kind"] == "epoch"]
     assert [line["epoch"] for line in epochs] == [1, 2]
     assert all(line["images_per_second"] > 0 and 0 <= line["waiting_share"] <= 1 for line in epochs)
     split = pl.read_parquet(finished.split)
     for subset in ("val", "test"):
-        frame, about = predictions.read(finished.predictions(subset))  # type: ignore[arg-type]
+        found = predictions.read_predictions(finished.predictions(subset))  # type: ignore[arg-type]
+        frame, about = found.frame, found.about
         expected = split.filter(pl.col("subset") == subset)["image_id"].to_list()
         assert frame["image_id"].to_list() == expected
         assert about.subset_images == len(expected)
@@ -73,7 +88,7 @@ def test_a_run_leaves_everything(finished: RunFolder, prepared: Path) -> None:
 
 def test_the_loss_falls(prepared: Path, tmp_path: Path) -> None:
     given = SMALL | {"data": prepared, "runs": tmp_path, "epochs": 6, "limit": 16, "area_min": 1.0, "angle": 0.0}
-    run = pipeline.train(given, None, False, QUIET)
+    run = train(given)
     epochs = [line["train_loss"] for line in read_metrics(run.metrics) if line["kind"] == "epoch"]
     assert epochs[-1] < 0.8 * epochs[0]
 
@@ -89,9 +104,9 @@ def test_the_best_checkpoint_has_the_lowest_validation_loss(finished: RunFolder)
 
 def test_resumed_longer_training_equals_one_in_one_go(finished: RunFolder, prepared: Path, tmp_path: Path) -> None:
     given = SMALL | {"data": prepared, "runs": tmp_path / "a", "epochs": 3, "log_steps": 1}
-    whole = pipeline.train(given, None, False, QUIET)
+    whole = train(given)
     shutil.copytree(finished.path.parent.parent, tmp_path / "b")
-    resumed = pipeline.train(given | {"runs": tmp_path / "b"}, None, True, QUIET)
+    resumed = train(given | {"runs": tmp_path / "b"}, resume=True)
     assert losses(resumed) == losses(whole)
     assert load_file(resumed.last).keys() == load_file(whole.last).keys()
     assert all(torch.equal(value, load_file(whole.last)[name]) for name, value in load_file(resumed.last).items())
@@ -123,17 +138,17 @@ def test_killed_and_resumed_equals_uninterrupted(finished: RunFolder, prepared: 
     assert len(list(read_metrics(run.metrics))) < 2 * steps
     assert run_until([*command, "--resume"], run, steps + 3)
     assert not run.scores.exists()
-    pipeline.train({"model": SMALL["model"], "data": prepared, "runs": tmp_path}, None, True, QUIET)
+    train({"model": SMALL["model"], "data": prepared, "runs": tmp_path}, resume=True)
     assert losses(run) == losses(finished)
     for name in ("last", "best"):
         ours, theirs = load_file(getattr(run, name)), load_file(getattr(finished, name))
         assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
-    assert predictions.read(run.predictions("test"))[0].equals(predictions.read(finished.predictions("test"))[0])
+    assert scores_of(run).equals(scores_of(finished))
 
 
 def test_batches_in_flight_do_not_change_numbers(finished: RunFolder, prepared: Path, tmp_path: Path) -> None:
     given = SMALL | {"data": prepared, "runs": tmp_path, "epochs": 1, "log_steps": 1, "threads": 3}
-    other = pipeline.train(given, None, False, QUIET)
+    other = train(given)
     assert losses(other) == losses(finished)[: len(losses(other))]
 
 
@@ -150,7 +165,7 @@ def test_an_existing_run_is_not_overwritten(
 ) -> None:
     before = finished.last.read_bytes()
     with pytest.raises(UserError) as caught:
-        pipeline.train(SMALL | {"data": prepared, "runs": finished.path.parents[1]} | changes, None, resume, QUIET)
+        train(SMALL | {"data": prepared, "runs": finished.path.parents[1]} | changes, resume)
     assert text in str(caught.value)
     assert finished.last.read_bytes() == before
 
@@ -158,7 +173,7 @@ def test_an_existing_run_is_not_overwritten(
 def test_level_too_small(prepared: Path, tmp_path: Path) -> None:
     given = {"model": "resnet50-large-meta", "data": prepared, "runs": tmp_path, "limit": 8}
     with pytest.raises(UserError, match=r"the largest prepared level has 256 pixels(.|\n)*remedy: .*--levels"):
-        pipeline.train(given, None, False, QUIET)
+        train(given)
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
@@ -166,12 +181,12 @@ def test_not_prepared(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"dataset.json: the description of a prepared folder is missing\n  remedy: run"
     ):
-        pipeline.train({"data": tmp_path / "no", "runs": tmp_path}, None, False, QUIET)
+        train({"data": tmp_path / "no", "runs": tmp_path})
 
 
 def test_predict_refuses_a_checkpoint_of_another_split(finished: RunFolder, prepared: Path, tmp_path: Path) -> None:
     """The other fold's test images may have been trained on."""
-    other = pipeline.train(SMALL | {"data": prepared, "runs": tmp_path, "epochs": 1, "fold": "2"}, None, False, QUIET)
+    other = train(SMALL | {"data": prepared, "runs": tmp_path, "epochs": 1, "fold": "2"})
     before = other.predictions("test").read_bytes()
     with pytest.raises(UserError, match=r"best.safetensors: trained with split [0-9a-f]{12}, but .* has [0-9a-f]{12}"):
         pipeline.predict(other, QUIET, checkpoint=finished.best, subsets=("test",))
@@ -194,41 +209,30 @@ def test_checkpoint_of_another_model(finished: RunFolder, tmp_path: Path) -> Non
 def test_a_loss_that_is_no_number(prepared: Path, tmp_path: Path) -> None:
     given = SMALL | {"data": prepared, "runs": tmp_path, "lr": 10.0, "epochs": 3, "log_steps": 1, "beta2": 0.0}
     with pytest.raises(UserError, match=r"the training loss is (nan|inf) at epoch \d, step \d+(.|\n)*smaller --lr"):
-        pipeline.train(given, None, False, QUIET)
+        train(given)
 
 
-def test_the_rate_is_halved_and_the_best_epoch_kept(
-    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Validation losses by script: halving after one epoch without improvement (patience 0), best = the lowest."""
-    from cxrkit import checkpoints, compute
-    from cxrkit.trainers import supervised
+def test_the_rate_is_halved_and_the_best_epoch_kept(prepared: Path, tmp_path: Path) -> None:
+    """A rate so high that the validation loss goes up: what metrics.jsonl says of rates and epochs is by the rule."""
+    from cxrkit import checkpoints
+    from cxrkit.trainers.plateau import Best, Plateau, after_epoch, better
 
-    script = iter([0.5, 0.4, 0.45, 0.41, 0.3, 0.35])
-    real = compute.score
-
-    def scripted(model: Any, loader: Any, *arguments: Any) -> Any:
-        return replace(real(model, loader, *arguments), loss=next(script))
-
-    used_rates = []
-    real_step = supervised.take_step
-
-    def watched(task: Any, forward: Any, optimizer: Any, *arguments: Any) -> Any:
-        used_rates.append(optimizer.param_groups[0]["lr"])
-        return real_step(task, forward, optimizer, *arguments)
-
-    monkeypatch.setattr(supervised.compute, "score", scripted)
-    monkeypatch.setattr(supervised, "take_step", watched)
-    monkeypatch.setattr(pipeline, "predict", lambda *_, **__: None)
-    monkeypatch.setattr(pipeline, "evaluate", lambda *_, **__: None)
-    given = SMALL | {"data": prepared, "runs": tmp_path, "epochs": 6, "limit": 8, "lr": 0.008}
-    run = pipeline.train(given, None, False, QUIET)
-    rates = [line["lr"] for line in read_metrics(run.metrics) if line["kind"] == "epoch"]
-    assert rates == [0.008, 0.008, 0.008, 0.004, 0.002, 0.002]
-    assert used_rates == rates  # one step an epoch
-    assert checkpoints.read(run.best)[1].epoch == 5
-    last = checkpoints.read(run.last)[1].progress
-    assert (last["lr"], last["best_loss"], last["best_epoch"]) == (0.001, 0.3, 5)
+    given = SMALL | {"data": prepared, "runs": tmp_path, "epochs": 6, "limit": 8, "lr": 0.05, "log_steps": 1}
+    run = train(given)
+    lines = list(read_metrics(run.metrics))
+    epochs = [line for line in lines if line["kind"] == "epoch"]
+    plateau, best, rates = Plateau(0.05), Best(), []
+    for line in epochs:
+        rates.append(plateau.lr)
+        plateau = after_epoch(plateau, line["val_loss"], patience=0, factor=0.5)
+        best = better(best, line["epoch"], line["val_loss"], highest=False)
+    assert len(set(rates)) > 1, "this training must meet a plateau"
+    assert [line["lr"] for line in epochs] == rates
+    assert [line["lr"] for line in lines if line["kind"] == "step"] == rates  # one step an epoch
+    assert checkpoints.read(run.best)[1].epoch == best.epoch
+    progress = checkpoints.read_info(run.last).progress
+    assert progress["plateau"]["lr"] == plateau.lr
+    assert progress["best"] == {"epoch": best.epoch, "value": best.value}
 
 
 def test_a_kill_between_the_two_checkpoints(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,11 +244,11 @@ def test_a_kill_between_the_two_checkpoints(prepared: Path, tmp_path: Path, monk
     with monkeypatch.context() as patch:
         patch.setattr(supervised, "save_best", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            pipeline.train(given, None, False, QUIET)
+            train(given)
     run = RunFolder.of(tmp_path, "resnet14-small-meta", "official")
     assert run.last.exists()
     assert not run.best.exists()
-    pipeline.train(given, None, True, QUIET)
+    train(given, resume=True)
     assert checkpoints.read(run.best)[1].epoch == 1
     ours, theirs = load_file(run.best), load_file(run.last)
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
@@ -260,7 +264,7 @@ def test_scores_are_the_evaluating_models_by_label(finished: RunFolder, prepared
     model, spec, info = load(finished.best)
     inputs = Inputs.of(prepared, "official", None)
     loader = inputs.loader(inputs.eval_plan("test", spec, 5), "opencv", "cpu", 1)
-    frame = predictions.read(finished.predictions("test"))[0]
+    frame = scores_of(finished)
     assert inputs.age_range == info.age_range
     for batch in loader.epoch(0):
         with torch.no_grad():
@@ -295,9 +299,9 @@ def test_more_images_at_hand_change_nothing_of_the_training(
     absent = set(split.filter(pl.col("subset") == "test")["image_id"].head(4))
     prepare_part(cohort, tmp_path / "part", absent)
     given = SMALL | {"data": tmp_path / "part", "runs": tmp_path / "runs", "epochs": 1, "log_steps": 1}
-    run = pipeline.train(given, None, False, QUIET)
+    run = train(given)
     assert losses(run) == losses(finished)[: len(losses(run))]
-    resumed = pipeline.train(given | {"data": prepared, "epochs": 2}, None, True, QUIET)
+    resumed = train(given | {"data": prepared, "epochs": 2}, resume=True)
     assert losses(resumed) == losses(finished)
 
 
@@ -309,9 +313,9 @@ def test_resuming_on_other_images_or_pixels(finished: RunFolder, cohort: Path, t
     prepare_part(cohort, tmp_path / "coarse", set(), levels=(128,))
     given = {"model": SMALL["model"], "runs": tmp_path / "runs", "epochs": 3}
     with pytest.raises(UserError, match=r"was trained on other train images than .*part holds now"):
-        pipeline.train(given | {"data": tmp_path / "part"}, None, True, QUIET)
+        train(given | {"data": tmp_path / "part"}, resume=True)
     with pytest.raises(UserError, match=r"was trained on images prepared with other settings than .*coarse holds now"):
-        pipeline.train(given | {"data": tmp_path / "coarse"}, None, True, QUIET)
+        train(given | {"data": tmp_path / "coarse"}, resume=True)
     with pytest.raises(UserError, match=r"best.safetensors: trained with pixels [0-9a-f]{12}, but .*coarse has"):
         pipeline.predict(finished, QUIET, data=tmp_path / "coarse")
 
@@ -319,14 +323,14 @@ def test_resuming_on_other_images_or_pixels(finished: RunFolder, cohort: Path, t
 def test_the_same_config_file_resumes(prepared: Path, tmp_path: Path) -> None:
     path = tmp_path / "exp.toml"
     path.write_text(f'model = "mlp-meta"\nfold = "3"\ndata = "{prepared}"\nruns = "{tmp_path / "runs"}"\nepochs = 1\n')
-    pipeline.train({}, path, False, QUIET)
-    run = pipeline.train({"epochs": 2, "precision": "auto", "fold": "resample-3"}, path, True, QUIET)
+    train({}, recipe=path)
+    run = train({"epochs": 2, "precision": "auto", "fold": "resample-3"}, True, path)
     assert [line["epoch"] for line in read_metrics(run.metrics) if line["kind"] == "epoch"] == [1, 2]
 
 
 def test_predict_refuses_a_checkpoint_of_another_model(finished: RunFolder, prepared: Path, tmp_path: Path) -> None:
     given = {"model": "mlp-meta", "data": prepared, "runs": tmp_path, "epochs": 1}
-    other = pipeline.train(given, None, False, QUIET)
+    other = train(given)
     before = finished.predictions("test").read_bytes()
     with pytest.raises(UserError, match="a checkpoint of mlp-meta, but this run is one of resnet14-small-meta"):
         pipeline.predict(finished, QUIET, checkpoint=other.best)
@@ -341,8 +345,8 @@ def test_one_process_at_a_time(prepared: Path, tmp_path: Path) -> None:
         claimed(RunFolder.of(tmp_path, "mlp-meta", "official")),
         pytest.raises(UserError, match="another process is training this run\n  remedy: wait for it"),
     ):
-        pipeline.train(given, None, False, QUIET)
-    pipeline.train(given, None, False, QUIET)
+        train(given)
+    train(given)
 
 
 def test_leftovers_of_a_kill_are_removed(finished: RunFolder, tmp_path: Path) -> None:
@@ -350,7 +354,7 @@ def test_leftovers_of_a_kill_are_removed(finished: RunFolder, tmp_path: Path) ->
     run = RunFolder.of(tmp_path / "runs", "resnet14-small-meta", "official")
     left = run.last.with_name(".last.safetensors.0123abcd.part")
     left.write_bytes(b"half")
-    pipeline.train({"model": SMALL["model"], "runs": tmp_path / "runs"}, None, True, QUIET)
+    train({"model": SMALL["model"], "runs": tmp_path / "runs"}, resume=True)
     assert not left.exists()
 
 
@@ -358,7 +362,7 @@ def test_a_limited_training_is_marked(prepared: Path, tmp_path: Path) -> None:
     from cxrkit import report
 
     given = SMALL | {"data": prepared, "runs": tmp_path, "epochs": 1, "limit": 16}
-    pipeline.train(given, None, False, QUIET)
+    train(given)
     text = report.render(report.official(tmp_path), "md")
     assert "trained on 16 of" in text
 
@@ -366,3 +370,217 @@ def test_a_limited_training_is_marked(prepared: Path, tmp_path: Path) -> None:
 def test_not_a_run_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"not a run folder \(no config.toml\)"):
         pipeline.run_config(RunFolder(tmp_path))
+
+
+def test_a_finished_run_that_is_trained_on_loses_its_scores_first(finished: RunFolder, tmp_path: Path) -> None:
+    """Interrupted after the first new step, it must not keep old scores as if they were current."""
+    shutil.copytree(finished.path.parents[1], tmp_path / "runs")
+    run = RunFolder.of(tmp_path / "runs", "resnet14-small-meta", "official")
+    command = [sys.executable, "-m", "cxrkit", "train", "--model", "resnet14-small-meta", "--runs", str(tmp_path / "runs")]
+    command += ["--resume", "--epochs", "60", "--checkpoint-minutes", "0"]
+    lines = run.metrics.read_bytes().count(b"\n")
+    assert run_until(command, run, lines + 2)
+    assert run.state() == "training"
+    assert not run.scores.exists()
+
+
+def test_a_finished_run_that_is_resumed_unchanged_keeps_everything(finished: RunFolder, tmp_path: Path) -> None:
+    shutil.copytree(finished.path.parents[1], tmp_path / "runs")
+    run = RunFolder.of(tmp_path / "runs", "resnet14-small-meta", "official")
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in (run.scores, run.last, run.best)}
+    train({"model": SMALL["model"], "runs": tmp_path / "runs"}, resume=True)
+    assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in before} == before
+
+
+def test_stages_that_are_missing_are_done_again(finished: RunFolder, tmp_path: Path) -> None:
+    """Predictions that were replaced, or a stage that a kill cut short: state() sees it from small files alone."""
+    shutil.copytree(finished.path.parents[1], tmp_path / "runs")
+    run = RunFolder.of(tmp_path / "runs", "resnet14-small-meta", "official")
+    run.done("evaluate").unlink()
+    assert run.state() == "predicted"
+    run.done("predict").write_text("[]")
+    assert run.state() == "trained"
+    train({"model": SMALL["model"], "runs": tmp_path / "runs"}, resume=True)
+    assert run.state() == "scored"
+    assert scores_of(run).equals(scores_of(finished))
+    run.done("train").write_text('{"epochs": 2}')
+    assert run.state() == "training"
+    shutil.rmtree(run.path)
+    assert run.state() == "new"
+
+
+def test_a_second_training_is_refused_before_it_looks(finished: RunFolder, prepared: Path, tmp_path: Path) -> None:
+    """While another process holds the run nothing of it is read, so nothing can be judged by its unfinished state."""
+    from cxrkit.runs import claimed
+
+    given = SMALL | {"data": prepared, "runs": tmp_path, "epochs": 1}
+    run = RunFolder.of(tmp_path, "resnet14-small-meta", "official")
+    with claimed(run):
+        for resume in (False, True):
+            with pytest.raises(UserError, match="another process is working in this run"):
+                train(given, resume)
+        assert sorted(path.name for path in run.path.iterdir()) == [".lock"]
+        with pytest.raises(UserError, match="not a run folder"):
+            pipeline.predict(run, QUIET)
+    assert not run.path.exists()  # made for the claim alone
+
+
+def test_what_cannot_be_trained_leaves_no_folder(prepared: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="unknown trainer"):
+        train(SMALL | {"data": prepared, "runs": tmp_path / "r", "trainer": "superwised"})
+    assert not list(tmp_path.rglob("*official*"))
+
+
+def own_split(finished: RunFolder, path: Path, shift: int = 0) -> None:
+    """Write a table of one's own: by patient, the test subset as it is."""
+    split = pl.read_parquet(finished.split).select("image_id", "patient_id", "subset")
+    rest = split.filter(pl.col("subset") != "test")
+    patients = rest.select("patient_id").unique(maintain_order=True)
+    number = (pl.int_range(pl.len()) + shift) % 5
+    patients = patients.with_columns(subset=pl.when(number == 0).then(pl.lit("val")).otherwise(pl.lit("train")))
+    rest = rest.drop("subset").join(patients, on="patient_id")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pl.concat([rest, split.filter(pl.col("subset") == "test")]).select("image_id", "subset").write_csv(path)
+
+
+def test_a_run_keeps_the_split_that_it_was_trained_on(finished: RunFolder, prepared: Path, tmp_path: Path) -> None:
+    """The file of a split of one's own may move or change: the run holds the split."""
+    table, moved = tmp_path / "mine.csv", tmp_path / "elsewhere" / "mine.csv"
+    own_split(finished, table)
+    given = SMALL | {"data": prepared, "runs": tmp_path / "runs", "epochs": 1, "fold": str(table)}
+    run = train(given)
+    assert run.path.name == "file-mine"
+    moved.parent.mkdir()
+    table.rename(moved)
+    before = scores_of(run)
+    pipeline.predict(run, QUIET)
+    assert scores_of(run).equals(before)
+    train({**given, "fold": str(moved), "epochs": 2}, resume=True)
+    other = tmp_path / "third" / "mine.csv"
+    own_split(finished, other, shift=1)
+    with pytest.raises(UserError, match=r"--fold .*third/mine.csv: another assignment of images than .*file-mine was"):
+        train({**given, "fold": str(other), "epochs": 3}, resume=True)
+
+
+def test_a_split_that_is_not_of_these_patients_is_refused(finished: RunFolder, tmp_path: Path) -> None:
+    shutil.copytree(finished.path.parents[1], tmp_path / "runs")
+    run = RunFolder.of(tmp_path / "runs", "resnet14-small-meta", "official")
+    table = pl.read_parquet(run.split)
+    table.with_columns(patient_id=pl.lit("x") + pl.col("patient_id")).write_parquet(run.split)
+    with pytest.raises(UserError, match="images of the run's split official are not in its data set, or of another"):
+        pipeline.predict(run, QUIET)
+    for damage in (b"", b"PAR1", run.split.read_bytes()[:-9]):
+        run.split.write_bytes(damage)
+        with pytest.raises(UserError, match=r"split.parquet: not a readable split"):
+            pipeline.predict(run, QUIET)
+
+
+def test_brackets_in_paths_are_taken_literally(prepared: Path, tmp_path: Path) -> None:
+    """As a pattern, 'r [exp1]' would mean one of the letters e, x, p, 1."""
+    data = tmp_path / "data[1]"
+    shutil.copytree(prepared, data)
+    run = train(SMALL | {"data": data, "runs": tmp_path / "r [exp1]", "epochs": 1, "name": "[b] *?"})
+    assert run.path == tmp_path / "r [exp1]" / "[b] *?" / "official"
+    assert run.state() == "scored"
+
+
+def test_two_seeds_stand_side_by_side(prepared: Path, tmp_path: Path) -> None:
+    given = {"model": "mlp-meta", "data": prepared, "runs": tmp_path, "epochs": 1}
+    assert [train(given | {"seed": seed}).path.name for seed in (0, 3)] == ["official", "official-seed-3"]
+
+
+def test_a_network_with_dropout_is_the_same_after_a_kill(prepared: Path, tmp_path: Path) -> None:
+    """Torch's generators are seeded, and their state is part of the checkpoint."""
+    given = SMALL | {"model": "examples.dropout_net:build", "data": prepared, "epochs": 2, "log_steps": 1}
+    first, second = (train(given | {"runs": tmp_path / name}) for name in "ab")
+    assert losses(first) == losses(second)
+    torch.rand(7)
+    command = [sys.executable, "-m", "cxrkit", "train", "--runs", str(tmp_path / "c"), "--checkpoint-minutes", "0"]
+    for name, value in given.items():
+        command += [f"--{name.replace('_', '-')}", str(value)]
+    run = RunFolder.of(tmp_path / "c", first.path.parent.name, "official")
+    assert run_until(command, run, 3)
+    train({"model": given["model"], "data": prepared, "runs": tmp_path / "c"}, resume=True)
+    assert losses(run) == losses(first)
+    assert all(torch.equal(value, load_file(first.best)[name]) for name, value in load_file(run.best).items())
+
+
+def test_tied_weights(prepared: Path, tmp_path: Path) -> None:
+    given = SMALL | {"model": "examples.tied_net:build", "data": prepared, "runs": tmp_path, "epochs": 1}
+    run = train(given)
+    train(given | {"epochs": 2}, resume=True)
+    assert run.state() == "scored"
+
+
+def test_metrics_that_were_removed_or_cut(finished: RunFolder, tmp_path: Path) -> None:
+    """No bytes are made up: what is there is kept up to its last whole line, and the gap is said."""
+    shutil.copytree(finished.path.parents[1], tmp_path / "runs")
+    run = RunFolder.of(tmp_path / "runs", "resnet14-small-meta", "official")
+    whole = run.metrics.read_bytes()
+    for left in (b"", whole[: len(whole) // 2]):
+        run.metrics.write_bytes(left)
+        train({"model": SMALL["model"], "runs": tmp_path / "runs", "epochs": 3}, resume=True)
+        assert b"\0" not in run.metrics.read_bytes()
+        lines = [json.loads(line) for line in run.metrics.read_text().splitlines()]
+        assert [line["kind"] for line in lines].count("note") == 1
+        assert lines[-1]["epoch"] == 3
+        shutil.rmtree(run.path)
+        shutil.copytree(finished.path, run.path)
+
+
+def test_the_weights_that_a_training_starts_from_are_known_by_their_digest(prepared: Path, tmp_path: Path) -> None:
+    """-ft from a file made here: its SHA-256 is in the origin of checkpoint, predictions and scores."""
+    from cxrkit import checkpoints, models
+    from cxrkit.runs import file_digest
+
+    weights = tmp_path / "weights.pth"
+    state = models.build("resnet50-ft", pretrained=False, seed=5).state_dict()
+    torch.save({name: value for name, value in state.items() if not name.startswith("fc.")}, weights)
+    for model in ("resnet50-ft", "resnet50-ots"):
+        given = {"model": model, "input_size": 32, "limit": 4, "epochs": 1, "batch_size": 4, "weights": weights}
+        run = train(given | {"data": prepared, "runs": tmp_path / "runs", "precision": "fp32"})
+        for origin in (checkpoints.read_info(run.best).origin, results.read_scores(run.scores).origin):
+            assert (origin.initial_weights, origin.pretraining) == (file_digest(weights), "ImageNet")
+
+
+def test_one_training_image(prepared: Path, tmp_path: Path) -> None:
+    given = SMALL | {"data": prepared, "runs": tmp_path, "epochs": 1, "limit": 1}
+    with pytest.raises(UserError, match=r"a batch of 1 image at 32 px leaves batch normalisation one value(.|\n)*--batch"):
+        train(given)
+    run = train({"model": "mlp-meta", "data": prepared, "runs": tmp_path, "epochs": 1, "limit": 1})
+    assert run.state() == "scored"
+
+
+@pytest.mark.parametrize("precision", ["fp61", "bf61", "FP32"])
+def test_predict_knows_its_precisions(finished: RunFolder, precision: str) -> None:
+    before = finished.predictions("test").read_bytes()
+    with pytest.raises(UserError, match=f"--precision {precision}: unknown"):
+        pipeline.predict(finished, QUIET, precision=precision)
+    assert finished.predictions("test").read_bytes() == before
+    assert finished.state() == "scored"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"compile": True}, {"cache": "gpu"}, {"loader": "dali"}, {"loader": "opencv", "precision": "bf16"}],
+    ids=["compile", "cache", "dali", "bf16"],
+)
+def test_every_way_of_training_goes_through(more: dict[str, Any], prepared: Path, tmp_path: Path) -> None:
+    if more.get("loader") == "dali":
+        pytest.importorskip("nvidia.dali")
+    run = train(SMALL | {"data": prepared, "runs": tmp_path, "epochs": 1, "limit": 16} | more)
+    assert run.state() == "scored"
+    assert results.read_scores(run.scores).subsets["test"].images == 16
+
+
+def test_tampered_records_are_refused_by_evaluate(finished: RunFolder, prepared: Path, tmp_path: Path) -> None:
+    """Two labels inverted in a copy of the prepared folder."""
+    data = tmp_path / "data"
+    shutil.copytree(prepared, data)
+    (records,) = data.glob("records*.parquet")
+    before = finished.scores.read_bytes()
+    frame = pl.read_parquet(records)
+    frame.with_columns(~pl.col("Effusion"), ~pl.col("Mass")).write_parquet(records)
+    with pytest.raises(UserError, match="labels"):
+        pipeline.evaluate(finished, data, QUIET)
+    assert finished.scores.read_bytes() == before

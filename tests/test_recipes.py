@@ -1,0 +1,75 @@
+"""Recipes: the files that ship, and how a config comes of a recipe, flags and --set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cxrkit import recipes
+from cxrkit.config import TrainConfig, recipe_digest, settings, to_toml
+from cxrkit.errors import UserError
+from cxrkit.models import grammar
+
+
+def test_every_network_of_the_grammar_has_its_recipe() -> None:
+    assert set(recipes.names()) == set(grammar.SPECS)
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_a_recipe_is_complete_and_says_the_papers_values(name: str) -> None:
+    """Nothing that decides numbers is left to a default, and it agrees with the network's own figures."""
+    text, config, spec = recipes.text(name), recipes.load(name), grammar.parse(name)
+    for item in settings():
+        if item.field.metadata["decides"] and item.kind is not dict and item.section != "run":
+            assert f"\n{item.key} = " in text.partition(f"[{item.section}]")[2].partition("\n[")[0], item.path
+    assert (config.optimizer.lr, config.optimizer.batch_size) == (spec.learning_rate, spec.batch_size)
+    assert (config.model.name, config.input.size, config.recipe) == (name, spec.input_size, name)
+    about = config.about
+    assert all((about.source, about.leaves_open, about.expected, about.cost))
+    assert f"cxrkit train --recipe {name} " in text
+
+
+def test_a_model_is_the_recipe_of_the_paper_for_it() -> None:
+    assert recipes.resolve({"model": "resnet50-meta"}) == recipes.load("resnet50-1channel-meta")
+    assert recipes.resolve({}) == recipes.load("resnet50-large-meta")
+
+
+def test_flags_and_set_go_before_the_recipe() -> None:
+    config = recipes.resolve(
+        {"epochs": 3, "lr": None, "input_size": 64, "name": "mine"},
+        recipe="resnet38-large",
+        sets=["schedule.patience=2", "model.options.width=16"],
+    )
+    assert (config.schedule.epochs, config.schedule.patience, config.input.size) == (3, 2, 64)
+    assert (config.optimizer.lr, config.model.options, config.name) == (0.01, {"width": 16}, "mine")
+    assert config.recipe == "resnet38-large"
+
+
+def test_a_file_of_ones_own_says_only_what_differs(tmp_path: Path) -> None:
+    path = tmp_path / "trial [2].toml"
+    path.write_text("[model]\nname = 'mlp-meta'\n[schedule]\nepochs = 2\n")
+    config = recipes.resolve({"seed": 3}, recipe=str(path))
+    assert (config.name, config.model.name, config.schedule.epochs, config.run.seed) == ("trial [2]", "mlp-meta", 2, 3)
+    assert config.augmentation == TrainConfig().augmentation
+
+
+def test_a_runs_config_is_a_recipe_that_runs_again(tmp_path: Path) -> None:
+    config = recipes.resolve({"model": "mlp-meta", "epochs": 2, "fold": "2"})
+    (tmp_path / "config.toml").write_text(to_toml(config))
+    again = recipes.resolve({}, recipe=str(tmp_path / "config.toml"))
+    assert again == config
+    assert recipe_digest(again) == recipe_digest(config)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ("resnet50-lage", "unknown recipe 'resnet50-lage'\n  remedy: did you mean resnet50-large"),
+        ("nowhere/x.toml", "nowhere/x.toml: there is no such file"),
+    ],
+)
+def test_unknown_recipe(recipe: str, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        recipes.resolve({}, recipe=recipe)
+    assert message in str(caught.value)
