@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from cxrkit import loaders, registry
-from cxrkit.contracts import SUBSETS, Loader, Subset
+from cxrkit.contracts import IMAGE_SIZE, SUBSETS, Loader, Subset
 from cxrkit.errors import UserError
 from cxrkit.files import digest_lines
 from cxrkit.loaders import plan as plans
@@ -86,6 +86,7 @@ class Inputs:
             input_size=spec.input_size,
             resize=spec.resize,
             levels=self.store.levels,
+            image_size=getattr(self.store, "image_size", IMAGE_SIZE),
             drop_last=True,
             numbers=self.numbers[rows],
             augmentation=plans.Augmentation(
@@ -106,6 +107,7 @@ class Inputs:
             input_size=spec.input_size,
             resize=spec.resize,
             levels=self.store.levels,
+            image_size=getattr(self.store, "image_size", IMAGE_SIZE),
         )
 
     def loader(self, plan: plans.Plan, name: str, device: str, threads: int | None) -> Loader:

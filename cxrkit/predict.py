@@ -85,7 +85,7 @@ def predict(
     inputs.age_range = info.age_range
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     feed = inputs.loader(inputs.eval_plan(subset, spec, batch_size), loader, device, threads)
-    scored = compute.score(model, feed, spec, device, precision, progress)
+    scored = compute.score(model, feed, spec, device, precision, progress=progress)
     feed.close()
     images = inputs.store.index.select("image_id", "patient_id")[scored.index]
     frame = images.hstack(pl.DataFrame(scored.score, schema=list(LABELS)))

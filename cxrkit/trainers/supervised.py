@@ -13,9 +13,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
-from torch.nn.functional import binary_cross_entropy_with_logits
 
-from cxrkit import checkpoints, compute
+from cxrkit import checkpoints, compute, losses, notes
 from cxrkit.contracts import PATHOLOGIES, Batch
 from cxrkit.errors import UserError
 from cxrkit.evaluators.ranking import auc
@@ -54,7 +53,9 @@ def train(task: TrainTask) -> None:
     optimizer = make_optimizer(task, model)
     scaler = torch.amp.GradScaler(torch.device(task.device).type, enabled=task.precision == "fp16")
     progress = start(task, model, optimizer, scaler)
-    forward = torch.compile(model) if task.config.compile else model
+    forward = model
+    if task.config.compile:
+        forward = compute.compiled(model, task.device, notes.through(task.display.console))
     metrics = MetricsFile(task.run.metrics, progress.metrics_bytes)
     try:
         while progress.epoch < task.config.epochs:
@@ -131,8 +132,7 @@ def take_step(
     task: TrainTask, forward: Any, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, batch: Batch
 ) -> torch.Tensor:
     """Return the loss (paper, equation 1: the mean over labels, and over the batch) of one step of the optimizer."""
-    logits_BL = compute.logits(forward, batch, task.spec, task.device, task.precision)
-    loss = binary_cross_entropy_with_logits(logits_BL, batch.target)
+    loss = losses.build()(compute.forward(forward, batch, task.spec, task.device, task.precision), batch)
     optimizer.zero_grad(set_to_none=True)
     scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
     scaler.step(optimizer)
@@ -161,9 +161,11 @@ def finish_epoch(
 ) -> None:
     """Validate, halve the rate at a plateau, and write the checkpoints and the epoch's line."""
     task.display.validating()
-    scored = compute.score(model, task.val, task.spec, task.device, task.precision, task.display.validated)
+    scored = compute.score(
+        model, task.val, task.spec, task.device, task.precision, losses.build(), task.display.validated
+    )
     check_finite(task, scored.loss, progress, "validation")
-    aucs = [auc(scored.score[:, number], scored.target[:, number]) for number in range(len(PATHOLOGIES))]
+    aucs = [auc(scored.score[:, number], scored.target[:, number] > 0.5) for number in range(len(PATHOLOGIES))]
     defined = [value for value in aucs if value == value]
     line = {
         "kind": "epoch",
