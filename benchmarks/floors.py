@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from benchmarks.stopwatch import Pass
 from cxrkit import codecs
+from cxrkit.contracts import IMAGE_SIZE
 from cxrkit.loaders.plan import Plan, default_resize
 from cxrkit.pixels import read_png
 from cxrkit.shard_worker import pyramid
@@ -73,7 +74,7 @@ def decode_levels(data: str, size: int) -> Pass:
 def _plan(data: Path, size: int) -> tuple[ShardStore, Plan]:
     store = ShardStore(data)
     rows, resize = np.arange(len(store)), default_resize(size)
-    return store, Plan(rows, True, 0, min(64, len(rows)), size, resize, store.levels)
+    return store, Plan(rows, True, 0, min(64, len(rows)), size, resize, store.levels, IMAGE_SIZE)
 
 
 def _over(items: Sequence[Any], work: Callable[[Any], Any]) -> Pass:

@@ -11,6 +11,7 @@ import numpy as np
 
 from benchmarks.stopwatch import Pass
 from cxrkit import registry
+from cxrkit.contracts import IMAGE_SIZE
 from cxrkit.loaders import targets
 from cxrkit.loaders.plan import Plan, default_resize
 from cxrkit.shards import ShardStore
@@ -42,6 +43,7 @@ def open_loader(
         input_size=size,
         resize=default_resize(size),
         levels=store.levels,
+        image_size=IMAGE_SIZE,
         drop_last=drop_last,
     )
     target, meta = (

@@ -13,7 +13,7 @@ import torch
 from benchmarks.ours import open_loader
 from benchmarks.stopwatch import Pass
 from cxrkit import models
-from cxrkit.contracts import LABELS, Batch, Loader
+from cxrkit.contracts import LABELS, Batch, Loader, Outputs
 from cxrkit.trainers import TrainTask
 from cxrkit.trainers.supervised import take_step
 
@@ -27,8 +27,8 @@ class _Contiguous(torch.nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, image: torch.Tensor, meta: torch.Tensor) -> torch.Tensor:
-        return cast(torch.Tensor, self.network(image.contiguous(), meta))
+    def forward(self, image: torch.Tensor, meta: torch.Tensor) -> Outputs:
+        return cast(Outputs, self.network(image.contiguous(), meta))
 
 
 def make_step(model: str, device: str, precision: str, *, channels_last: bool = True, compiled: bool = False) -> Step:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cxrkit.compiling import compiled
+from cxrkit.config import PRECISIONS
+from cxrkit.contracts import Outputs
 from cxrkit.errors import UserError
 from cxrkit.models import ModelSpec, prepare_input
 
@@ -13,7 +16,18 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from cxrkit.contracts import Batch, Loader
+    from cxrkit.contracts import Batch, Loader, Loss
+
+__all__ = [
+    "Scored",
+    "autocast",
+    "choose_device",
+    "choose_precision",
+    "compiled",
+    "cpu_has_bf16",
+    "forward",
+    "score",
+]
 
 
 def choose_device(name: str) -> str:
@@ -39,13 +53,16 @@ def choose_device(name: str) -> str:
 def choose_precision(name: str, device: str) -> str:
     """Return fp32, bf16 or fp16 for `name`; auto is bf16 on GPUs and processors that compute in it, else fp32.
 
-    Raises UserError for fp16 on a CPU, where it is slower than fp32 and overflows.
+    Raises UserError for an unknown name, and for fp16 on a CPU, where it is slower than fp32 and overflows.
     """
-    if name == "fp16" and device == "cpu":
+    if name not in PRECISIONS:
+        raise UserError(f"--precision {name}: unknown", remedy=f"choose one of {', '.join(PRECISIONS)}")
+    on_cpu = device.partition(":")[0] == "cpu"
+    if name == "fp16" and on_cpu:
         raise UserError("--precision fp16: not on a CPU", remedy="choose bf16 or fp32")
     if name != "auto":
         return name
-    if device != "cpu":
+    if not on_cpu:
         import torch
 
         with torch.cuda.device(device):
@@ -63,59 +80,96 @@ def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 
 
 def autocast(device: str, precision: str) -> torch.autocast:
-    """Return the autocast context of a precision (off for fp32)."""
+    """Return the autocast context of fp32 (off), bf16 or fp16. Raises UserError for any other precision."""
     import torch
 
+    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    if precision not in dtypes:
+        raise UserError(f"precision {precision!r}: unknown", remedy=f"choose one of {', '.join(dtypes)}")
     kind = torch.device(device).type
-    dtype = torch.float16 if precision == "fp16" else torch.bfloat16
+    # Switched off, it wants a type that it could use all the same.
+    dtype = torch.bfloat16 if precision == "fp32" else dtypes[precision]
     return torch.autocast(kind, dtype=dtype, enabled=precision != "fp32")
 
 
-def logits(model: Any, batch: Batch, spec: ModelSpec, device: str, precision: str) -> torch.Tensor:
-    """Return the model's logits (B, L) in float32 for a batch that lies on `device`."""
+def forward(model: Any, batch: Batch, spec: ModelSpec, device: str, precision: str) -> Outputs:
+    """Return the model's outputs, logits (B, L) in float32, for a batch that lies on `device`.
+
+    Raises UserError when a model of one's own returns something else than Outputs with one logit for each label.
+    """
     with autocast(device, precision):
-        logits_BL: torch.Tensor = model(prepare_input(batch.image, spec), batch.meta).float()
-        return logits_BL
+        outputs: Outputs = model(prepare_input(batch.image, spec), batch.meta)
+    _check_outputs(outputs, batch, spec)
+    return replace(outputs, logits=outputs.logits.float())
+
+
+def _check_outputs(outputs: Any, batch: Batch, spec: ModelSpec) -> None:
+    """Raise a UserError for anything but Outputs that fit the batch's labels; looks at shapes only."""
+    remedy = "return cxrkit.contracts.Outputs(logits) from the model's forward, with one column for each label"
+    if not isinstance(outputs, Outputs):
+        raise UserError(
+            f"model {spec.name!r}: expected Outputs(logits, maps=None, extra={{}}), found a {type(outputs).__name__}",
+            remedy=remedy,
+        )
+    shape, expected = tuple(getattr(outputs.logits, "shape", ())), tuple(batch.target.shape)
+    if shape != expected:
+        raise UserError(
+            f"model {spec.name!r}: expected logits {expected} for {expected[0]} images and {expected[1]} labels, "
+            f"found {shape or type(outputs.logits).__name__}",
+            remedy=remedy,
+        )
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What a model says of the images of one loader.
-
-    index: (N,) rows of index.parquet; score: (N, L) float32 probabilities; target: (N, L) bool;
-    loss: the mean over images of the class-averaged binary cross-entropy (paper, equation 1).
-    """
+    """What a model says of the images of one loader."""
 
     index: np.ndarray
+    """(N,) int64, rows of index.parquet."""
+
     score: np.ndarray
+    """(N, L) float32, probabilities."""
+
     target: np.ndarray
+    """(N, L) float32: 1, 0, or NaN where a label is not known."""
+
     loss: float
+    """The mean over images of the training's own loss, each batch weighted by its images."""
 
 
 def score(
-    model: torch.nn.Module, loader: Loader, spec: ModelSpec, device: str, precision: str, progress: Any = None
+    model: torch.nn.Module,
+    loader: Loader,
+    spec: ModelSpec,
+    device: str,
+    precision: str,
+    loss: Loss | None = None,
+    progress: Any = None,
 ) -> Scored:
     """Run `model` in evaluation mode over all of `loader`; its training mode is restored afterwards.
 
-    progress: called with the number of images after each batch. Only what is kept of a batch is copied.
+    loss: computed batch by batch; without one, `Scored.loss` is NaN. progress: called with the number of images after
+    each batch. Only what is kept of a batch is copied.
     """
     import numpy as np
     import torch
-    from torch.nn.functional import binary_cross_entropy_with_logits
 
     was_training = model.training
     model.eval()
     index, scores, targets = [], [], []
-    total = torch.zeros((), dtype=torch.float64, device=device)
-    with torch.inference_mode():
-        for batch in loader.epoch(0):
-            logits_BL = logits(model, batch, spec, device, precision)
-            total += binary_cross_entropy_with_logits(logits_BL, batch.target, reduction="sum").double()
-            index.append(batch.index.cpu().numpy().copy())
-            scores.append(logits_BL.sigmoid().cpu().numpy())
-            targets.append(batch.target.cpu().numpy() > 0.5)
-            if progress is not None:
-                progress(len(batch.index))
-    model.train(was_training)
-    target = np.concatenate(targets)
-    return Scored(np.concatenate(index), np.concatenate(scores), target, total.item() / target.size)
+    total = torch.full((), 0.0 if loss else float("nan"), dtype=torch.float64, device=device)
+    try:
+        with torch.inference_mode():
+            for batch in loader.epoch(0):
+                outputs = forward(model, batch, spec, device, precision)
+                if loss is not None:
+                    total += loss(outputs, batch).double() * len(batch.index)
+                index.append(batch.index.cpu().numpy().copy())
+                scores.append(outputs.logits.sigmoid().cpu().numpy())
+                targets.append(batch.target.cpu().numpy().copy())
+                if progress is not None:
+                    progress(len(batch.index))
+    finally:
+        model.train(was_training)
+    rows = np.concatenate(index)
+    return Scored(rows, np.concatenate(scores), np.concatenate(targets), total.item() / len(rows))

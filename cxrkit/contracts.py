@@ -1,18 +1,21 @@
 """What the stages hand to one another: names, schemas and small protocols. Nothing here computes.
 
-Shape letters used throughout: N images of a data set, B images of a batch, L labels (15), C channels, H and W pixels.
+Shape letters used throughout: N images of a data set, B images of a batch, L labels of a LabelSet, C channels, H and W
+pixels. Each Protocol of a plug-in has an example in `examples/`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from cxrkit.labels import CHESTXRAY14, NO_FINDING, PATHOLOGIES
+from cxrkit.labels import CHESTXRAY14, NO_FINDING, PATHOLOGIES, LabelSet
 
 __all__ = [
     "BOX_SCHEMA",
@@ -25,9 +28,18 @@ __all__ = [
     "SUBSETS",
     "Batch",
     "Dataset",
+    "Evaluator",
+    "Executor",
     "Loader",
+    "LoaderFactory",
+    "Loss",
+    "LossFactory",
+    "Model",
+    "ModelFactory",
+    "Outputs",
     "Records",
     "Subset",
+    "Trainer",
 ]
 
 if TYPE_CHECKING:
@@ -100,15 +112,72 @@ class Dataset(Protocol):
 class Batch:
     """One step's input, on the loader's device.
 
-    image: (B, 1, H, W) uint8, not yet normalised; target: (B, L) float32 of 0 and 1; meta: (B, 3) float32 of
-    age scaled to [0, 1], sex (M = 1) and view (AP = 1); index: (B,) int64, rows of index.parquet.
     A loader may reuse the memory after the next batch is asked for: copy what is to be kept.
     """
 
     image: torch.Tensor
+    """(B, 1, H, W) uint8, gray levels, not yet normalised."""
+
     target: torch.Tensor
+    """(B, L) float32: 1 where the image has the label, 0 where it has not, NaN where that is not known."""
+
     meta: torch.Tensor
+    """(B, 3) float32: age scaled to [0, 1], sex (M = 1) and view (AP = 1); 0.5 where not known."""
+
     index: torch.Tensor
+    """(B,) int64, rows of index.parquet."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a network says of a batch."""
+
+    logits: torch.Tensor
+    """(B, L) float32, in the order of the LabelSet; the sigmoid is in the loss and in the scores."""
+
+    maps: torch.Tensor | None = None
+    """(B, L, h, w) score maps of each label, for networks that have them: for activation maps and patch losses."""
+
+    extra: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    """Whatever else the network's own loss needs, by name; cxrkit looks at none of it."""
+
+
+class Model(Protocol):
+    """A network: a torch.nn.Module with an attribute `spec`, a cxrkit.models.ModelSpec."""
+
+    spec: Any
+
+    def __call__(self, image_BCHW: torch.Tensor, meta_B3: torch.Tensor) -> Outputs:
+        """Return the outputs for normalised images (`models.prepare_input`) and `Batch.meta`."""
+        ...
+
+
+class ModelFactory(Protocol):
+    """A registered model, or `package.module:function`: builds the network, on the CPU.
+
+    It draws from torch's global generator, which is seeded for it. A function without parameters is welcome too; its
+    network then has to have as many outputs as the labels that it is used for.
+    """
+
+    def __call__(self, labels: LabelSet, **options: Any) -> Model:
+        """Return a new network with one output for each of `labels`."""
+        ...
+
+
+class Loss(Protocol):
+    """What a training minimises, and what the best epoch is chosen by."""
+
+    def __call__(self, outputs: Outputs, batch: Batch) -> torch.Tensor:
+        """Return the batch's loss, a scalar; entries of `batch.target` that are NaN do not count."""
+        ...
+
+
+class LossFactory(Protocol):
+    """A registered loss, or `package.module:function`. A function without `labels` is called without them."""
+
+    def __call__(self, labels: LabelSet, **options: Any) -> Loss:
+        """Return the loss for networks with one output for each of `labels`."""
+        ...
 
 
 class Loader(Protocol):
@@ -122,6 +191,61 @@ class Loader(Protocol):
 
     def close(self) -> None:
         """Stop threads and free buffers. Safe to call twice."""
+        ...
+
+
+class LoaderFactory(Protocol):
+    """A registered loader, or `package.module:Class`."""
+
+    def __call__(
+        self,
+        store: Any,
+        plan: Any,
+        targets: NDArray[np.float32],
+        metadata: NDArray[np.float32],
+        *,
+        threads: int | None,
+        device: str,
+    ) -> Loader:
+        """Return a loader that executes `plan` (a cxrkit.loaders.plan.Plan) from `store` (a cxrkit.shards.ShardStore).
+
+        targets: (N, L), metadata: (N, 3) for all rows of the store's index, as `Batch` holds them. threads: None for
+        one per core that this process may use. device: where the batches shall lie.
+        """
+        ...
+
+
+class Trainer(Protocol):
+    """A registered trainer, or `package.module:function`."""
+
+    def __call__(self, task: Any) -> None:
+        """Train `task` (a cxrkit.trainers.TrainTask); leaves checkpoints and metrics.jsonl in its run folder."""
+        ...
+
+
+class Evaluator(Protocol):
+    """A registered evaluator, or `package.module:function`: a pure function that neither reads nor writes files."""
+
+    def __call__(
+        self,
+        scores_NL: NDArray[np.floating[Any]],
+        truth_NL: NDArray[np.floating[Any]],
+        clusters_N: NDArray[np.intp],
+        labels: LabelSet,
+    ) -> Iterable[Any]:
+        """Yield the metrics of N images.
+
+        scores_NL: from 0 to 1. truth_NL: 1, 0, or NaN where not known. clusters_N: whose image each is, numbered from
+        0; images of one patient are not independent.
+        """
+        ...
+
+
+class Executor(Protocol):
+    """Runs independent jobs, here or elsewhere: `(jobs) -> results`."""
+
+    def __call__(self, jobs: Iterable[Any]) -> Iterable[Any]:
+        """Yield the result of each job, in the order in which they end."""
         ...
 
 

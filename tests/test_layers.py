@@ -13,10 +13,10 @@ PACKAGE = Path(cxrkit.__file__).parent
 # Bottom to top. A module may import modules of its own row and of those above it in this list, and nothing below.
 LAYERS = [
     ["errors", "cores", "labels", "origin", "__init__"],
-    ["files", "contracts", "registry", "config", "manifests", "provenance", "progress", "runs", "predictions", "typed"],
+    ["files", "contracts", "registry", "config", "manifests", "provenance", "progress", "runs", "predictions", "typed", "notes", "compiling"],
     ["codecs", "shard_file", "shards", "splits", "pixels", "archives", "workers", "checkpoints"],
     ["shard_plan", "shard_index", "shard_check", "shard_worker", "prepare_summary"],
-    ["datasets", "prepare", "verify", "loaders", "models", "evaluators"],
+    ["datasets", "prepare", "verify", "loaders", "models", "losses", "evaluators"],
     ["compute", "inputs"],
     ["trainers", "predict", "report"],
     ["pipeline"],

@@ -7,24 +7,29 @@ where there is none. Both make the same pixels but for the rounding of their res
 
 from __future__ import annotations
 
-import importlib.util
+from cxrkit.notes import Note, to_stderr
 
 AUTO = "auto"
 
 
-def choose(name: str, device: str) -> str:
+def choose(name: str, device: str, note: Note = to_stderr) -> str:
     """Return the loader to use on `device` ("cpu", "cuda", "cuda:1"): `name` itself unless it is "auto".
 
-    "auto" is DALI on a GPU, where it is installed, and OpenCV's threads otherwise: those are the faster on a CPU.
+    "auto" is DALI on a GPU, where it is installed and starts, and OpenCV's threads otherwise: those are the faster on a
+    CPU. Where DALI cannot be had on a GPU, `note` hears why, once.
     """
     if name != AUTO:
         return name
-    on_gpu = device.startswith("cuda")
-    return "dali" if on_gpu and _dali_is_installed() else "opencv"
+    if not device.startswith("cuda"):
+        return "opencv"
+    from cxrkit.loaders.dali import why_not
+
+    if (reason := why_not(device)) is None:
+        return "dali"
+    if device not in _noted:
+        _noted.add(device)
+        note(f"DALI cannot be used on {device}, so the loader is opencv, which may be slower: {reason}")
+    return "opencv"
 
 
-def _dali_is_installed() -> bool:
-    try:
-        return importlib.util.find_spec("nvidia.dali") is not None
-    except ModuleNotFoundError:  # no package named nvidia at all
-        return False
+_noted: set[str] = set()  # devices: every loader of a training asks, but the user need not hear it each time

@@ -7,10 +7,10 @@ the plan, so nothing has to be rewound or restored, and the pipeline survives fr
 
 from __future__ import annotations
 
+import functools
 import importlib
-import weakref
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -18,11 +18,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cxrkit.contracts import Batch
-from cxrkit.cores import available_cores
 from cxrkit.errors import UserError
-from cxrkit.loaders.labels import Labels
 from cxrkit.loaders.plan import Plan, PlannedBatch
+from cxrkit.loaders.running import Batches, Running, threads_or_default
+from cxrkit.loaders.tables import Tables
 from cxrkit.shards import ShardStore
 
 CHUNK = 16  # images that one thread reads at a time
@@ -31,8 +30,8 @@ CHUNK = 16  # images that one thread reads at a time
 class DaliLoader:
     """A contracts.Loader on DALI; its batches lie on `device`. One epoch at a time.
 
-    target: (N, 15) and meta: (N, 3) float32 for all rows of index.parquet. threads: of the pipeline, and as many that
-    read; default, all cores that this process may use. prefetch: batches made ahead of the one in use.
+    targets: (N, L) and metadata: (N, 3) float32 for all rows of index.parquet. threads: of the pipeline, and as many
+    that read; default, all cores that this process may use. prefetch: batches made ahead of the one in use.
     hw_decoder_load: share of JPEGs for the GPU's decoding engines, the rest going to its cores. The two differ in
     pixels, by rounding: 1.0 or 0.0 gives the same batches in every run, a value between may be faster.
 
@@ -43,8 +42,8 @@ class DaliLoader:
         self,
         store: ShardStore,
         plan: Plan,
-        target: NDArray[np.float32],
-        meta: NDArray[np.float32],
+        targets: NDArray[np.float32],
+        metadata: NDArray[np.float32],
         *,
         threads: int | None = None,
         device: str | torch.device = "cpu",
@@ -57,39 +56,31 @@ class DaliLoader:
         self._store = store
         self._plan = plan
         self._device = torch.device(device)
-        self._labels = Labels(target, meta, self._device)
-        self._threads = threads or available_cores()
+        self._tables = Tables(targets, metadata, self._device)
+        self._threads = threads_or_default(threads)
         self._prefetch = prefetch
         self._hw_decoder_load = hw_decoder_load
         # Raw levels need no decoder, and DALI decodes HTJ2K on a GPU only: then the reading threads hand over pixels.
         self._pixels = store.codec == "raw" or (store.codec == "htj2k" and self._device.type == "cpu")
         self._source = _Source()
         self._pipeline: Any = None
-        self._running: weakref.ref[Generator[Batch, None, None]] | None = None
+        self._running = Running()
         self.steps = plan.steps
 
-    def epoch(self, epoch: int, start_step: int = 0) -> Generator[Batch, None, None]:
+    def epoch(self, epoch: int, start_step: int = 0) -> Batches:
         """Yield the batches of `epoch` from `start_step` on, in the plan's order; an epoch under way ends.
 
         Raises UserError for a record whose checksum fails or that cannot be decoded.
         """
-        self._end_running()
-        batches = self._epoch(epoch, start_step)
-        self._running = weakref.ref(batches)
-        return batches
+        self._running.end()
+        return self._running.started(self._epoch(epoch, start_step))
 
     def close(self) -> None:
         """End the epoch that is under way, and the pipeline with its threads. Safe to call twice."""
-        self._end_running()
+        self._running.end()
         self._pipeline = None
 
-    def _end_running(self) -> None:
-        running = self._running() if self._running else None
-        if running is not None:
-            running.close()
-        self._running = None
-
-    def _epoch(self, epoch: int, start_step: int) -> Generator[Batch, None, None]:
+    def _epoch(self, epoch: int, start_step: int) -> Batches:
         if start_step >= self.steps:
             return
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="cxrkit-dali")
@@ -102,7 +93,7 @@ class DaliLoader:
             for _ in range(start_step, self.steps):
                 image_BHWC = self._take(pipeline)
                 rows = self._source.delivered()
-                yield self._labels.batch(image_BHWC.view(len(rows), 1, *image_BHWC.shape[1:3]), rows)
+                yield self._tables.batch(image_BHWC.view(len(rows), 1, *image_BHWC.shape[1:3]), rows)
         finally:
             # A pipeline in which something failed is of no more use; it was given up by then.
             if self._pipeline is not None:
@@ -233,9 +224,11 @@ _Inputs = tuple[NDArray[np.int64], _Arrays]
 
 def _inputs(planned: PlannedBatch, data: list[NDArray[np.uint8]], *, with_window: bool) -> _Arrays:
     """Return what the pipeline takes: images, matrices, sigmas (y, x), and starts and sizes (y, x) of the windows."""
+    # A window is (left, top, right, bottom), and DALI counts rows first: [1::-1] takes (top, left), [:1:-1] takes
+    # (bottom, right).
     start, stop = planned.window[:, 1::-1], planned.window[:, :1:-1]
     matrix = planned.window_matrix.astype(np.float32)
-    sigma = np.ascontiguousarray(planned.sigma[:, ::-1], dtype=np.float32)
+    sigma = np.ascontiguousarray(planned.sigma[:, ::-1], dtype=np.float32)  # rows first, too
     if not with_window:
         return data, matrix, sigma
     # DALI takes contiguous arrays only.
@@ -267,6 +260,26 @@ class _Source:
         rows, inputs = next(self._upcoming)  # at the end DALI wants StopIteration, and this raises it
         self._rows.append(rows)
         return inputs
+
+
+@functools.cache
+def why_not(device: str) -> str | None:
+    """Return why DALI cannot work on `device`: not installed, or built for another CUDA driver; None where it can.
+
+    It makes one image there, which takes a fraction of a second; asked again, it knows.
+    """
+    on_gpu = device.startswith("cuda")
+    try:
+        dali, fn, types = _dali()
+        pipeline = dali.Pipeline(1, 1, (torch.device(device).index or 0) if on_gpu else None)
+        with pipeline:
+            image = fn.constant(idata=[0] * 16, shape=[4, 4, 1], dtype=types.UINT8, layout="HWC")
+            pipeline.set_outputs(fn.gaussian_blur(image.gpu() if on_gpu else image, window_size=3))
+        pipeline.build()
+        pipeline.run()
+    except (UserError, RuntimeError, OSError) as error:
+        return str(error).strip().splitlines()[0]
+    return None
 
 
 def _device_index(device: torch.device) -> int:

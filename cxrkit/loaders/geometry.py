@@ -30,37 +30,44 @@ CROP, POSE, ORDER = 0, 1, 2
 class Augmentation:
     """How a training image is varied. The defaults are the paper's.
 
-    area: range of the crop's area, as a share of the image; aspect: range of its width / height. Both are drawn
-    uniformly ("distributed evenly"; torchvision draws the logarithm of the aspect uniformly).
-    angle_degrees: the crop is turned by up to this angle about its centre, either way. flip: probability of a
-    left-right mirror image.
+    Area and aspect are drawn uniformly ("distributed evenly"; torchvision draws the logarithm of the aspect uniformly).
     """
 
     area: tuple[float, float] = (0.08, 1.0)
+    """Range of the crop's area, as a share of the image."""
+
     aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    """Range of the crop's width / height."""
+
     angle_degrees: float = 7.0
+    """The crop is turned by up to this angle about its centre, either way; 180 turns it to anywhere."""
+
     flip: float = 0.5
+    """Probability of a left-right mirror image."""
 
     def __post_init__(self) -> None:
         if not 0 < self.area[0] <= self.area[1] <= 1:
             raise UserError(f"augmentation area {self.area}", remedy="give two shares, 0 < smallest <= largest <= 1")
         if not 0 < self.aspect[0] <= self.aspect[1]:
             raise UserError(f"augmentation aspect {self.aspect}", remedy="give two ratios, 0 < smallest <= largest")
+        if not 0 <= self.angle_degrees <= 180:
+            raise UserError(f"augmentation angle_degrees {self.angle_degrees}", remedy="give 0 to 180 degrees")
         if not 0 <= self.flip <= 1:
             raise UserError(f"augmentation flip {self.flip}", remedy="give a probability between 0 and 1")
 
 
 @dataclass(frozen=True)
 class Crops:
-    """One crop per image, B of them.
-
-    box: (B, 4) float64 of left, top, width, height in pixels of the full-size image, before turning;
-    angle: (B,) float64 radians, about the centre of the box; flip: (B,) bool.
-    """
+    """One crop per image, B of them."""
 
     box: NDArray[np.float64]
+    """(B, 4): left, top, width and height in pixels of the full-size image, before turning."""
+
     angle: NDArray[np.float64]
+    """(B,) radians, about the centre of the box."""
+
     flip: NDArray[np.bool_]
+    """(B,) whether the crop is mirrored, left to right."""
 
 
 def random_crops(
@@ -93,7 +100,7 @@ def _place(
 
     Along an axis on which the turned box is longer than the image, it is centred.
     """
-    extent = size * np.cos(angle) + size[::-1] * np.abs(np.sin(angle))
+    extent = size * np.abs(np.cos(angle)) + size[::-1] * np.abs(np.sin(angle))
     low = np.ceil((extent - size) / 2)
     places = np.floor(image_size - (extent + size) / 2) - low + 1
     left_top: NDArray[np.float64] = np.where(places > 0, low + np.floor(draw * places), (image_size - size) / 2)
@@ -140,16 +147,21 @@ def matrices(crops: Crops, shrink: NDArray[np.float64], input_size: int) -> NDAr
 
 
 def sigmas(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return (B, 2): the Gaussian, x and y, that a level is blurred with (3 taps) before it is sampled.
+    """Return (B, 2): the Gaussian, along the level's x and y, that it is blurred with (3 taps) before it is sampled.
 
     At s source pixels per output pixel, torchvision's antialiased resize weighs pixels by a triangle of variance
     s^2 / 6, and bilinear sampling by one of variance f (1 - f), f being how far from a pixel's centre a sample falls:
     1 / 6 on average, but one f for all where s = 1. Taps (a, 1 - 2a, a) add the variance 2a that is missing; at s = 2
     bilinear sampling then becomes that triangle exactly. NO_SIGMA: the missing part is negligible.
+
+    In a turned crop the triangles lie along the output's axes. Of their common covariance, A A^T / 6 for the map A, the
+    level's own axes see the diagonal: s along a level's axis is the length of that row of A.
     """
-    scale = np.minimum(np.linalg.norm(matrix[:, :, :2], axis=1), 2)  # (B, 2), along the output's x and y
+    scale = np.minimum(np.linalg.norm(matrix[:, :, :2], axis=2), 2)  # (B, 2), along the level's x and y
     fraction = (matrix.sum(axis=2) - matrix[:, :, :2].sum(axis=2) / 2 - 0.5) % 1
-    same_everywhere = np.isclose(np.abs(matrix[:, [0, 1], [0, 1]]), 1, rtol=0, atol=1e-9)
+    # One step of the output is then one whole pixel along this axis or none, so that all samples share a fraction.
+    steps = np.sort(np.abs(matrix[:, :, :2]), axis=2)
+    same_everywhere = np.isclose(steps, [0, 1], rtol=0, atol=1e-9).all(axis=2)
     tap = (scale**2 / 6 - np.where(same_everywhere, fraction * (1 - fraction), 1 / 6)) / 2
     side = np.clip(tap / (1 - 2 * tap), 1e-9, None)  # relative to the middle tap: exp(-1 / (2 sigma^2))
     sigma: NDArray[np.float64] = np.where(tap < MIN_TAP, NO_SIGMA, np.sqrt(-0.5 / np.log(side)))

@@ -8,9 +8,7 @@ ones are made.
 
 from __future__ import annotations
 
-import weakref
 from collections import deque
-from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,10 +19,10 @@ import torch
 from numpy.typing import NDArray
 
 from cxrkit.contracts import Batch
-from cxrkit.cores import available_cores
 from cxrkit.loaders.geometry import NO_SIGMA
-from cxrkit.loaders.labels import Labels
 from cxrkit.loaders.plan import Plan, PlannedBatch
+from cxrkit.loaders.running import Batches, Running, threads_or_default
+from cxrkit.loaders.tables import Tables
 from cxrkit.shards import ShardStore
 
 CHUNK = 4  # images; small enough for all threads to share a batch of 16, large enough to hide the hand-over
@@ -56,16 +54,23 @@ def opencv_matrix(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
 class _Slot:
     """One buffer of the ring, and the work that fills it."""
 
-    image: torch.Tensor  # (batch_size, 1, H, W) uint8, pinned where it will be copied to a GPU
+    image: torch.Tensor
+    """(batch_size, 1, H, W) uint8, pinned where it will be copied to a GPU."""
+
     planned: PlannedBatch | None = None
+    """The batch that is made in it."""
+
     pending: list[Future[None]] = field(default_factory=list)
+    """The chunks that are being made."""
+
     copied: torch.cuda.Event | None = None
+    """The end of the last copy to the GPU."""
 
 
 class OpenCVLoader:
     """A contracts.Loader on CPU threads; its batches lie on `device`.
 
-    target: (N, 15) and meta: (N, 3) float32 for all rows of index.parquet. threads: default, all cores that this
+    targets: (N, L) and metadata: (N, 3) float32 for all rows of index.parquet. threads: default, all cores that this
     process may use. prefetch: batches that are made ahead of the one in use.
 
     A batch is valid until the next one is asked for. Leaving an epoch early stops its threads. OpenCV's own threads
@@ -76,8 +81,8 @@ class OpenCVLoader:
         self,
         store: ShardStore,
         plan: Plan,
-        target: NDArray[np.float32],
-        meta: NDArray[np.float32],
+        targets: NDArray[np.float32],
+        metadata: NDArray[np.float32],
         *,
         threads: int | None = None,
         device: str | torch.device = "cpu",
@@ -88,27 +93,24 @@ class OpenCVLoader:
         self._store = store
         self._plan = plan
         self._device = torch.device(device)
-        self._labels = Labels(target, meta, self._device)
-        self._threads = threads or available_cores()
+        self._tables = Tables(targets, metadata, self._device)
+        self._threads = threads_or_default(threads)
         self._prefetch = prefetch
-        self._running: weakref.WeakSet[Generator[Batch, None, None]] = weakref.WeakSet()
+        self._running = Running()
         self.steps = plan.steps
 
-    def epoch(self, epoch: int, start_step: int = 0) -> Generator[Batch, None, None]:
+    def epoch(self, epoch: int, start_step: int = 0) -> Batches:
         """Yield the batches of `epoch` from `start_step` on, in the plan's order.
 
         Raises UserError for a record whose checksum or codec fails.
         """
-        batches = self._epoch(epoch, start_step)
-        self._running.add(batches)
-        return batches
+        return self._running.started(self._epoch(epoch, start_step))
 
     def close(self) -> None:
         """End the epochs that are under way, and their threads. Safe to call twice."""
-        for batches in list(self._running):
-            batches.close()
+        self._running.end()
 
-    def _epoch(self, epoch: int, start_step: int) -> Generator[Batch, None, None]:
+    def _epoch(self, epoch: int, start_step: int) -> Batches:
         cv2.setNumThreads(0)
         upcoming = self._plan.batches(epoch, start_step)
         free = deque(self._allocate() for _ in range(min(self._prefetch + 1, self.steps - start_step)))
@@ -161,7 +163,7 @@ class OpenCVLoader:
             image, slot.copied = copy_to_gpu(image, self._device)
         elif self._device.type != "cpu":
             image = image.to(self._device)
-        return self._labels.batch(image, slot.planned.rows)
+        return self._tables.batch(image, slot.planned.rows)
 
 
 def copy_to_gpu(image: torch.Tensor, device: torch.device) -> tuple[torch.Tensor, torch.cuda.Event]:

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrkit.contracts import IMAGE_SIZE
 from cxrkit.errors import UserError
 from cxrkit.loaders.geometry import (
     MIN_SCALE,
@@ -40,19 +39,23 @@ def default_resize(input_size: int) -> int:
 
 @dataclass(frozen=True)
 class PlannedBatch:
-    """One batch, before any pixel is read.
-
-    rows: (B,) int64, rows of index.parquet; level: (B,) int64, positions in `Plan.levels`;
-    matrix: (B, 2, 3) float64, output to level coordinates (continuous, see geometry.py); sigma: (B, 2) float64, the
-    Gaussian (x, y; 3 taps, level pixels) to blur with before sampling, geometry.NO_SIGMA for none;
-    window: (B, 4) int64, left, top, right, bottom of the part of the level that this reads.
-    """
+    """One batch, before any pixel is read."""
 
     rows: NDArray[np.int64]
+    """(B,) rows of index.parquet."""
+
     level: NDArray[np.int64]
+    """(B,) positions in `Plan.levels`: what each image is sampled from."""
+
     matrix: NDArray[np.float64]
+    """(B, 2, 3) output to level coordinates (continuous, see geometry.py)."""
+
     sigma: NDArray[np.float64]
+    """(B, 2) the Gaussian (3 taps) to blur the level with before sampling, along its x and y, in pixels of the level;
+    geometry.NO_SIGMA for none."""
+
     window: NDArray[np.int64]
+    """(B, 4) left, top, right, bottom of the part of the level that this reads."""
 
     @property
     def window_matrix(self) -> NDArray[np.float64]:
@@ -72,32 +75,54 @@ class PlannedBatch:
 class Plan:
     """Order and geometry of one subset, for one rank.
 
-    rows: (N,) the subset's rows of index.parquet, each once. train: shuffle and augment; otherwise the rows' order
-    and the centre crop. batch_size: images of a batch on this rank. input_size: side of the output, pixels.
-    resize: without `train`, the side that an image is scaled to before the centre crop. levels: side lengths stored
-    in the prepared folder, descending. image_size: side of the full-size image; random crops are whole pixels of it.
-    drop_last: leave out the last batch of an epoch when it is short. rank, world_size: ranks take turns within the
-    global batch of `batch_size * world_size` images, which is the same set of images for every world size.
-    numbers: (N,) what order and crops are drawn from, one per row: the image's place in the whole data set, so that
-    they do not depend on which images happen to be prepared. Default: the rows.
-
     Raises UserError when the largest level is too small for this input, or training has less than one batch.
     """
 
     rows: NDArray[np.int64]
+    """(N,) the subset's rows of index.parquet, each once."""
+
     train: bool
+    """Whether to shuffle and augment; otherwise the rows' order and the centre crop."""
+
     seed: int
+    """Of order and augmentation."""
+
     batch_size: int
+    """Images of a batch on this rank."""
+
     input_size: int
+    """Pixels along each side of the output."""
+
     resize: int
+    """Without `train`, pixels along each side that an image is scaled to before the centre crop."""
+
     levels: tuple[int, ...]
-    image_size: int = IMAGE_SIZE
+    """Side lengths stored in the prepared folder, descending."""
+
+    image_size: int
+    """Pixels along each side of the full-size image, as the prepared folder says; random crops are whole pixels of
+    it."""
+
     drop_last: bool = False
+    """Whether to leave out the last batch of an epoch when it is short."""
+
     rank: int = 0
+    """This rank's turn: ranks take turns within the global batch of `batch_size * world_size` images, which is the same
+    set of images for every world size."""
+
     world_size: int = 1
+    """Number of ranks."""
+
     augmentation: Augmentation = field(default_factory=Augmentation)
+    """How a training image is varied."""
+
     min_scale: float = MIN_SCALE
+    """Source pixels per output pixel that a level must offer to be sampled."""
+
     numbers: NDArray[np.int64] | None = None
+    """(N,) what order and crops are drawn from, one per row: the image's place in the whole data set, so that they do
+    not depend on which images happen to be prepared. Default: the rows."""
+
     _number_of_row: NDArray[np.int64] = field(init=False, repr=False, compare=False)
     _orders: dict[int, NDArray[np.int64]] = field(default_factory=dict, init=False, repr=False, compare=False)
 

@@ -20,9 +20,8 @@ leave one crop in 13 to be read; at 448, 147 GB hold everything, or 103 GB the 7
 from __future__ import annotations
 
 import os
-import weakref
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -32,13 +31,15 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
+from cxrkit.compiling import compiled
 from cxrkit.contracts import Batch
-from cxrkit.cores import available_cores
 from cxrkit.errors import UserError
 from cxrkit.loaders.gather import gather, taps
 from cxrkit.loaders.geometry import choose_levels
-from cxrkit.loaders.labels import Labels
 from cxrkit.loaders.plan import Plan, PlannedBatch
+from cxrkit.loaders.running import Batches, Running, threads_or_default
+from cxrkit.loaders.tables import Tables
+from cxrkit.notes import through
 from cxrkit.progress import Bar, progress_bar
 from cxrkit.shards import ShardStore
 
@@ -50,7 +51,7 @@ SAMPLED_CROPS = 1 << 12  # drawn to estimate how often each level is sampled
 class ResidentLoader:
     """A contracts.Loader whose pixels lie on `device`, and so do its batches.
 
-    target: (N, 15) and meta: (N, 3) float32 for all rows of index.parquet. threads: that decode; default, all cores
+    targets: (N, L) and metadata: (N, 3) float32 for all rows of index.parquet. threads: that decode; default, all cores
     that this process may use. memory_bytes: what the pixels may take; default, 70 % of what is free. prefetch:
     batches for which missing pixels are read ahead. compile: the kernel, with torch.compile; default, on CUDA.
     console: shows the progress of the upload, and what was kept.
@@ -63,8 +64,8 @@ class ResidentLoader:
         self,
         store: ShardStore,
         plan: Plan,
-        target: NDArray[np.float32],
-        meta: NDArray[np.float32],
+        targets: NDArray[np.float32],
+        metadata: NDArray[np.float32],
         *,
         threads: int | None = None,
         device: str | torch.device = "cuda",
@@ -79,15 +80,17 @@ class ResidentLoader:
         self._plan = plan
         self._device = torch.device(device)
         self._on_gpu = self._device.type == "cuda"
-        self._labels = Labels(target, meta, self._device)
-        self._threads = threads or available_cores()
+        self._tables = Tables(targets, metadata, self._device)
+        self._threads = threads_or_default(threads)
         self._memory_bytes = memory_bytes
         self._prefetch = prefetch
-        self._gather: Any = torch.compile(gather) if (self._on_gpu if compile is None else compile) else gather
+        self._gather: Any = gather
+        if self._on_gpu if compile is None else compile:
+            self._gather = compiled(gather, str(device), through(console))
         self._console = console
         # Batches are made beside the model's work, on a stream of their own (None: no streams on a CPU).
         self._stream: Any = torch.cuda.Stream(self._device) if self._on_gpu else None  # type: ignore[no-untyped-call]
-        self._running: weakref.WeakSet[Generator[Batch, None, None]] = weakref.WeakSet()
+        self._running = Running()
         self._kept: _Kept | None = None
         self.steps = plan.steps
         self._load()
@@ -97,19 +100,16 @@ class ResidentLoader:
         """What is kept, in one line; "" when closed."""
         return self._kept.summary if self._kept else ""
 
-    def epoch(self, epoch: int, start_step: int = 0) -> Generator[Batch, None, None]:
+    def epoch(self, epoch: int, start_step: int = 0) -> Batches:
         """Yield the batches of `epoch` from `start_step` on, in the plan's order.
 
         Raises UserError for a damaged record.
         """
-        batches = self._epoch(epoch, start_step)
-        self._running.add(batches)
-        return batches
+        return self._running.started(self._epoch(epoch, start_step))
 
     def close(self) -> None:
         """End the epochs that are under way, and free the pixels. Safe to call twice."""
-        for batches in list(self._running):
-            batches.close()
+        self._running.end()
         if self._on_gpu and self._kept is not None:
             self._stream.synchronize()  # the last batch may still be sampled from them
         self._kept = None
@@ -129,7 +129,7 @@ class ResidentLoader:
                 self._console.print(kept.summary, highlight=False)
         return self._kept
 
-    def _epoch(self, epoch: int, start_step: int) -> Generator[Batch, None, None]:
+    def _epoch(self, epoch: int, start_step: int) -> Batches:
         kept = self._load()
         upcoming = self._plan.batches(epoch, start_step)
         queue: deque[_Pending] = deque()
@@ -147,8 +147,11 @@ class ResidentLoader:
     def _start(self, pool: ThreadPoolExecutor, kept: _Kept, planned: PlannedBatch) -> _Pending:
         """Locate the pixels of `planned`, and let the threads read those that are not kept."""
         base, missing = kept.locate(planned)
+        # What the kernel reads of each image is one row of a table of numbers, so that a batch is one upload: where its
+        # window lies among the pixels, and the map and the blur within it. float64 holds any offset exactly.
         left, top, right, bottom = planned.window.T
         side = np.asarray(self._plan.levels)[planned.level]
+        # Of a kept image the window begins within the whole level; of a missing one, the window alone was read.
         pitch = np.where(missing, right - left, side)
         place = np.stack([np.where(missing, base, base + top * side + left), pitch, right - left, bottom - top], axis=1)
         table = np.concatenate([place, planned.window_matrix.reshape(-1, 6), taps(planned.sigma)], axis=1)
@@ -181,7 +184,7 @@ class ResidentLoader:
                 kept.pixels[kept.scratch :][: len(pending.staging)].copy_(pending.staging, non_blocking=True)
             table = self._upload(pending.table)
             image = self._gather(kept.pixels, table[:, :4].long(), table[:, 4:].float(), self._plan.input_size)
-            batch = self._labels.batch(image[: len(rows)], rows)
+            batch = self._tables.batch(image[: len(rows)], rows)
         if self._on_gpu:
             current = torch.cuda.current_stream(self._device)
             current.wait_stream(self._stream)
@@ -199,9 +202,16 @@ class _Pending:
     """A batch whose missing pixels are being read."""
 
     planned: PlannedBatch
-    table: torch.Tensor  # (batch_size, 12) float64: base, pitch, width, height, the matrix, taps x and y
-    staging: torch.Tensor  # (bytes,) uint8, the missing windows, pinned where they will be copied to a GPU
+    """What the batch is made of."""
+
+    table: torch.Tensor
+    """(batch_size, 12) float64: base, pitch, width, height, the matrix, taps x and y."""
+
+    staging: torch.Tensor
+    """(bytes,) uint8, the missing windows, pinned where they will be copied to a GPU."""
+
     reading: list[Future[None]]
+    """The windows that are being read into `staging`."""
 
 
 class _Kept:

@@ -6,15 +6,17 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from cxrkit.contracts import LABELS
+from cxrkit.labels import CHESTXRAY14, LabelSet
 
 # The 2017 release lists 16 impossible ages, up to 414 years; v2020 lists none of 100 or more.
 OLDEST_YEARS = 99
+NEUTRAL = 0.5  # stands for an age, a sex or a view that is not known: half way between the values that are
 
 
-def targets(index: pl.DataFrame) -> NDArray[np.float32]:
-    """Return the labels of every row: (N, 15) float32 of 0 and 1, in the order of contracts.LABELS."""
-    return np.ascontiguousarray(index.select(LABELS).to_numpy(), dtype=np.float32)
+def targets(records: pl.DataFrame, labels: LabelSet = CHESTXRAY14) -> NDArray[np.float32]:
+    """Return (N, L) float32, in the order of `labels`: 1 has the label, 0 has not, NaN (null) not known."""
+    known = records.select(pl.col(labels.labels).cast(pl.Float32).fill_null(float("nan")))
+    return np.ascontiguousarray(known.to_numpy(), dtype=np.float32)
 
 
 def age_range(age_years: pl.Series) -> tuple[float, float]:
@@ -28,12 +30,17 @@ def age_range(age_years: pl.Series) -> tuple[float, float]:
     return float(ages.min()), float(ages.max())  # type: ignore[arg-type]
 
 
-def metadata(index: pl.DataFrame, ages: tuple[float, float]) -> NDArray[np.float32]:
-    """Return (N, 3) float32: age scaled from `ages` to [0, 1], sex (M = 1), view (AP = 1).
+def metadata(records: pl.DataFrame, ages: tuple[float, float]) -> NDArray[np.float32]:
+    """Return (N, 3) float32: age scaled from `ages` to [0, 1], sex (M = 1, F = 0), view (AP = 1, PA = 0).
 
-    ages: the training rows' `age_range`. Ages outside it are clipped to 0 or 1.
+    ages: the training rows' `age_range`. Ages outside it are clipped to 0 or 1. What is null, and a sex or view of
+    another name, is NEUTRAL.
     """
     low, high = ages
-    age = (index["age_years"].to_numpy().astype(np.float64) - low) / max(high - low, 1.0)
-    sex, view = (index["sex"] == "M").to_numpy(), (index["view"] == "AP").to_numpy()
-    return np.stack([np.clip(age, 0, 1), sex, view], axis=1).astype(np.float32)
+    age = (records["age_years"].cast(pl.Float64) - low) / max(high - low, 1.0)
+    columns = [
+        age.clip(0, 1),
+        records["sex"].replace_strict({"M": 1.0, "F": 0.0}, default=None, return_dtype=pl.Float64),
+        records["view"].replace_strict({"AP": 1.0, "PA": 0.0}, default=None, return_dtype=pl.Float64),
+    ]
+    return np.stack([column.fill_null(NEUTRAL).to_numpy() for column in columns], axis=1).astype(np.float32)

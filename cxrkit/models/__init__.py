@@ -1,51 +1,66 @@
 """Models: `spec` says what a name means, `build` builds it, `prepare_input` makes what it eats.
 
+A network is built for a label set: it has one output for each label.
+
 Importing this package imports no torch; the functions do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cxrkit import registry
 from cxrkit.errors import UserError
+from cxrkit.labels import CHESTXRAY14, LabelSet
 from cxrkit.models import grammar
+from cxrkit.models import options as spec_options
 from cxrkit.models.grammar import ModelSpec, parse
+from cxrkit.models.weights import NOT_SAID, SCRATCH, InitialWeights
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["ModelSpec", "build", "build_network", "parse", "prepare_input", "spec"]
+__all__ = ["InitialWeights", "ModelSpec", "build", "build_network", "parse", "prepare_input", "spec"]
 
 
-def spec(name: str) -> ModelSpec:
+def spec(name: str, *, labels: LabelSet = CHESTXRAY14, options: Mapping[str, Any] | None = None) -> ModelSpec:
     """Return the spec of any model name: at once for the grammar's, by building it for the user's own.
 
-    Raises UserError for an unknown name or a function that returns no model.
+    Raises UserError for an unknown name or option, or a function that returns no model.
     """
-    return build(name).spec if _is_own(name) else parse(name)  # type: ignore[return-value]
+    if _is_own(name):
+        return build(name, labels=labels, options=options).spec  # type: ignore[return-value]
+    return spec_options.apply(parse(name), options or {})
 
 
-def build(name: str, *, weights: Path | None = None, pretrained: bool = True, seed: int = 0) -> torch.nn.Module:
-    """Return the model on the CPU, in training mode; its attribute `spec` is its ModelSpec.
+def build(
+    name: str,
+    *,
+    labels: LabelSet = CHESTXRAY14,
+    options: Mapping[str, Any] | None = None,
+    weights: Path | None = None,
+    pretrained: bool = True,
+    seed: int = 0,
+) -> torch.nn.Module:
+    """Return the model on the CPU, in training mode. Its attribute `spec` is its ModelSpec, with the options in it.
 
-    It maps a normalised image (B, C, H, W) and meta (B, 3) to logits (B, 15). Image networks also have
-    `features(image)`, (B, spec.features). Initial parameters are a pure function of `name` and `seed`; torch's global
-    random state is left as it was.
+    It maps a normalised image (B, C, H, W) and meta (B, 3) to Outputs with logits (B, len(labels)). Image networks also
+    have `features(image)`, (B, spec.features). Initial parameters are a pure function of the name, the options and
+    `seed`; torch's global random state is left as it was. Its attribute `initial_weights` says what it started from.
 
+    options: fields of ModelSpec in place of the name's own (see models/options.py); of an own model, its function's.
     weights: a file for -ots and -ft in place of torchvision's ImageNet weights.
     pretrained: False leaves -ots and -ft without ImageNet weights, for a checkpoint to be loaded afterwards.
 
-    Raises UserError for an unknown name, for weights that cannot be had or do not fit, and for an own function that
-    does not return a model with a spec.
+    Raises UserError for an unknown name or option, for weights that cannot be had or do not fit, and for an own
+    function that does not return a model with a spec.
     """
     import torch
 
-    own = _is_own(name)
-    model_spec = None if own else parse(name)
+    model_spec = None if _is_own(name) else spec(name, options=options)
     if weights is not None and not (model_spec and model_spec.pretrained):
         raise UserError(
             f"--weights {weights}: {name} does not start from ImageNet weights",
@@ -53,23 +68,27 @@ def build(name: str, *, weights: Path | None = None, pretrained: bool = True, se
         )
     with torch.random.fork_rng(devices=[]):  # built on the CPU, so only its generator is used
         torch.manual_seed(seed)
-        model = _own(name) if model_spec is None else build_network(model_spec)
-    if pretrained and model_spec is not None and model_spec.pretrained:
+        model = _own(name, labels, options) if model_spec is None else build_network(model_spec, labels)
+    if model_spec is not None and model_spec.pretrained:
         from cxrkit.models.weights import load
 
-        load(model, weights)  # type: ignore[arg-type]
+        model.initial_weights = load(model, weights) if pretrained else NOT_SAID  # type: ignore[assignment, arg-type]
     return model
 
 
-def build_network(spec: ModelSpec) -> torch.nn.Module:
+def build_network(spec: ModelSpec, labels: LabelSet = CHESTXRAY14) -> torch.nn.Module:
     """Return the grammar's network for `spec`, without ImageNet weights, drawing from torch's global generator."""
-    if not spec.blocks:
+    model: torch.nn.Module
+    if spec.blocks:
+        from cxrkit.models.resnet import ResNet
+
+        model = ResNet(spec, len(labels))
+    else:
         from cxrkit.models.mlp import MetaMLP
 
-        return MetaMLP(spec)
-    from cxrkit.models.resnet import ResNet
-
-    return ResNet(spec)
+        model = MetaMLP(spec, len(labels))
+    model.initial_weights = SCRATCH  # type: ignore[assignment]
+    return model
 
 
 def prepare_input(image_B1HW: torch.Tensor, spec: ModelSpec, dtype: torch.dtype | None = None) -> torch.Tensor:
@@ -93,12 +112,11 @@ def _is_own(name: str) -> bool:
     return ":" in name or (name not in grammar.SPECS and name in registry.names("model"))
 
 
-def _own(name: str) -> torch.nn.Module:
-    """Call the user's function, without arguments, and check what it returns."""
+def _own(name: str, labels: LabelSet, options: Mapping[str, Any] | None) -> torch.nn.Module:
+    """Call the user's function and check what it returns."""
     import torch
 
-    function: Callable[[], Any] = registry.load("model", name)
-    model = function()
+    model = registry.construct("model", name, registry.load("model", name), labels, options)
     found = getattr(model, "spec", None)
     if not isinstance(model, torch.nn.Module) or not isinstance(found, ModelSpec):
         what = f"one whose spec is a {type(found).__name__}" if isinstance(model, torch.nn.Module) else repr(model)
@@ -107,12 +125,9 @@ def _own(name: str) -> torch.nn.Module:
             f"found {what}",
             remedy="in the function, set model.spec = ModelSpec(name='mine', input_size=224, ...) and return the model",
         )
-    if len(found.mean) != found.channels or len(found.std) != found.channels:
-        raise UserError(
-            f"model {name!r}: its spec has {found.channels} channels, but {len(found.mean)} values in mean "
-            f"and {len(found.std)} in std",
-            remedy="give one mean and one std for each input channel",
-        )
     # The name that rebuilds it is what a run folder must remember.
     model.spec = replace(found, name=name, source="own")  # type: ignore[assignment]
+    spec_options.check(model.spec)  # type: ignore[arg-type]
+    if not isinstance(getattr(model, "initial_weights", None), InitialWeights):
+        model.initial_weights = NOT_SAID  # type: ignore[assignment]
     return model

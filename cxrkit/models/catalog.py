@@ -11,32 +11,55 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, TypedDict
 
 from cxrkit import registry
-from cxrkit.contracts import LABELS
+from cxrkit.labels import CHESTXRAY14, LabelSet
 from cxrkit.models.grammar import ALIASES, MLP_HIDDEN, SPECS, ModelSpec
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 
-class Row(TypedDict):
+class CatalogEntry(TypedDict):
     """One model. An installed package's model is listed by name only: its figures are None."""
 
     name: str
+    """Canonical, as --model takes it."""
+
     aliases: list[str]
+    """Other names of the same model."""
+
     parameters: int | None
-    trainable: int | None  # those that learn: fewer for -ots
-    macs: int | None  # multiply-accumulates of one image's forward pass; many papers call these FLOPs
-    flops: int | None  # two for each multiply-accumulate
+    """How many numbers the network has, for ChestX-ray14's labels."""
+
+    trainable: int | None
+    """How many of them learn: fewer for -ots."""
+
+    macs: int | None
+    """Multiply-accumulates of one image's forward pass; many papers call these FLOPs."""
+
+    flops: int | None
+    """Two for each multiply-accumulate."""
+
     input_size: int | None
+    """Pixels along each side of the input."""
+
     channels: int | None
+    """Input channels."""
+
     meta: bool | None
+    """Whether age, sex and view position are used."""
+
     learning_rate: float | None
+    """Adam's, by default."""
+
     batch_size: int | None
+    """Images of a step, by default."""
+
     source: str
+    """Whose design it is, as ModelSpec.source; "installed" for an installed package's."""
 
 
-def catalog() -> list[Row]:
-    """Return a row for each model: the grammar's in its order, then those of installed packages."""
+def catalog() -> list[CatalogEntry]:
+    """Return an entry for each model: the grammar's in its order, then those of installed packages."""
     installed = [name for name in registry.names("model") if name not in SPECS]
     return [*(_row(spec) for spec in SPECS.values()), *(_installed(name) for name in installed)]
 
@@ -63,7 +86,7 @@ def table() -> Table:
     return shown
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(row: CatalogEntry) -> list[str]:
     """Return a row's figures as text, in the table's order; dashes where they are not known."""
     if row["parameters"] is None or row["macs"] is None or row["flops"] is None:
         return ["-"] * 7
@@ -78,13 +101,13 @@ def _cells(row: Row) -> list[str]:
     ]
 
 
-def cost(spec: ModelSpec) -> tuple[int, int, int]:
+def cost(spec: ModelSpec, labels: LabelSet = CHESTXRAY14) -> tuple[int, int, int]:
     """Return the parameters, the trainable ones, and the multiply-accumulates of one image's forward pass.
 
     Multiply-accumulates are those of convolutions and dense layers; normalisation, activations and pooling are not
     counted, as is usual. Meant for the grammar's specs, also at another input size.
     """
-    layers = list(_dense_layers(spec))
+    layers = list(_dense_layers(spec, len(labels)))
     dense = sum(before * after for before, after in layers)
     biases = sum(after for _, after in layers)
     parameters, macs = dense + biases, dense
@@ -95,9 +118,9 @@ def cost(spec: ModelSpec) -> tuple[int, int, int]:
     return parameters, dense + biases if spec.frozen_backbone else parameters, macs
 
 
-def _dense_layers(spec: ModelSpec) -> Iterator[tuple[int, int]]:
+def _dense_layers(spec: ModelSpec, outputs: int) -> Iterator[tuple[int, int]]:
     """Yield (inputs, outputs) of each dense layer."""
-    widths = [spec.features + 3 * spec.meta, *([] if spec.blocks else MLP_HIDDEN), len(LABELS)]
+    widths = [spec.features + 3 * spec.meta, *([] if spec.blocks else MLP_HIDDEN), outputs]
     yield from pairwise(widths)
 
 
@@ -127,9 +150,9 @@ def _halved(size: int) -> int:
     return (size + 1) // 2
 
 
-def _row(spec: ModelSpec) -> Row:
+def _row(spec: ModelSpec) -> CatalogEntry:
     parameters, trainable, macs = cost(spec)
-    return Row(
+    return CatalogEntry(
         name=spec.name,
         aliases=[alias for alias, name in ALIASES.items() if name == spec.name],
         parameters=parameters,
@@ -145,8 +168,8 @@ def _row(spec: ModelSpec) -> Row:
     )
 
 
-def _installed(name: str) -> Row:
-    return Row(
+def _installed(name: str) -> CatalogEntry:
+    return CatalogEntry(
         name=name,
         aliases=[],
         parameters=None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from cxrkit.contracts import LABELS
+from cxrkit.contracts import Outputs
 from cxrkit.models.grammar import MLP_HIDDEN, ModelSpec
 from cxrkit.models.precision import in_float32
 
@@ -12,7 +12,7 @@ from cxrkit.models.precision import in_float32
 class MetaMLP(nn.Module):
     """A perceptron with two hidden layers over the three non-image features; it never looks at the image."""
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, spec: ModelSpec, outputs: int) -> None:
         super().__init__()
         self.spec = spec
         layers: list[nn.Module] = []
@@ -20,8 +20,8 @@ class MetaMLP(nn.Module):
         for hidden in MLP_HIDDEN:
             layers += [nn.Linear(width, hidden), nn.ReLU()]
             width = hidden
-        self.layers = nn.Sequential(*layers, nn.Linear(width, len(LABELS)))
+        self.layers = nn.Sequential(*layers, nn.Linear(width, outputs))
 
-    def forward(self, image_BCHW: Tensor, meta_B3: Tensor) -> Tensor:
-        """Return logits (B, 15) of `meta_B3` alone."""
-        return in_float32(self.layers, meta_B3)
+    def forward(self, image_BCHW: Tensor, meta_B3: Tensor) -> Outputs:
+        """Return the logits of `meta_B3` alone."""
+        return Outputs(in_float32(self.layers, meta_B3))

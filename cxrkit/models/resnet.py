@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from cxrkit.contracts import LABELS
+from cxrkit.contracts import Outputs
 from cxrkit.models.grammar import ModelSpec
 from cxrkit.models.precision import in_float32
 
@@ -47,13 +47,13 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A ResNet with a 15-label dense layer; the sigmoid is in the loss (section 2, equation 1).
+    """A ResNet with a dense layer of as many `outputs` as labels; the sigmoid is in the loss (section 2, equation 1).
 
     layer1 to layer4 are the paper's conv2_x to conv5_x. With `spec.frozen_backbone` only `fc` has gradients, and
     batch normalisation keeps its ImageNet statistics even in training mode.
     """
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, spec: ModelSpec, outputs: int) -> None:
         super().__init__()
         self.spec = spec
         self.conv1 = nn.Conv2d(spec.channels, spec.width, 7, stride=2, padding=3, bias=False)
@@ -69,7 +69,7 @@ class ResNet(nn.Module):
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         _initialise(self)
         # Drawn last: a network and its -meta counterpart start from the same convolutions.
-        self.fc = nn.Linear(spec.features + META_FEATURES * spec.meta, len(LABELS))
+        self.fc = nn.Linear(spec.features + META_FEATURES * spec.meta, outputs)
         if spec.frozen_backbone:
             self.requires_grad_(False)
             self.fc.requires_grad_(True)
@@ -86,13 +86,13 @@ class ResNet(nn.Module):
         x = self.layer4(self.layer3(self.layer2(x)))
         return self.avgpool(x).flatten(1)  # type: ignore[no-any-return]
 
-    def forward(self, image_BCHW: Tensor, meta_B3: Tensor) -> Tensor:
-        """Return logits (B, 15); `meta_B3` is used only by -meta networks."""
+    def forward(self, image_BCHW: Tensor, meta_B3: Tensor) -> Outputs:
+        """Return the logits; `meta_B3` is used only by -meta networks."""
         pooled = self.features(image_BCHW)
         if self.spec.meta:
             meta = (meta_B3 - self.spec.meta_centre) * self.spec.meta_gain
             pooled = torch.cat([pooled, meta.to(pooled.dtype)], dim=1)
-        return in_float32(self.fc, pooled)
+        return Outputs(in_float32(self.fc, pooled))
 
     def train(self, mode: bool = True) -> ResNet:
         """Switch to training mode, except for the batch normalisation of a frozen backbone."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,41 +19,75 @@ if TYPE_CHECKING:
     from cxrkit.models.resnet import ResNet
 
 WHAT = "torchvision's resnet50 (IMAGENET1K_V1)"
+FILE_NAME = "resnet50-0676ba61.pth"  # torchvision names a file after the first 8 digits of its SHA-256
 USE_A_FILE = (
-    "name a file with --weights FILE (.pth or .safetensors): resnet50-0676ba61.pth, downloaded with a browser "
+    f"name a file with --weights FILE (.pth or .safetensors): {FILE_NAME}, downloaded with a browser "
     "or copied from another machine's torch cache"
 )
 
 
-def load(net: ResNet, file: Path | None = None, fetch: Callable[[], Mapping[str, Any]] | None = None) -> None:
-    """Fill the backbone of `net` from `file`, or from `fetch()` (default: `download`) when there is no file.
+@dataclass(frozen=True)
+class InitialWeights:
+    """What a network started from."""
+
+    sha256: str
+    """Of the weights file, in hex; "" where there was none, or it is not known."""
+
+    source: str
+    """The path given with --weights, or which weights were downloaded; "scratch", or "not said"."""
+
+
+SCRATCH = InitialWeights("", "scratch")
+# An own model that has no `initial_weights`, or one of ours that awaits a checkpoint.
+NOT_SAID = InitialWeights("", "not said")
+
+
+def load(net: ResNet, file: Path | None = None) -> InitialWeights:
+    """Fill the backbone of `net` from `file`, or from `download()` when there is none; return what it was.
 
     The 1000-class dense layer is left out. Raises UserError for a file that cannot be read or does not fit.
     """
-    if file is not None:
-        state, origin = read(file), str(file)
-    else:
-        state, origin = (fetch or download)(), WHAT
-    backbone = {name: value for name, value in state.items() if not name.startswith("fc.")}
-    _check_fit(net, backbone, origin)
+    source = WHAT if file is None else str(file)
+    file = file or download()
+    backbone = {name: value for name, value in read(file).items() if not name.startswith("fc.")}
+    _check_fit(net, backbone, source)
     # strict=False for `fc`, and for batch counters, which old files lack and nothing here uses.
     net.load_state_dict(backbone, strict=False)
+    return InitialWeights(_sha256(file), source)
 
 
-def download() -> Mapping[str, Any]:
-    """Return torchvision's IMAGENET1K_V1 state dict, from its cache or the network, its checksum verified.
+def download() -> Path:
+    """Return torchvision's IMAGENET1K_V1 file in torch's cache; downloaded where it is not there, and checked.
 
-    Raises UserError, with another way to get the weights, when that fails.
+    Raises UserError, with another way to get the weights, when that fails or the file is not what its name says.
     """
+    import torch
     from torchvision.models import ResNet50_Weights
 
-    weights = ResNet50_Weights.IMAGENET1K_V1
+    url, digits = ResNet50_Weights.IMAGENET1K_V1.url, FILE_NAME.removesuffix(".pth").partition("-")[2]
+    file = Path(torch.hub.get_dir()) / "checkpoints" / FILE_NAME
+    if not file.exists():
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(url, str(file), hash_prefix=digits, progress=False)
+        except (OSError, RuntimeError) as error:
+            # OSError: no network, no such host, an unwritable cache. RuntimeError: a checksum that differs.
+            raise UserError(f"{WHAT}: {url} could not be downloaded ({error})", remedy=USE_A_FILE) from error
+    # What lies in the cache was not checked by anybody: half a file of an older torch, or other weights of that name.
+    if not (found := _sha256(file)).startswith(digits):
+        raise UserError(
+            f"{file}: the SHA-256 of {WHAT} begins with {digits}, that of this file with {found[: len(digits)]}",
+            remedy="delete it, so that it is downloaded again, or name another file with --weights FILE",
+        )
+    return file
+
+
+def _sha256(file: Path) -> str:
     try:
-        return weights.get_state_dict(progress=False, check_hash=True, weights_only=True, map_location="cpu")  # type: ignore[no-any-return]
-    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
-        # OSError: no network, no such host, an unwritable cache. RuntimeError: a checksum that differs. The cache
-        # may also hold half a file of an older torch.
-        raise UserError(f"{WHAT}: {weights.url} could not be downloaded ({error})", remedy=USE_A_FILE) from error
+        with open(file, "rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+    except OSError as error:
+        raise _damaged(file, "a weights file that can be read", error) from error
 
 
 def read(file: Path) -> Mapping[str, Tensor]:

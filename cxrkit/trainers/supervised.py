@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cxrkit import checkpoints, compute, typed
+from cxrkit import checkpoints, compute, notes, typed
 from cxrkit.contracts import Batch
 from cxrkit.errors import UserError
 from cxrkit.evaluators.ranking import auc
@@ -90,7 +90,9 @@ def train(task: TrainTask) -> None:
     optimizer = make_optimizer(task, model)
     scaler = torch.amp.GradScaler(torch.device(task.device).type, enabled=task.precision == "fp16")
     progress = start(task, model, optimizer, scaler)
-    forward = torch.compile(model) if task.config.run.compile else model
+    forward = model
+    if task.config.run.compile:
+        forward = compute.compiled(model, task.device, notes.through(task.display.console))
     metrics = MetricsFile(task.run.metrics, progress.metrics_bytes)
     training = Training(task, model, forward, optimizer, scaler, progress, metrics)
     try:

@@ -1,4 +1,4 @@
-"""The tables of labels and metadata on a batch's device, and the batch that they complete."""
+"""The tables of targets and metadata on a batch's device, and the batch that they complete."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 from cxrkit.contracts import Batch
 
 
-class Labels:
-    """Targets (N, 15) and metadata (N, 3) of all rows, uploaded once."""
+class Tables:
+    """Targets (N, L) and metadata (N, 3) of all rows, uploaded once."""
 
-    def __init__(self, target: NDArray[np.float32], meta: NDArray[np.float32], device: torch.device) -> None:
+    def __init__(self, targets: NDArray[np.float32], metadata: NDArray[np.float32], device: torch.device) -> None:
         self._device = device
-        self._target = torch.from_numpy(np.ascontiguousarray(target, dtype=np.float32)).to(device)
-        self._meta = torch.from_numpy(np.ascontiguousarray(meta, dtype=np.float32)).to(device)
+        self._targets = torch.from_numpy(np.ascontiguousarray(targets, dtype=np.float32)).to(device)
+        self._metadata = torch.from_numpy(np.ascontiguousarray(metadata, dtype=np.float32)).to(device)
 
     def batch(self, image: torch.Tensor, rows: NDArray[np.int64]) -> Batch:
         """Return `image` (B, 1, H, W) together with what belongs to `rows` (B,)."""
@@ -23,4 +23,4 @@ class Labels:
         if self._device.type == "cuda":
             # From ordinary memory the copy would wait for all work that the device has been given.
             index = index.pin_memory().to(self._device, non_blocking=True)
-        return Batch(image, self._target[index], self._meta[index], index)
+        return Batch(image, self._targets[index], self._metadata[index], index)

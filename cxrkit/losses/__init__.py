@@ -1,0 +1,30 @@
+"""Losses: what a training minimises, built from a name, a label set and options.
+
+Importing this package imports no torch; the losses do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cxrkit import registry
+from cxrkit.contracts import Loss
+from cxrkit.errors import UserError
+from cxrkit.labels import CHESTXRAY14, LabelSet
+
+DEFAULT = "bce-mean"  # the paper's
+
+
+def build(name: str = DEFAULT, *, labels: LabelSet = CHESTXRAY14, options: Mapping[str, Any] | None = None) -> Loss:
+    """Return the loss `name`, registered or `package.module:function`, for networks with an output for each label.
+
+    Raises UserError for an unknown name or option, and for an own function that returns nothing that can be called.
+    """
+    loss: Loss = registry.construct("loss", name, registry.load("loss", name), labels, options)
+    if not callable(loss):
+        raise UserError(
+            f"loss {name!r}: expected a function (outputs, batch) -> scalar, found {loss!r}",
+            remedy="in the function that you named, return the loss as a function",
+        )
+    return loss

@@ -1,0 +1,48 @@
+"""Binary cross-entropy over the labels of an image, in the two ways in which the field adds it up."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from cxrkit.contracts import Batch, Loss, Outputs
+
+
+def bce_mean() -> Loss:
+    """Return the class-averaged binary cross-entropy of Baltruschat et al. 2019, section 2, equation 1.
+
+    l(y, f) = 1/M sum over labels m of -y_m log f_m - (1 - y_m) log(1 - f_m), f_m being the sigmoid of a logit; and the
+    mean over the batch's images. Labels that are not known are left out of both means.
+    """
+    return _mean_over_known
+
+
+def bce_sum() -> Loss:
+    """Return the binary cross-entropy summed over labels, averaged over images.
+
+    As in Rajpurkar et al. 2017 ("CheXNet", arXiv 1711.05225), section 4 ("the sum of unweighted binary cross entropy
+    losses"). With all labels known it is L times `bce_mean`. A label that is not known adds nothing.
+    """
+    return _sum_over_labels
+
+
+def _mean_over_known(outputs: Outputs, batch: Batch) -> Tensor:
+    entropy_BL, known_BL = cross_entropy(outputs.logits, batch.target)
+    # At least 1: where nothing is known the loss is 0, and so is its gradient.
+    return entropy_BL.sum() / known_BL.sum().clamp(min=1)
+
+
+def _sum_over_labels(outputs: Outputs, batch: Batch) -> Tensor:
+    entropy_BL, _ = cross_entropy(outputs.logits, batch.target)
+    return entropy_BL.sum() / max(len(entropy_BL), 1)
+
+
+def cross_entropy(logits_BL: Tensor, target_BL: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (B, L) -y log f - (1 - y) log(1 - f), 0 where the target is NaN, and (B, L) bool: where it is known.
+
+    Computed from logits, so that large ones neither overflow nor round to 0 or 1.
+    """
+    known_BL = ~target_BL.isnan()
+    entropy_BL = binary_cross_entropy_with_logits(logits_BL, torch.where(known_BL, target_BL, 0), reduction="none")
+    return torch.where(known_BL, entropy_BL, 0), known_BL

@@ -1,0 +1,23 @@
+"""Lines for the user that are no errors: above all, an optional service that is missing and done without."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from rich.console import Console
+
+Note = Callable[[str], object]
+"""Takes a text for the user to read."""
+
+
+def to_stderr(text: str) -> None:
+    """Print a note where there is no console."""
+    print(text, file=sys.stderr)
+
+
+def through(console: Console | None) -> Note:
+    """Return what prints notes on `console`, brackets and all; on stderr without one."""
+    if console is None:
+        return to_stderr
+    return lambda text: console.print(text, markup=False, highlight=False)
