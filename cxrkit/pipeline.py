@@ -86,6 +86,7 @@ def train(config: TrainConfig, resume: bool, console: Console) -> RunFolder:
     spec = models.spec(config.model.name, options=config.model.options).at(config.input.size)
     with claimed(run):
         split = check_existing(run, config, resume)
+        run.remove_parts()
         inputs = Inputs.of(config.run.data, split, config.run.limit)
         try:
             for subset in ("train", *EVALUATED):

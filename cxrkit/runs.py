@@ -18,7 +18,7 @@ import polars as pl
 from cxrkit import typed
 from cxrkit.contracts import Subset
 from cxrkit.errors import UserError
-from cxrkit.files import output_error, replacing, write_json
+from cxrkit.files import output_error, remove_parts, replacing, write_json
 from cxrkit.splits import Split
 
 RunState = Literal["new", "training", "trained", "predicted", "scored"]
@@ -135,6 +135,11 @@ class RunFolder:
         except UserError:
             return None
 
+    def remove_parts(self) -> None:
+        """Remove the temporary files that a killed process left."""
+        for folder in {self.path, self.last.parent, self.predictions("val").parent, self.done("train").parent}:
+            remove_parts(folder)
+
     def finish(self, stage: str, done: Trained | Predicted | Scored) -> None:
         """Write down that a stage is done."""
         write_json(self.done(stage), asdict(done))
@@ -212,7 +217,7 @@ def claimed(run: RunFolder) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(
-                f"{run.path}: another process is training this run",
+                f"{run.path}: another process is working in this run",
                 remedy="wait for it, or choose another --runs folder",
             ) from None
         except OSError:

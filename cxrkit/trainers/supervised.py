@@ -19,7 +19,6 @@ from cxrkit import checkpoints, compute, notes, typed
 from cxrkit.contracts import Batch
 from cxrkit.errors import UserError
 from cxrkit.evaluators.ranking import auc
-from cxrkit.files import remove_parts
 from cxrkit.runs import MetricsFile
 from cxrkit.trainers import TrainTask
 from cxrkit.trainers.plateau import Best, Plateau, after_epoch, better
@@ -116,8 +115,6 @@ def make_optimizer(task: TrainTask, model: torch.nn.Module) -> torch.optim.Optim
 def start(task: TrainTask, model: Any, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> Progress:
     """Return the progress to go on from; with `resume`, the last checkpoint's, its tensors loaded."""
     assert task.config.optimizer.lr is not None
-    if task.resume:
-        remove_parts(task.run.last.parent)
     if not (task.resume and task.run.last.exists()):
         return Progress(Plateau(task.config.optimizer.lr))
     tensors, info = checkpoints.read(task.run.last)
