@@ -95,7 +95,11 @@ def read_json(path: Path, what: str, remedy: str) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: {what} is missing", remedy=remedy) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise UserError(f"{path}: {what} cannot be read ({error.strerror})", remedy=remedy) from None
+    except RecursionError:
+        raise UserError(f"{path}: {what} is not valid JSON (nested too deeply)", remedy=remedy) from None
+    except ValueError as error:  # no JSON, no UTF-8, or a number of thousands of digits
         raise UserError(f"{path}: {what} is not valid JSON ({error})", remedy=remedy) from None
 
 

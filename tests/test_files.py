@@ -58,3 +58,15 @@ def test_json_that_is_none(tmp_path: Path) -> None:
     path.write_bytes(b'{"a": \xff')
     with pytest.raises(UserError, match=r"dataset.json: the description is not valid JSON"):
         read_json(path, "the description", "prepare")
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "1" * 5000, "", "{"])
+def test_json_that_python_gives_up_on(tmp_path: Path, text: str) -> None:
+    (tmp_path / "dataset.json").write_text(text)
+    with pytest.raises(UserError, match=r"dataset.json: the description is not valid JSON \(.*\)\n  remedy: prepare"):
+        read_json(tmp_path / "dataset.json", "the description", "prepare")
+
+
+def test_json_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"the description cannot be read \(Is a directory\)\n  remedy: prepare"):
+        read_json(tmp_path, "the description", "prepare")
