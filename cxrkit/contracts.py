@@ -12,28 +12,28 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import polars as pl
 
+from cxrkit.labels import CHESTXRAY14, NO_FINDING, PATHOLOGIES
+
+__all__ = [
+    "BOX_SCHEMA",
+    "IMAGE_SIZE",
+    "LABELS",
+    "NO_FINDING",
+    "PATHOLOGIES",
+    "PIXEL_SCHEMA",
+    "RECORD_SCHEMA",
+    "SUBSETS",
+    "Batch",
+    "Dataset",
+    "Loader",
+    "Records",
+    "Subset",
+]
+
 if TYPE_CHECKING:
     import torch
 
-# The 14 pathologies in the order of Baltruschat et al. 2019, Table 5, then "No Finding" as an explicit 15th label.
-PATHOLOGIES = (
-    "Cardiomegaly",
-    "Emphysema",
-    "Edema",
-    "Hernia",
-    "Pneumothorax",
-    "Effusion",
-    "Mass",
-    "Fibrosis",
-    "Atelectasis",
-    "Consolidation",
-    "Pleural_Thickening",
-    "Nodule",
-    "Pneumonia",
-    "Infiltration",
-)
-NO_FINDING = "No Finding"
-LABELS = (*PATHOLOGIES, NO_FINDING)
+LABELS = CHESTXRAY14.labels
 
 # One row per image, sorted by image_id. The whole data set is listed, also images whose pixels are not at hand:
 # splits are a property of the data set, not of what somebody happened to download.

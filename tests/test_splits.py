@@ -75,8 +75,8 @@ def own_table(path: Path, frame: pl.DataFrame, subset: pl.Expr) -> str:
 
 
 THIRDS = (
-    pl.when(pl.col("patient_id").cast(pl.Int32) % 3 == 0).then(pl.lit("train")).when(pl.col("patient_id").cast(pl.Int32) % 3 == 1)
-    .then(pl.lit("val")).otherwise(pl.lit("test"))
+    pl.when(pl.col("patient_id").cast(pl.Int32) % 3 == 0).then(pl.lit("train"))
+    .when(pl.col("patient_id").cast(pl.Int32) % 3 == 1).then(pl.lit("val")).otherwise(pl.lit("test"))
 )  # fmt: skip
 
 

@@ -1,0 +1,117 @@
+"""Label sets: which labels a data set has, in which order, and which of them the mean is taken over.
+
+Everything that counts labels (networks, losses, prediction files, metrics, tables) takes a LabelSet; nothing else
+knows how many there are. A label may be unknown for an image: null in tables, NaN in arrays, and masked by losses and
+metrics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+NO_FINDING = "No Finding"
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """An ordered set of labels, each of which an image has, has not, or is not known to have."""
+
+    name: str
+    """What files call it; `get` finds it again."""
+
+    labels: tuple[str, ...]
+    """Column names in tables and prediction files, in the order of a network's outputs."""
+
+    averaged: tuple[str, ...]
+    """The labels whose metrics enter the unweighted mean."""
+
+    headings: Mapping[str, str] = field(default_factory=dict)
+    """Words for tables where they differ from the column's name."""
+
+    def __post_init__(self) -> None:
+        assert len(set(self.labels)) == len(self.labels), "each label once"
+        assert set(self.averaged) <= set(self.labels), "the mean is over the set's own labels"
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def heading(self, label: str) -> str:
+        """Return what a table calls `label`."""
+        return self.headings.get(label, label)
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """The labels that are reported beside the mean without entering it."""
+        return tuple(label for label in self.labels if label not in self.averaged)
+
+
+# The 14 pathologies in the order of Baltruschat et al. 2019, Table 5, then "No Finding" as an explicit 15th label.
+PATHOLOGIES = (
+    "Cardiomegaly",
+    "Emphysema",
+    "Edema",
+    "Hernia",
+    "Pneumothorax",
+    "Effusion",
+    "Mass",
+    "Fibrosis",
+    "Atelectasis",
+    "Consolidation",
+    "Pleural_Thickening",
+    "Nodule",
+    "Pneumonia",
+    "Infiltration",
+)
+CHESTXRAY14 = LabelSet(
+    name="chestxray14",
+    labels=(*PATHOLOGIES, NO_FINDING),
+    averaged=PATHOLOGIES,
+    headings={"Pleural_Thickening": "Pleural Thicken.", NO_FINDING: "No Findings"},
+)
+
+# Wang et al., CVPR 2017: the eight labels of the data set's first publication.
+_EIGHT = (
+    "Atelectasis",
+    "Cardiomegaly",
+    "Effusion",
+    "Infiltration",
+    "Mass",
+    "Nodule",
+    "Pneumonia",
+    "Pneumothorax",
+)
+CHESTXRAY8 = LabelSet(name="chestxray8", labels=_EIGHT, averaged=_EIGHT)
+
+# Majkowska et al., Radiology 2020: what radiologists adjudicated on part of ChestX-ray14.
+_ADJUDICATED = ("Pneumothorax", "Nodule or Mass", "Airspace opacity", "Fracture")
+ADJUDICATED = LabelSet(name="adjudicated4", labels=_ADJUDICATED, averaged=_ADJUDICATED)
+
+# Irvin et al., AAAI 2019: CheXpert's 14 observations, of which a competition averaged five.
+CHEXPERT = LabelSet(
+    name="chexpert14",
+    labels=(
+        NO_FINDING,
+        "Enlarged Cardiomediastinum",
+        "Cardiomegaly",
+        "Lung Opacity",
+        "Lung Lesion",
+        "Edema",
+        "Consolidation",
+        "Pneumonia",
+        "Atelectasis",
+        "Pneumothorax",
+        "Pleural Effusion",
+        "Pleural Other",
+        "Fracture",
+        "Support Devices",
+    ),
+    averaged=("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion"),
+)
+
+LABEL_SETS = {labels.name: labels for labels in (CHESTXRAY14, CHESTXRAY8, ADJUDICATED, CHEXPERT)}
+
+
+def get(name: str) -> LabelSet:
+    """Return the label set called `name`. Raises KeyError for a name that no file of ours can hold."""
+    return LABEL_SETS[name]

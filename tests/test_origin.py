@@ -1,0 +1,92 @@
+"""What a number was made of: the digest of labels, and the comparison of two origins."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cxrkit import origin
+from cxrkit.contracts import LABELS
+from cxrkit.origin import Origin, differences, labels_digest
+
+ORIGIN = Origin(
+    dataset="nih-chestxray14",
+    label_set="chestxray14",
+    label_release="v2020",
+    labels_digest="aa" * 32,
+    pixels_digest="bb" * 32,
+    preparation_digest="cc" * 32,
+    image_side=1024,
+    split="official",
+    split_digest="dd" * 32,
+    train_images=75_707,
+    train_subset_images=75_707,
+)
+
+
+def records(patients: int) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "image_id": [f"{number:08d}_000.png" for number in range(patients)],
+            "patient_id": [str(number) for number in range(patients)],
+            **{label: [(number + place) % 3 == 0 for number in range(patients)] for place, label in enumerate(LABELS)},
+        }
+    )
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 8), st.sampled_from(("image_id", "patient_id", *LABELS)), st.booleans())
+def test_any_change_of_any_cell_changes_the_digest(row: int, column: str, unknown: bool) -> None:
+    frame = records(9)
+    if column in LABELS:
+        value = None if unknown else not frame[column][row]
+    else:
+        value = "another"
+    changed = frame.with_columns(
+        pl.when(pl.int_range(pl.len()) == row).then(pl.lit(value, frame[column].dtype)).otherwise(column).alias(column)
+    )
+    assert labels_digest(changed) != labels_digest(frame)
+
+
+def test_the_order_of_rows_and_columns_does_not_matter() -> None:
+    frame = records(9)
+    assert labels_digest(frame.reverse().select(reversed(frame.columns))) == labels_digest(frame)
+
+
+@pytest.mark.parametrize(
+    ("change", "part", "words"),
+    [
+        ({"dataset": "synthetic"}, "data set", "synthetic"),
+        ({"labels_digest": "ee" * 32}, "labels", "v2020 labels with digest eeeeeeeeeeee"),
+        ({"label_release": "2017", "labels_digest": "ee" * 32}, "labels", "labels of release 2017"),
+        ({"pixels_digest": "ee" * 32}, "pixels", "source files with digest eeeeeeeeeeee"),
+        ({"image_side": 224}, "pixels", "source images of 224 pixels"),
+        ({"split": "file-mine", "split_digest": "ee" * 32}, "split", "split file-mine with digest eeeeeeeeeeee"),
+        ({"train_images": 100}, "training images", "100 training images"),
+        ({"initial_weights": "ee" * 32}, "initial weights", "weights eeeeeeeeeeee"),
+    ],
+)
+def test_differences_are_named(change: dict[str, object], part: str, words: str) -> None:
+    (found,) = differences(ORIGIN, replace(ORIGIN, **change))
+    assert (found.part, found.other) == (part, words)
+
+
+def test_what_is_not_known_is_no_disagreement_and_equal_origins_agree() -> None:
+    assert differences(ORIGIN, ORIGIN) == []
+    assert differences(ORIGIN, replace(ORIGIN, labels_digest="", pixels_digest="", split_digest="")) == []
+
+
+def test_only_the_parts_asked_for_are_compared() -> None:
+    other = replace(ORIGIN, dataset="synthetic", train_images=1)
+    assert [found.part for found in differences(ORIGIN, other, {"training images"})] == ["training images"]
+
+
+def test_every_field_that_decides_a_number_is_compared() -> None:
+    compared = {name for names in origin._FIELDS.values() for name in names}
+    # Names for people, the size of the subset (the split's digest holds it), and how the rest is known.
+    beside = {"split", "train_subset_images", "pretraining", "basis"}
+    assert compared | beside == {field.name for field in fields(Origin)}
