@@ -231,7 +231,7 @@ def _is_alive(owner: dict[str, Any], lock: Path) -> bool:
             return time.time() - lock.stat().st_mtime < _SILENT_AFTER_SECONDS
         return False
     if owner["pid"] == os.getpid() or not 0 < owner["pid"] < 2**31:
-        return owner["pid"] == os.getpid() and owner["started"] == _started(os.getpid())
+        return bool(owner["pid"] == os.getpid() and owner["started"] == _started(os.getpid()))
     try:
         os.kill(owner["pid"], 0)
     except ProcessLookupError:

@@ -14,8 +14,8 @@ PACKAGE = Path(cxrkit.__file__).parent
 LAYERS = [
     ["errors", "cores", "labels", "origin", "__init__"],
     ["files", "contracts", "registry", "config", "manifests", "provenance", "progress", "runs", "predictions", "typed"],
-    ["codecs", "shard_file", "shards", "splits", "pixels", "archives", "workers", "checkpoints"],
-    ["shard_plan", "shard_index", "shard_check", "shard_worker", "prepare_summary"],
+    ["codecs", "mapped", "shard_file", "shard_index", "shards", "splits", "pixels", "archives", "workers", "checkpoints"],
+    ["shard_plan", "shard_check", "shard_worker", "source_queue", "prepare_summary"],
     ["datasets", "prepare", "verify", "loaders", "models", "evaluators"],
     ["compute", "inputs"],
     ["trainers", "predict", "report"],
