@@ -47,14 +47,13 @@ def decode(codec: str, data: np.ndarray, side: int) -> np.ndarray:
     import cv2
 
     if codec == "raw":
+        if len(data) != side * side:
+            raise ValueError(f"the raw bytes are {len(data):,}, not those of a {side}x{side} image")
         return data.reshape(side, side)
-    if codec == "htj2k":
-        try:
-            image = _imagecodecs().htj2k_decode(data)
-        except RuntimeError as error:
-            raise ValueError(f"the htj2k bytes cannot be decoded ({error})") from None
-    else:
-        image = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
+    try:
+        image = _imagecodecs().htj2k_decode(data) if codec == "htj2k" else cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
+    except (RuntimeError, cv2.error) as error:  # of bytes that are none, and of sizes beyond all sense
+        raise ValueError(f"the {codec} bytes cannot be decoded ({str(error).strip()})") from None
     if image is None or image.shape != (side, side):
         found = "no image" if image is None else f"a {'x'.join(map(str, image.shape))} image"
         raise ValueError(f"the {codec} bytes hold {found}, not a {side}x{side} one")

@@ -42,6 +42,24 @@ __all__ = [
     "Trainer",
 ]
 
+from cxrkit.labels import CHESTXRAY14, NO_FINDING, PATHOLOGIES
+
+__all__ = [
+    "BOX_SCHEMA",
+    "IMAGE_SIZE",
+    "LABELS",
+    "NO_FINDING",
+    "PATHOLOGIES",
+    "PIXEL_SCHEMA",
+    "RECORD_SCHEMA",
+    "SUBSETS",
+    "Batch",
+    "Dataset",
+    "Loader",
+    "Records",
+    "Subset",
+]
+
 if TYPE_CHECKING:
     import torch
 
@@ -83,12 +101,14 @@ class Records:
     frame: RECORD_SCHEMA + PIXEL_SCHEMA, sorted by image_id, every image of the data set once.
     label_release: "v2020", "2017", "synthetic" or "unknown"; printed beside every result.
     boxes: BOX_SCHEMA, or None where the raw folder has no box list.
+    side: side length in pixels of the images at hand; less than IMAGE_SIZE for a resized copy.
     """
 
     dataset: str
     frame: pl.DataFrame
     label_release: str
     boxes: pl.DataFrame | None = None
+    side: int = IMAGE_SIZE
 
     @property
     def missing(self) -> int:

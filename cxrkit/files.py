@@ -1,21 +1,28 @@
-"""Writing files so that a reader never sees half of one."""
+"""Writing files so that a reader never sees half of one, and folders so that no two processes write in one."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import re
+import socket
+import threading
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from cxrkit.errors import UserError
+from cxrkit.errors import DiskFull, UserError
 
 PART_SUFFIX = ".part"
+_HEARTBEAT_SECONDS = 30.0
+_SETTLING_SECONDS = 0.2
+_SILENT_AFTER_SECONDS = 600.0  # long enough for a network disk that shows times late and clocks that disagree a little
 
 
 def remove_parts(folder: Path) -> None:
@@ -64,7 +71,7 @@ def publish(part: Path, path: Path) -> None:
 def output_error(path: Path, error: OSError) -> UserError:
     """Say in the user's terms why `path` could not be written."""
     if error.errno == errno.ENOSPC or "No space left" in str(error):
-        return UserError(
+        return DiskFull(
             f"{path}: the disk is full; the file was not written, and nothing already finished was touched",
             remedy="free some space or choose another folder, then run the same command again",
         )
@@ -117,3 +124,132 @@ def _fsync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def claimed(lock: Path, busy: str, remedy: str) -> Iterator[None]:
+    """Hold the file `lock` (RUN/.lock) for this process; make its folder if need be, remove the file in the end.
+
+    Raises UserError(`busy`, and who it is) when another live process holds it; a kill lets go of it.
+
+    The claim is a lock of the operating system. Where the disk has none (some network and cluster disks), it is the
+    file itself, which then names its owner. One of this machine is believed while that process runs; one of another
+    machine while it has touched the file within the last ten minutes, which it does twice a minute.
+    """
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        held = _lock_by_system(lock)
+    except BlockingIOError:
+        raise UserError(f"{busy}{_named(_owner_of(lock))}", remedy=remedy) from None
+    except OSError as error:
+        raise output_error(lock, error) from error
+    if held is None:
+        with _owned(lock, busy, remedy):
+            yield
+        return
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            lock.unlink()  # before it is let go of: nobody else can have it yet
+        os.close(held)
+
+
+def _lock_by_system(lock: Path) -> int | None:
+    """Return the descriptor that holds the lock, or None on a disk without locks. Raises BlockingIOError if held."""
+    while True:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            if isinstance(error, BlockingIOError):
+                raise
+            return None  # ENOLCK, EOPNOTSUPP, ENOSYS, 524 and whatever else a disk may say
+        # Whoever had it before may have removed the file between our two calls: then another one counts.
+        with suppress(FileNotFoundError):
+            if os.path.samestat(lock.stat(), os.fstat(descriptor)):
+                with suppress(OSError):  # for a message only
+                    os.truncate(descriptor, 0)
+                    os.write(descriptor, _myself().encode())
+                return descriptor
+        os.close(descriptor)
+
+
+@contextmanager
+def _owned(lock: Path, busy: str, remedy: str) -> Iterator[None]:
+    """Hold `lock` by what it says: see `claimed`."""
+    owner = _owner_of(lock)
+    if owner is not None and _is_alive(owner, lock):
+        if owner["host"] != socket.gethostname():
+            remedy += f"; if that process is dead, delete {lock}"
+        raise UserError(f"{busy}{_named(owner)}", remedy=remedy)
+    write_text(lock, _myself())
+    time.sleep(_SETTLING_SECONDS)  # whoever saw the file absent when we did has written it by now; the last one has it
+    if (owner := _owner_of(lock)) != json.loads(_myself()):
+        raise UserError(f"{busy}{_named(owner)}", remedy=remedy)
+    stop = threading.Event()
+    beat = threading.Thread(target=_keep_touching, args=(lock, stop), daemon=True)
+    beat.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        beat.join()
+        with suppress(OSError):
+            lock.unlink()
+
+
+def _keep_touching(path: Path, stop: threading.Event) -> None:
+    while not stop.wait(_HEARTBEAT_SECONDS):
+        with suppress(OSError):
+            os.utime(path)
+
+
+def _myself() -> str:
+    return json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid())}) + "\n"
+
+
+def _owner_of(lock: Path) -> dict[str, Any] | None:
+    """Return the process that the file names, or None: it is gone, or says nothing that can be understood."""
+    try:
+        owner = json.loads(lock.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    kinds = {"host": str, "pid": int, "started": str}
+    whole = isinstance(owner, dict) and all(type(owner.get(name)) is kind for name, kind in kinds.items())
+    return owner if whole else None
+
+
+def _named(owner: dict[str, Any] | None) -> str:
+    return f" (process {owner['pid']} on {owner['host']})" if owner else ""
+
+
+def _is_alive(owner: dict[str, Any], lock: Path) -> bool:
+    if owner["host"] != socket.gethostname():
+        with suppress(OSError):
+            return time.time() - lock.stat().st_mtime < _SILENT_AFTER_SECONDS
+        return False
+    if owner["pid"] == os.getpid() or not 0 < owner["pid"] < 2**31:
+        return bool(owner["pid"] == os.getpid() and owner["started"] == _started(os.getpid()))
+    try:
+        os.kill(owner["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is somebody else's, but alive
+        pass
+    return bool(owner["started"] == _started(owner["pid"]))
+
+
+def _started(pid: int) -> str:
+    """Return what tells a process from a later one of the same number: boot and start, as Linux counts them.
+
+    Empty elsewhere: there the number alone must do.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        # The name, in brackets, may hold spaces; the start is the 20th field after it.
+        start = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+    return f"{boot} {start}"

@@ -10,13 +10,13 @@ import numpy as np
 import polars as pl
 
 from cxrkit import loaders, registry, splits
-from cxrkit.contracts import IMAGE_SIZE, SUBSETS, Loader, Subset
+from cxrkit.contracts import SUBSETS, Loader, Subset
 from cxrkit.errors import UserError
 from cxrkit.files import digest_lines
 from cxrkit.labels import CHESTXRAY14, LabelSet
 from cxrkit.loaders import plan as plans
 from cxrkit.loaders import targets
-from cxrkit.origin import Origin, differences, labels_digest
+from cxrkit.origin import Origin, differences
 from cxrkit.shards import ShardStore
 from cxrkit.splits import Split
 
@@ -37,9 +37,6 @@ class Inputs:
 
     labels: LabelSet
     """What is learned."""
-
-    labels_digest: str
-    """`origin.labels_digest` of the folder's records."""
 
     rows: dict[Subset, np.ndarray]
     """Per subset, the rows of the index that are used: prepared, and at most `limit`."""
@@ -78,7 +75,6 @@ class Inputs:
             store,
             split,
             CHESTXRAY14,
-            labels_digest(records, CHESTXRAY14),
             rows,
             numbers.to_numpy().astype(np.int64),
             targets.age_range(ages),
@@ -100,10 +96,10 @@ class Inputs:
             dataset=about["dataset"],
             label_set=self.labels.name,
             label_release=about["label_release"],
-            labels_digest=self.labels_digest,
-            pixels_digest=getattr(self.store, "pixels_digest", ""),
-            preparation_digest=about["settings_digest"],
-            image_side=getattr(self.store, "image_size", IMAGE_SIZE),
+            labels_digest=self.store.labels_digest,
+            pixels_digest=self.store.pixels_digest,
+            preparation_digest=self.store.settings_digest,
+            image_side=self.store.image_size,
             split=self.split.name,
             split_digest=self.split.digest,
             train_images=len(self.rows["train"]),
@@ -117,9 +113,8 @@ class Inputs:
         used = np.zeros(len(self.store), dtype=bool)
         for rows in self.rows.values():
             used[rows] = True
-        crc32 = getattr(self.store, "source_crc32", np.zeros(len(self.store), np.uint32))
         return self.store.index.select("image_id").with_columns(
-            used=pl.Series(used), source_crc32=pl.Series(crc32, dtype=pl.UInt32)
+            used=pl.Series(used), source_crc32=pl.Series(self.store.source_crc32, dtype=pl.UInt32)
         )
 
     def other_pixels(self, known: pl.DataFrame) -> list[str]:
@@ -162,7 +157,7 @@ class Inputs:
             input_size=spec.input_size,
             resize=spec.resize,
             levels=self.store.levels,
-            image_size=getattr(self.store, "image_size", IMAGE_SIZE),
+            image_size=self.store.image_size,
             drop_last=True,
             numbers=self.numbers[rows],
             augmentation=plans.Augmentation(
@@ -183,7 +178,7 @@ class Inputs:
             input_size=spec.input_size,
             resize=spec.resize,
             levels=self.store.levels,
-            image_size=getattr(self.store, "image_size", IMAGE_SIZE),
+            image_size=self.store.image_size,
         )
 
     def loader(self, plan: plans.Plan, name: str, device: str, threads: int | None) -> Loader:

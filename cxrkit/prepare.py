@@ -1,18 +1,17 @@
 """`cxrkit prepare`: the raw download -> shards at several resolutions, once.
 
-One task is one shard and one process; a killed run goes on with the shards that are missing. What a reader needs to
-open the folder (index.parquet, dataset.json) is written last.
+One task is one shard and one process; a killed run goes on with the shards that are missing. New shards lie beside
+those that are there, under names of their own; what a reader opens (dataset.json) is switched last, in one step, and
+only then is removed what it has replaced. So whatever happens, the folder stays as usable as it was.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import polars as pl
@@ -22,46 +21,74 @@ from cxrkit import codecs, registry
 from cxrkit.contracts import IMAGE_SIZE, Records
 from cxrkit.cores import available_cores
 from cxrkit.errors import UserError
-from cxrkit.files import PART_SUFFIX, output_error, publish, read_json
+from cxrkit.files import claimed, output_error, publish, remove_parts
 from cxrkit.prepare_summary import PrepareSummary, damage_list
 from cxrkit.progress import progress_bar
-from cxrkit.shard_file import ShardSettings, ShardTable
-from cxrkit.shard_index import index_frame, write_description, write_index, write_records
-from cxrkit.shard_plan import SHARD_FILE, Plan, finished_shards, other_settings
+from cxrkit.shard_file import OtherVersionError, ShardSettings, ShardTable, Source
+from cxrkit.shard_index import (
+    DESCRIPTION,
+    SOURCE_SCHEMA,
+    TABLE_FILE,
+    Description,
+    ShardEntry,
+    index_frame,
+    read_description,
+    read_index,
+    write_generation,
+)
+from cxrkit.shard_plan import PreparationPlan, finished_shards, other_settings, with_stamps
 from cxrkit.shard_worker import ShardResult, ShardTask
-from cxrkit.shards import DESCRIPTION, INDEX
-from cxrkit.workers import Worker, Workers
+from cxrkit.workers import Workers
 
 MIN_LEVEL = 32  # pixels
+LOCK = ".lock"
+_SMALLEST_DEFAULT_LEVEL = 160  # pixels
 _TARGET = "cxrkit.shard_worker:make_shard"
 _GIVE_UP_AFTER = 100  # damaged images, when they are more than the good ones: the wrong files altogether
 
 
 @dataclass(frozen=True)
 class PrepareConfig:
-    """What to prepare and how. Raises UserError when it makes no sense.
-
-    raw: the downloaded folder. data: the folder to write. dataset: a registered name, or package.module:function.
-    levels: side lengths in pixels, descending. codec: one of codecs.CODECS. quality: of JPEG, 1 to 100.
-    workers: processes; None: one per core. allow_missing: prepare the images that are there. skip_damaged: leave
-    damaged images out. limit: only the first images at hand.
-    """
+    """What to prepare and how. Raises UserError when it makes no sense."""
 
     raw: Path
+    """The downloaded folder."""
+
     data: Path
+    """The folder to write."""
+
     dataset: str = "nih-chestxray14"
-    levels: tuple[int, ...] = (1024, 512, 256)
+    """A registered name, or package.module:function."""
+
+    levels: tuple[int, ...] | None = None
+    """Side lengths in pixels, descending; None: `default_levels` of the images at hand."""
+
     codec: str = "jpeg"
+    """One of codecs.CODECS."""
+
     quality: int = 95
+    """Of JPEG, 1 to 100."""
+
     workers: int | None = None
+    """Processes; None: one per core."""
+
     allow_missing: bool = False
+    """Prepare the images that are there."""
+
     skip_damaged: bool = False
+    """Leave damaged images out."""
+
     limit: int | None = None
+    """Only the first images at hand."""
+
+    resized: bool = False
+    """Accept a copy of the data set whose images are smaller than the original ones."""
 
     def __post_init__(self) -> None:
         """Check every field."""
         codecs.check(self.codec)
-        _check_levels(self.levels)
+        if self.levels is not None and not self.resized:
+            check_levels(self.levels, IMAGE_SIZE)
         if not 1 <= self.quality <= 100:
             raise UserError(f"--quality {self.quality}: not a JPEG quality", remedy="choose 1 to 100")
         if self.workers is not None and self.workers < 1:
@@ -90,19 +117,31 @@ def parse_levels(text: str) -> tuple[int, ...]:
         ) from None
 
 
-def _check_levels(levels: tuple[int, ...]) -> None:
+def default_levels(side: int) -> tuple[int, ...]:
+    """Return `side` and its halves down to 160 pixels: 1024, 512, 256; or 320, 160; or 224 alone."""
+    levels = [side]
+    while levels[-1] % 2 == 0 and levels[-1] // 2 >= _SMALLEST_DEFAULT_LEVEL:
+        levels.append(levels[-1] // 2)
+    return tuple(levels)
+
+
+def check_levels(levels: tuple[int, ...], side: int) -> None:
+    """Raise a UserError unless `levels` can be made from images of `side` pixels, each from the one before."""
     shown = ",".join(map(str, levels))
-    remedy = "write them like 1024,512,256"
+    remedy = f"write them like {','.join(map(str, default_levels(side)))}"
     if not levels:
         raise UserError("--levels: there must be at least one", remedy=remedy)
     for level in levels:
-        if not MIN_LEVEL <= level <= IMAGE_SIZE or IMAGE_SIZE % level:
+        if not MIN_LEVEL <= level <= side or side % level:
             raise UserError(
-                f"--levels {shown}: {level} does not divide {IMAGE_SIZE} or is not within {MIN_LEVEL} to {IMAGE_SIZE}",
+                f"--levels {shown}: {level} does not divide {side} or is not within {MIN_LEVEL} to {side}",
                 remedy=remedy,
             )
     if list(levels) != sorted(set(levels), reverse=True):
         raise UserError(f"--levels {shown}: not in descending order", remedy=remedy)
+    for larger, smaller in pairwise(levels):
+        if larger % smaller:
+            raise UserError(f"--levels {shown}: {smaller} does not divide {larger}", remedy=remedy)
 
 
 def prepare_raw(config: PrepareConfig, *, console: Console | None = None) -> PrepareSummary:
@@ -118,23 +157,28 @@ def prepare(
     """Prepare the images of `records` that are at hand into `config.data`; return what was done.
 
     workers: a running pool to use, which the caller closes (see `prepare_raw`). Shards that are there with the same
-    settings and images are kept. Raises UserError for damaged images (all of them are looked at; without
-    `skip_damaged` no shard with one is written, nor dataset.json), missing ones, a folder prepared with other
-    settings, a disk that is full. Whatever is finished then is kept for the next run.
+    settings, images and sources are kept, whatever the labels. Raises UserError for damaged images (all of them are
+    looked at; without `skip_damaged` no shard with one is written), missing ones, a resized copy without `resized`, a
+    folder prepared with other settings, a disk that is full. Whatever is finished then is kept for the next run, and
+    whatever could be read before still can.
     """
     started = time.monotonic()
-    frame = _at_hand(config, records)
     settings = _settings(config, records)
+    frame = _at_hand(config, records)
     with _folder(config.data), nullcontext(workers) if workers else _start(config) as pool:
+        before = _previous(config.data, settings)
         finished = finished_shards(config.data, settings)
-        _check_description(config.data, settings, set(frame["image_id"]))
-        plan = Plan(frame, config.data, settings, finished, skip_damaged=config.skip_damaged)
+        if before is not None:
+            _refuse_to_drop(config.data, before, frame["image_id"])
+            finished = _best_first(finished, before)
+        plan = PreparationPlan(frame, config.data, settings, finished, skip_damaged=config.skip_damaged)
         summary = PrepareSummary(config.data, pool.count, missing=records.missing)
-        with closing(plan), ThreadPoolExecutor(1) as beside:
-            listed = beside.submit(write_records, config.data, records)
-            tables = _make_shards(plan, pool, summary, console, config)
-            listed.result()
-        _finish(config, records, settings, tables, summary)
+        with closing(plan):
+            tables = _make_shards(plan, len(frame), pool, summary, console, config)
+        if not any(table.image_ids for table in tables):
+            raise _nothing_good(summary, config)
+        _switch(config, records, settings, tables, summary)
+        _remove_replaced(config.data, tables, finished, before)
     summary.seconds = time.monotonic() - started
     return summary
 
@@ -144,22 +188,28 @@ def _start(config: PrepareConfig) -> Workers:
 
 
 def _settings(config: PrepareConfig, records: Records) -> ShardSettings:
-    return ShardSettings(
-        dataset=records.dataset,
-        label_release=records.label_release,
-        codec=config.codec,
-        quality=config.quality if config.codec == "jpeg" else 0,
-        levels=config.levels,
-    )
+    side = records.side
+    if side < IMAGE_SIZE and not config.resized:
+        raise UserError(
+            f"{config.raw}: its images are {side} x {side} pixels, the original ones {IMAGE_SIZE} x {IMAGE_SIZE}: "
+            "a resized copy",
+            remedy="download the original, or add --resized: results are then kept apart from those of the original",
+        )
+    levels = default_levels(side) if config.levels is None else config.levels
+    check_levels(levels, side)
+    quality = config.quality if config.codec == "jpeg" else 0
+    return ShardSettings(records.dataset, config.codec, quality, levels, side)
 
 
 def _at_hand(config: PrepareConfig, records: Records) -> pl.DataFrame:
+    """Return image_id, PIXEL_SCHEMA and `place` (number among the listed images) of the images to prepare, sorted."""
     if records.missing and not config.allow_missing:
         raise UserError(
             f"{config.raw}: {records.missing:,} of {len(records.frame):,} images are missing",
             remedy="download the rest, or prepare what is there with --allow-missing",
         )
-    frame = records.frame.filter(pl.col("path").is_not_null()).sort("image_id")
+    listed = records.frame.select("image_id", "path", "member").sort("image_id").with_row_index("place")
+    frame = listed.filter(pl.col("path").is_not_null())
     if frame.is_empty():
         raise UserError(f"{config.raw}: holds none of the listed images", remedy="name the folder that holds them")
     return frame.head(config.limit) if config.limit else frame
@@ -168,38 +218,55 @@ def _at_hand(config: PrepareConfig, records: Records) -> pl.DataFrame:
 @contextmanager
 def _folder(folder: Path) -> Iterator[None]:
     """Make the folder, keep other preparations out of it, and remove what a killed one left half-written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise output_error(folder, error) from error
-    try:
+    busy = f"{folder}: another cxrkit prepare is writing here"
+    with claimed(folder / LOCK, busy, "wait for it, or choose another --data folder"):
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"{folder}: another cxrkit prepare is writing here",
-                remedy="wait for it, or choose another --data folder",
-            ) from None
-        except OSError:  # a file system without locks
-            pass
-        for part in folder.glob(f".*{PART_SUFFIX}"):
-            part.unlink(missing_ok=True)
+            remove_parts(folder)
+        except OSError as error:
+            raise output_error(folder, error) from error
         yield
-    finally:
-        os.close(lock)
 
 
-def _check_description(folder: Path, settings: ShardSettings, image_ids: set[str]) -> None:
-    """Refuse to replace a complete folder by one with fewer images: that would lose some."""
-    if not (folder / DESCRIPTION).exists() or not (folder / INDEX).exists():
-        return
-    about = read_json(folder / DESCRIPTION, "the description of a prepared folder", f"delete {folder}")
-    if about.get("settings_digest") != settings.digest:
-        raise other_settings(folder / DESCRIPTION, about, settings)
-    held = pl.read_parquet(folder / INDEX, columns=["image_id"])["image_id"]
-    lost = sorted(set(held) - image_ids)
-    if lost:
+@dataclass(frozen=True)
+class _Generation:
+    """The folder as it is before the run."""
+
+    about: Description
+    index: pl.DataFrame
+
+    def images_of_shards(self) -> dict[str, list[str]]:
+        """Return shard file -> its images."""
+        parts = self.index.select("shard", "image_id").group_by("shard").all().iter_rows()
+        return {self.about.shards[number].file: image_ids for number, image_ids in parts}
+
+    def sources(self) -> dict[str, Source]:
+        """Return what was known last of the source of every image, those that were left out included."""
+        rows = self.index.select("image_id", *SOURCE_SCHEMA).iter_rows()
+        known = {image_id: Source(*source) for image_id, *source in rows}
+        return known | {left.image_id: left.source for left in self.about.damaged}
+
+
+def _previous(folder: Path, settings: ShardSettings) -> _Generation | None:
+    """Return the generation that the folder holds, None where there is none or it cannot be read: it is made anew.
+
+    Raises UserError when it is of other settings or of another version.
+    """
+    try:
+        about = read_description(folder)
+        if about.settings == settings:
+            return _Generation(about, read_index(folder, about))
+    except OtherVersionError:
+        raise
+    except UserError:
+        return None
+    raise other_settings(folder / DESCRIPTION, about.settings, settings)
+
+
+def _refuse_to_drop(folder: Path, before: _Generation, image_ids: pl.Series) -> None:
+    """Refuse to replace a folder by one with fewer images."""
+    held = before.index["image_id"]
+    lost = held.filter(~held.is_in(image_ids.implode()))
+    if len(lost):
         raise UserError(
             f"{folder}: holds {len(held):,} prepared images, of which this run would drop {len(lost):,} "
             f"({lost[0]}{' and others' if len(lost) > 1 else ''})",
@@ -207,64 +274,69 @@ def _check_description(folder: Path, settings: ShardSettings, image_ids: set[str
         )
 
 
+def _best_first(finished: list[ShardTable], before: _Generation) -> list[ShardTable]:
+    """Return the shards of the generation before first, with the stamps that their sources had then."""
+    places = {shard.file: place for place, shard in enumerate(before.about.shards)}
+    known = before.sources()
+    listed = sorted((table for table in finished if table.file in places), key=lambda table: places[table.file])
+    return [with_stamps(table, known) for table in listed] + [it for it in finished if it.file not in places]
+
+
 def _make_shards(
-    plan: Plan, pool: Workers, summary: PrepareSummary, console: Console | None, config: PrepareConfig
-) -> dict[int, ShardTable]:
-    """Make the shards that are missing; return the tables of all, by number."""
-    made: dict[int, ShardTable] = {}
-    tasks: dict[int, ShardTask] = {}
-    total = sum(len(group.rows) for group in plan.groups)
+    plan: PreparationPlan,
+    images: int,
+    pool: Workers,
+    summary: PrepareSummary,
+    console: Console | None,
+    config: PrepareConfig,
+) -> list[ShardTable]:
+    """Make the shards that are missing; return the tables of all, in the order of their first images."""
+    made: list[ShardTable] = []
+    kept = list(plan.kept)
 
-    def take(worker: Worker) -> ShardTask | None:
-        task = plan.take(worker)
-        if task is not None:
-            tasks[task.number] = task
-        return task
-
-    def finish(result: ShardResult) -> ShardResult:
-        task = tasks.pop(result.number)
+    def finish(result: ShardResult) -> tuple[ShardResult, ShardTable | None]:
+        task, right = plan.finish(result)
         if result.table is not None:
-            _publish(task)
-        return result
+            _publish(task, config.data / result.table.file)
+        return result, right
 
-    with progress_bar("prepare", total, console=console) as bar, closing(pool.run(take, finish)) as results:
-        shown = 0
-        for result in results:
+    with (
+        progress_bar("prepare", images, console=console) as bar,
+        closing(pool.run(plan.take, finish)) as results,
+    ):
+        bar.advance(sum(len(table.image_ids) + len(table.damaged) for table in kept))
+        for result, right in results:
             _count(summary, result)
-            if result.table is not None:
-                made[result.number] = result.table
-            done = sum(len(table.image_ids) + len(table.damaged) for table in plan.kept.values())
-            done += _looked_at(made) + len(summary.damaged)
-            bar.advance(done - shown)
-            shown = done
-            if not config.skip_damaged and len(summary.damaged) > max(_GIVE_UP_AFTER, _looked_at(made)):
+            made += [result.table] if result.table is not None else []
+            kept += [right] if right is not None else []
+            bar.advance(result.images)
+            good = sum(len(table.image_ids) for table in made)
+            if not config.skip_damaged and len(summary.damaged) > max(_GIVE_UP_AFTER, good):
                 break
     if summary.damaged and not config.skip_damaged:
         raise _damaged_error(summary, config)
-    for table in plan.kept.values():
-        summary.damaged |= table.damaged
-        summary.reused += len(table.size)
-    summary.shards_reused = len(plan.kept)
-    return plan.kept | made
+    for table in kept:
+        summary.damaged |= {left.image_id: left.reason for left in table.damaged}
+        summary.reused += len(table.image_ids)
+    summary.shards_reused = len(kept)
+    return sorted([*kept, *made], key=_first_image)
 
 
-def _publish(task: ShardTask) -> None:
-    """Rename a finished shard. From here on the folder is not the one that dataset.json may describe."""
+def _first_image(table: ShardTable) -> str:
+    return min([*table.image_ids, *(left.image_id for left in table.damaged)])
+
+
+def _publish(task: ShardTask, path: Path) -> None:
     try:
-        (task.path.parent / DESCRIPTION).unlink(missing_ok=True)
-        publish(task.part, task.path)
+        publish(task.part, path)
     except OSError as error:
         with suppress(OSError):
             task.part.unlink(missing_ok=True)
-        raise output_error(task.path, error) from error
-
-
-def _looked_at(tables: dict[int, ShardTable]) -> int:
-    return sum(len(table.size) for table in tables.values())
+        raise output_error(path, error) from error
 
 
 def _count(summary: PrepareSummary, result: ShardResult) -> None:
-    summary.damaged |= result.damaged
+    summary.damaged |= {left.image_id: left.reason for left in result.damaged}
     summary.converted += result.converted
     for stage, seconds in result.seconds.items():
         summary.stage_seconds[stage] += seconds
@@ -272,10 +344,11 @@ def _count(summary: PrepareSummary, result: ShardResult) -> None:
 
 def _damaged_error(summary: PrepareSummary, config: PrepareConfig) -> UserError:
     count = len(summary.damaged)
+    state = "is as it was before" if (config.data / DESCRIPTION).exists() else "is not complete"
     return UserError(
         "\n".join(
             [
-                f"{config.raw}: {count:,} damaged image{'s' if count > 1 else ''}, so {config.data} is not complete "
+                f"{config.raw}: {count:,} damaged image{'s' if count > 1 else ''}, so {config.data} {state} "
                 "(the shards without damage are kept)",
                 *damage_list(summary.damaged),
             ]
@@ -284,22 +357,53 @@ def _damaged_error(summary: PrepareSummary, config: PrepareConfig) -> UserError:
     )
 
 
-def _finish(
+def _nothing_good(summary: PrepareSummary, config: PrepareConfig) -> UserError:
+    return UserError(
+        "\n".join(
+            [
+                f"{config.raw}: all {len(summary.damaged):,} images at hand are damaged: nothing to prepare",
+                *damage_list(summary.damaged),
+            ]
+        ),
+        remedy="download them again and run the same command",
+    )
+
+
+def _switch(
     config: PrepareConfig,
     records: Records,
     settings: ShardSettings,
-    tables: dict[int, ShardTable],
+    tables: list[ShardTable],
     summary: PrepareSummary,
 ) -> None:
-    """Write the index and, last of all, the description; remove shards of a run that cut the images differently."""
-    index = index_frame(records, tables, settings.levels)
+    """Write the tables of the new generation and make it the one that counts."""
+    index = index_frame(tables, settings.levels)
     summary.images, summary.shards = len(index), len(tables)
     summary.level_bytes = {level: int(index[f"size_{level}"].sum()) for level in settings.levels}
-    write_index(config.data, index)
-    for path in config.data.glob("shard-*.h5"):
-        if (match := SHARD_FILE.fullmatch(path.name)) and int(match[1]) not in tables:
+    shards = [ShardEntry(table.file, len(table.image_ids), table.bytes) for table in tables]
+    damaged = [left for table in tables for left in table.damaged]
+    write_generation(config.data, records, settings, index, shards, damaged)
+
+
+def _remove_replaced(
+    folder: Path, tables: list[ShardTable], finished: list[ShardTable], before: _Generation | None
+) -> None:
+    """Remove tables of earlier generations, and shards of which every image is in the new one.
+
+    A shard that holds more is kept: what was prepared once is not lost by a run that leaves it out.
+    """
+    about = read_description(folder)
+    named = {table.file for table in (about.records, about.index, about.boxes) if table is not None}
+    tables_there = (path for path in folder.glob("*.parquet") if TABLE_FILE.fullmatch(path.name))
+    replaced = [path for path in tables_there if path.name not in named]
+    images = before.images_of_shards() if before is not None else {}
+    images |= {table.file: table.image_ids for table in finished}
+    used = {table.file for table in tables}
+    held = {image_id for table in tables for image_id in table.image_ids}
+    replaced += [folder / file for file, ids in images.items() if file not in used and held.issuperset(ids)]
+    for path in replaced:
+        with suppress(OSError):  # it takes up room, and that is all
             path.unlink()
-    write_description(config.data, records, settings, tables, summary.damaged)
 
 
-__all__ = ["PrepareConfig", "PrepareSummary", "parse_levels", "prepare", "prepare_raw"]
+__all__ = ["PrepareConfig", "PrepareSummary", "default_levels", "parse_levels", "prepare", "prepare_raw"]

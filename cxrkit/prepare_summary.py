@@ -7,34 +7,51 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cxrkit.progress import duration
+from cxrkit.shard_index import DESCRIPTION
 from cxrkit.shard_worker import STAGES
-from cxrkit.shards import DESCRIPTION
 
 _SHOWN = 20  # damaged images named in a message
 
 
 @dataclass
 class PrepareSummary:
-    """What a preparation did.
-
-    images: prepared, of which `reused` were there from an earlier run. missing: listed, but not at hand. damaged:
-    image_id -> why it was left out. converted: what was converted to gray -> how many, in this run. level_bytes: stored
-    bytes per level. shards, shards_reused: files. seconds: wall clock. stage_seconds: processor time per stage, all
-    workers together. workers: processes.
-    """
+    """What a preparation did."""
 
     data: Path
+    """The prepared folder."""
+
     workers: int
+    """Processes."""
+
     images: int = 0
+    """Prepared images, of which `reused` were there from an earlier run."""
+
     reused: int = 0
+    """Images that were kept from an earlier run."""
+
     missing: int = 0
+    """Listed, but not at hand."""
+
     damaged: dict[str, str] = field(default_factory=dict)
+    """image_id -> why it was left out."""
+
     converted: Counter[str] = field(default_factory=Counter)
+    """What was converted to gray -> how many images, in this run."""
+
     level_bytes: dict[int, int] = field(default_factory=dict)
+    """Level -> its stored bytes."""
+
     shards: int = 0
+    """Shard files, of which `shards_reused` were there."""
+
     shards_reused: int = 0
+    """Shard files that were kept from an earlier run."""
+
     seconds: float = 0.0
+    """Wall clock."""
+
     stage_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    """Processor time per stage, all workers together."""
 
     @property
     def images_per_second(self) -> float:

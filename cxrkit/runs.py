@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
 import json
@@ -15,7 +14,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from cxrkit import typed
+from cxrkit import files, typed
 from cxrkit.contracts import Subset
 from cxrkit.errors import UserError
 from cxrkit.files import output_error, remove_parts, replacing, write_json
@@ -206,32 +205,12 @@ def claimed(run: RunFolder) -> Iterator[None]:
 
     A folder that was made for the claim alone is taken away again when nothing came of it.
     """
-    path = run.path / ".lock"
+    busy = f"{run.path}: another process is working in this run"
     try:
-        run.path.mkdir(parents=True, exist_ok=True)
-        lock = open(path, "w")  # noqa: SIM115 (the lock lives as long as the file is open)
-    except OSError as error:
-        raise output_error(path, error) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"{run.path}: another process is working in this run",
-                remedy="wait for it, or choose another --runs folder",
-            ) from None
-        except OSError:
-            pass  # a network disk without locks: nothing can be known there
-        try:
+        with files.claimed(run.path / ".lock", busy, "wait for it, or choose another --name or --runs folder"):
             yield
-        finally:
-            _remove_if_unused(run)
-
-
-def _remove_if_unused(run: RunFolder) -> None:
-    with suppress(OSError):
-        if [entry.name for entry in os.scandir(run.path)] == [".lock"]:
-            (run.path / ".lock").unlink()
+    finally:
+        with suppress(OSError):  # not empty, as it should be
             run.path.rmdir()
             run.path.parent.rmdir()
 

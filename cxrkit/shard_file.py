@@ -2,20 +2,26 @@
 
 A shard is an HDF5 file with
 
-    /payload             (bytes,) uint8, contiguous, no filters; each record starts at a multiple of 512 bytes
-    /offset              (images, levels) int64, from the start of the payload
-    /size                (images, levels) int64, bytes
-    /crc32               (images, levels) uint32, of the encoded bytes
-    /records/<column>    (images,) the columns of contracts.RECORD_SCHEMA
-    attributes           format_version, codec, quality, levels, settings_digest, tool_version, dataset, label_release,
-                         damaged (JSON: image_id -> why it was left out of this shard)
+    /payload      (bytes,) uint8, contiguous, no filters; each record starts at a multiple of 512 bytes
+    /offset       (images, levels) int64, from the start of the payload
+    /size         (images, levels) int64, bytes
+    /crc32        (images, levels) uint32, of the encoded bytes
+    /image_id     (images,) text as bytes
+    /source       (images,) of SOURCE: what the pixels were made from
+    attributes    format_version, dataset, codec, quality, levels, image_size, settings_digest, tool_version,
+                  damaged (JSON: the images that were left out of this shard, and why)
+
+and, behind all that HDF5 knows of, a seal of 32 bytes: _SEAL, a checksum of every byte that is not payload, and where
+the payload lies. A header that was changed is noticed before libhdf5 interprets it. Labels are not here: pixels do not
+depend on them. A shard never changes once it has its name, so it is opened without a lock, which not every disk has.
 """
 
 from __future__ import annotations
 
 import json
+import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,24 +31,43 @@ import numpy as np
 from cxrkit import __version__
 from cxrkit.errors import UserError
 from cxrkit.files import digest_lines
+from cxrkit.typed import FieldError, build
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 ALIGNMENT = 512  # bytes; a record never shares a disk sector with the next
+
+# What an image was made from: `size` bytes with checksum `crc32`, read from a file (the image itself, or the archive
+# that holds it) of `file_size` bytes, last changed at `file_mtime_ns`. While the last two stay the first two are
+# believed; where they differ the bytes are read again.
+SOURCE = np.dtype([("size", "<i8"), ("crc32", "<u4"), ("file_size", "<i8"), ("file_mtime_ns", "<i8")])
+
+_SEAL = struct.Struct("<8sIIqq")  # magic, crc32 of the header, 0, start and length of the payload
+_MAGIC = b"cxrkit\x00\x02"
+_REMAKE = "delete this file and run `cxrkit prepare` again; it rewrites the shards that are missing"
+
+
+class OtherVersionError(UserError):
+    """A prepared folder, or a shard, of another format version."""
 
 
 @dataclass(frozen=True)
 class ShardSettings:
-    """What decides the bytes of a shard. Two folders with equal digests hold equal pixels.
-
-    dataset, label_release: of the records. codec: one of codecs.CODECS. quality: JPEG quality, 0 for other codecs.
-    levels: side lengths in pixels, descending.
-    """
+    """What decides the bytes of a shard. Two folders with equal digests hold equal pixels of equal sources."""
 
     dataset: str
-    label_release: str
+    """Name of the data set."""
+
     codec: str
+    """One of codecs.CODECS."""
+
     quality: int
+    """JPEG quality, 1 to 100; 0 for other codecs."""
+
     levels: tuple[int, ...]
+    """Side lengths in pixels, descending."""
+
+    image_size: int
+    """Side length of the source images in pixels."""
 
     @property
     def digest(self) -> str:
@@ -51,44 +76,99 @@ class ShardSettings:
 
 
 @dataclass(frozen=True)
-class ShardTable:
-    """What a shard says about itself.
+class Source:
+    """The identity of one image's source, a row of SOURCE. -1 or 0 where nothing could be read."""
 
-    about: its attributes. columns: the records' columns, (images,) each; text as bytes, empty where null.
-    offset, size: (images, levels) int64; offset counts from the start of the file. crc32: (images, levels) uint32.
-    damaged: image_id -> why it was left out. bytes: size of the file.
-    """
+    size: int = -1
+    """Bytes of the encoded image."""
 
-    about: dict[str, Any]
-    columns: dict[str, np.ndarray]
-    offset: np.ndarray
-    size: np.ndarray
-    crc32: np.ndarray
-    bytes: int
-    damaged: dict[str, str] = field(default_factory=dict)
+    crc32: int = 0
+    """Checksum of those bytes."""
+
+    file_size: int = -1
+    """Bytes of the file that holds them: the image itself, or an archive."""
+
+    file_mtime_ns: int = 0
+    """When that file was last changed, in nanoseconds."""
 
     @property
-    def image_ids(self) -> list[str]:
-        """The images in the shard, in its order."""
-        return [image_id.decode() for image_id in self.columns["image_id"]]
+    def stamp(self) -> tuple[int, int]:
+        """What tells cheaply that a file is still the same: its size and time."""
+        return self.file_size, self.file_mtime_ns
 
 
-def shard_name(number: int) -> str:
-    """Return the file name of shard `number`."""
-    return f"shard-{number:05d}.h5"
+@dataclass(frozen=True)
+class Left:
+    """An image that was left out because it is damaged."""
+
+    image_id: str
+    """Which one."""
+
+    reason: str
+    """Why, for people."""
+
+    source: Source = Source()
+    """What was read of it."""
 
 
-def write(
+@dataclass(frozen=True)
+class ShardTable:
+    """What a shard says about itself."""
+
+    settings: ShardSettings
+    """What it was prepared with."""
+
+    image_ids: list[str]
+    """The images in it, in its order."""
+
+    source: np.ndarray
+    """(images,) of SOURCE."""
+
+    offset: np.ndarray
+    """(images, levels) int64, from the start of the file."""
+
+    size: np.ndarray
+    """(images, levels) int64, bytes."""
+
+    crc32: np.ndarray
+    """(images, levels) uint32, of the encoded bytes."""
+
+    bytes: int
+    """Size of the file."""
+
+    damaged: list[Left] = field(default_factory=list)
+    """The images that belong here but were left out."""
+
+    file: str = ""
+    """Its name in the prepared folder."""
+
+
+def shard_name(place: int, settings: ShardSettings, sources: Iterable[tuple[str, int, int]]) -> str:
+    """Return a shard's file name, which follows from what is in it: no two contents share one.
+
+    place: of its first image among those of the data set. sources: image_id, size and crc32 of each image.
+    """
+    content = digest_lines([settings.digest, *(source_line(*source) for source in sources)])
+    return f"shard-{place:06d}-{content[:8]}.h5"
+
+
+def source_line(image_id: str, size: int, crc32: int) -> str:
+    """Return the line that stands for an image's source in every digest."""
+    return f"{image_id} {size} {crc32}"
+
+
+def write_shard(
     path: Path,
     settings: ShardSettings,
-    columns: Mapping[str, np.ndarray],
+    image_ids: Sequence[str],
+    source: np.ndarray,
     encoded: Sequence[Sequence[bytes | memoryview]],
-    damaged: Mapping[str, str] | None = None,
+    damaged: Sequence[Left] = (),
 ) -> ShardTable:
     """Write one shard at `path`, not atomically (see files.replacing), and return its table.
 
-    columns: the records, (images,) each, text as bytes; encoded: per image, one byte string per level, in the order
-    of `settings.levels`. Raises OSError when the disk is full or the folder cannot be written.
+    source: (images,) of SOURCE; encoded: per image, one byte string per level, in the order of `settings.levels`.
+    Raises OSError when the disk is full or the folder cannot be written.
     """
     import h5py
 
@@ -97,29 +177,46 @@ def write(
     padded = -(-size // ALIGNMENT) * ALIGNMENT
     offset = (np.cumsum(padded) - padded.ravel()).reshape(shape)
     crc32 = np.array([[zlib.crc32(level) for level in image] for image in encoded], dtype=np.uint32).reshape(shape)
-    about = {
-        "format_version": FORMAT_VERSION,
-        "settings_digest": settings.digest,
-        "tool_version": __version__,
-        **asdict(settings),
-    }
-    with h5py.File(path, "w", libver="v110", alignment_threshold=ALIGNMENT, alignment_interval=4096) as file:
-        file.attrs.update(about | {"levels": np.array(settings.levels, dtype=np.int64)})
-        file.attrs["damaged"] = json.dumps(dict(damaged or {}))
-        _put(file.id, {"offset": offset, "size": size, "crc32": crc32})
-        assert all(len(values) == len(encoded) for values in columns.values()), "one value per column and image"
-        _put(file.create_group("records").id, columns)
-        start = _allocate(file, int(padded.sum()))
+    assert len(image_ids) == len(source) == len(encoded), "one name and one source per image"
+    names = np.array([image_id.encode() for image_id in image_ids], dtype="S")
+    with h5py.File(
+        path, "w", libver="v110", alignment_threshold=ALIGNMENT, alignment_interval=4096, locking=False
+    ) as file:
+        file.attrs.update(_attributes(settings, damaged))
+        _put(file.id, {"offset": offset, "size": size, "crc32": crc32, "image_id": names, "source": source})
+        start, length = _allocate(file, int(padded.sum())), int(padded.sum())
     # Plain writes at known positions: three times as fast as h5py's slices, and a full disk is a plain OSError.
     with open(path, "r+b") as file:
         flat = (level for image in encoded for level in image)
         for position, data in zip(offset.ravel().tolist(), flat, strict=True):
             file.seek(start + position)
             file.write(data)
-        file.truncate(max(start + int(padded.sum()), file.seek(0, 2)))
+        file.truncate(max(start + length, file.seek(0, 2)))
+        end = file.tell()
+        header = _header_crc32(file, start, length, end)
+        file.seek(end)
+        file.write(_SEAL.pack(_MAGIC, header, 0, start, length))
         total = file.tell()
-    about["levels"] = list(settings.levels)
-    return ShardTable(about, dict(columns), offset + start, size, crc32, total, dict(damaged or {}))
+    return ShardTable(settings, list(image_ids), source, offset + start, size, crc32, total, list(damaged))
+
+
+def _attributes(settings: ShardSettings, damaged: Sequence[Left]) -> dict[str, Any]:
+    return {
+        "format_version": FORMAT_VERSION,
+        "settings_digest": settings.digest,
+        "tool_version": __version__,
+        **asdict(settings),
+        "levels": np.array(settings.levels, dtype=np.int64),
+        "damaged": json.dumps([asdict(left) for left in damaged]),
+    }
+
+
+def _header_crc32(file: Any, start: int, length: int, end: int) -> int:
+    """Return the checksum of everything before and behind the payload, up to `end`."""
+    file.seek(0)
+    before = zlib.crc32(file.read(start))
+    file.seek(start + length)
+    return zlib.crc32(file.read(end - start - length), before)
 
 
 def _put(group: Any, tables: Mapping[str, np.ndarray]) -> None:
@@ -148,36 +245,113 @@ def _allocate(file: Any, length: int) -> int:
     return int(payload.get_offset() or 0)  # None where there is no image
 
 
-def read(path: Path, columns: Sequence[str] | None = None) -> ShardTable:
-    """Return the table of the shard at `path`, with the records' `columns` (default: all).
+def read_shard(path: Path) -> ShardTable:
+    """Return the table of the shard at `path`. Raises UserError when the file is not a whole shard.
 
-    Raises UserError when the file is not a whole shard.
+    OtherVersionError, a UserError too, says that another version of cxrkit wrote it.
     """
+    try:
+        start, length, end = _check_seal(path)
+        return _read_tables(path, start, length, end)
+    except UserError:
+        raise
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise UserError(f"{path}: not a whole cxrkit shard ({error})", remedy=_REMAKE) from error
+
+
+def _check_seal(path: Path) -> tuple[int, int, int]:
+    """Return the start and the length of the payload and the size of the file, if the header is as it was written."""
+    with open(path, "rb") as file:
+        total = file.seek(0, 2)
+        end = total - _SEAL.size
+        if end < 0:
+            raise ValueError(f"{total:,} bytes")
+        file.seek(end)
+        magic, crc32, _, start, length = _SEAL.unpack(file.read(_SEAL.size))
+        if magic != _MAGIC:
+            _refuse_other_version(path)
+            raise ValueError("it is cut off, or its last bytes were changed")
+        if not (0 <= start <= end and 0 <= length <= end - start):
+            raise ValueError("its last bytes were changed")
+        if _header_crc32(file, start, length, end) != crc32:
+            raise ValueError("its header was changed")
+        return start, length, total
+
+
+def _refuse_other_version(path: Path) -> None:
+    """Raise OtherVersionError where the file says that it is a shard of the first version, which had no seal."""
     import h5py
 
     try:
-        with h5py.File(path, "r") as file:
-            about = {key: _plain(value) for key, value in file.attrs.items()}
-            damaged = json.loads(about.pop("damaged", "{}"))
-            payload = file["payload"]
-            start, end = payload.id.get_offset() or 0, path.stat().st_size
-            table = ShardTable(
-                about=about,
-                columns={name: file[f"records/{name}"][:] for name in columns or file["records"]},
-                offset=file["offset"][:] + start,
-                size=file["size"][:],
-                crc32=file["crc32"][:],
-                bytes=end,
-                damaged=damaged,
-            )
-            if start + payload.shape[0] > end:
-                raise OSError(f"{end:,} bytes, but its payload ends at {start + payload.shape[0]:,}")
-            return table
-    except (OSError, KeyError, RuntimeError, ValueError) as error:
-        raise UserError(
-            f"{path}: not a whole cxrkit shard ({error})",
-            remedy="delete this file and run `cxrkit prepare` again; it rewrites the shards that are missing",
-        ) from error
+        with h5py.File(path, "r", locking=False) as file:
+            version = int(file.attrs["format_version"])
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError):
+        return
+    if version != FORMAT_VERSION:
+        raise OtherVersionError(
+            f"{path}: format version {version}, this cxrkit reads {FORMAT_VERSION}", remedy=prepare_again(path.parent)
+        )
+
+
+def prepare_again(folder: Path) -> str:
+    """Return the remedy for a folder of another version."""
+    return f"prepare again with this version: delete {folder}, or choose another --data folder"
+
+
+def _read_tables(path: Path, start: int, length: int, end: int) -> ShardTable:
+    import h5py
+
+    with h5py.File(path, "r", locking=False) as file:
+        settings = _read_settings(file.attrs)
+        damaged: list[Left] = build(list[Left], json.loads(file.attrs["damaged"]), "damaged")
+        payload = file["payload"]
+        if (payload.id.get_offset() or 0, payload.shape) != (start, (length,)):
+            raise ValueError("its payload does not lie where it says")
+        names = _read_table(file, "image_id", "S", end)
+        shape = (len(names), len(settings.levels))
+        table = ShardTable(
+            settings=settings,
+            image_ids=[name.decode() for name in names.tolist()],
+            source=_read_table(file, "source", SOURCE, end, shape[:1]),
+            offset=_read_table(file, "offset", np.dtype(np.int64), end, shape) + start,
+            size=_read_table(file, "size", np.dtype(np.int64), end, shape),
+            crc32=_read_table(file, "crc32", np.dtype(np.uint32), end, shape),
+            bytes=end,
+            damaged=damaged,
+            file=path.name,
+        )
+    everything = [*table.image_ids, *(left.image_id for left in damaged)]
+    if len(set(everything)) != len(everything) or "" in everything:
+        raise ValueError("its images are not all different")
+    # In this order nothing overflows.
+    inside = (table.size >= 0) & (table.size <= length) & (table.offset >= start)
+    if not (inside & (table.offset - start <= length - table.size)).all():
+        raise ValueError("a record lies outside its payload")
+    return table
+
+
+def _read_settings(attributes: Mapping[str, Any]) -> ShardSettings:
+    found = {name: _plain(attributes[name]) for name in (*ShardSettings.__dataclass_fields__, "settings_digest")}
+    try:
+        settings: ShardSettings = build(ShardSettings, found)
+    except FieldError as error:
+        raise ValueError(f"its attribute {error}") from None
+    if settings.digest != found["settings_digest"]:
+        raise ValueError("its settings do not have the digest that it says")
+    return settings
+
+
+def _read_table(file: Any, name: str, kind: Any, most: int, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    """Return a small dataset; kind: its dtype, or the letter of its kind. `most`: no more bytes than the file has."""
+    table = file[name]
+    if (table.dtype.kind if isinstance(kind, str) else table.dtype) != kind:
+        raise ValueError(f"its table {name!r} is of type {table.dtype}")
+    if len(table.shape) != (1 if shape is None else len(shape)) or (shape is not None and table.shape != shape):
+        raise ValueError(f"its table {name!r} is of shape {table.shape}")
+    if table.nbytes > most:
+        raise ValueError(f"its table {name!r} has {table.nbytes:,} bytes")
+    values: np.ndarray = table[:]
+    return values
 
 
 def _plain(value: Any) -> Any:

@@ -1,32 +1,26 @@
 """Which image goes into which shard, which shards are there already, and what each worker does next.
 
-Loose files are cut into shards in the order of their names; the images of an archive in the archive's own order, which
-is known only while reading it. Either way the shards are the same whatever the number of workers and however often the
-preparation was interrupted.
+A shard that is there is kept when all its images are wanted and their sources are the same. What is left is cut anew:
+loose files in the order of their names, the images of an archive in the archive's own order. So the shards come out the
+same whatever the number of workers and however often the preparation was interrupted.
 """
 
 from __future__ import annotations
 
-import re
-import threading
-from collections import deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from cxrkit import shard_file
-from cxrkit.archives import ArchiveReader
 from cxrkit.errors import UserError
 from cxrkit.files import part_of
-from cxrkit.shard_file import ShardSettings, ShardTable, shard_name
-from cxrkit.shard_worker import ShardTask, Source
-from cxrkit.shards import record_columns
+from cxrkit.shard_file import SOURCE, OtherVersionError, ShardSettings, ShardTable, Source, read_shard
+from cxrkit.shard_worker import ShardResult, ShardTask
+from cxrkit.source_queue import SourceQueue, file_stamps
 from cxrkit.workers import Worker
-
-SHARD_FILE = re.compile(r"shard-(\d{5})\.h5")
 
 
 def shard_size(images: int) -> int:
@@ -39,84 +33,117 @@ def shard_size(images: int) -> int:
     return min(64, max(8, -(-images // 32)))
 
 
-def finished_shards(folder: Path, settings: ShardSettings) -> dict[int, ShardTable]:
-    """Return the whole shards in `folder` by number, with their image_id column.
+def finished_shards(folder: Path, settings: ShardSettings) -> list[ShardTable]:
+    """Return the tables of all whole shards in `folder`, whichever run made them.
 
-    A file that is no whole shard is left out, to be written anew. Raises UserError when one has other settings.
+    A file that is no whole shard is left out, to be made anew. Raises UserError when one has other settings or is of
+    another format version.
     """
-    found = {}
+    found = []
     for path in sorted(folder.glob("shard-*.h5")):
-        if match := SHARD_FILE.fullmatch(path.name):
-            try:
-                table = shard_file.read(path, ["image_id"])
-            except UserError:
-                continue
-            if table.about.get("settings_digest") != settings.digest:
-                raise other_settings(path, table.about, settings)
-            found[int(match[1])] = table
+        try:
+            table = read_shard(path)
+        except OtherVersionError:
+            raise
+        except UserError:
+            continue
+        if table.settings != settings:
+            raise other_settings(path, table.settings, settings)
+        found.append(table)
     return found
 
 
-def other_settings(path: Path, about: dict[str, object], settings: ShardSettings) -> UserError:
+def other_settings(path: Path, found: ShardSettings, wanted: ShardSettings) -> UserError:
     """Return the error for a folder that holds shards of other settings than those asked for."""
-    wanted = {
-        "format_version": shard_file.FORMAT_VERSION,
-        "dataset": settings.dataset,
-        "label_release": settings.label_release,
-        "codec": settings.codec,
-        "quality": settings.quality,
-        "levels": list(settings.levels),
-    }
     differences = [
-        f"{name} {_shown(about.get(name))} (asked for: {_shown(value)})"
-        for name, value in wanted.items()
-        if about.get(name) != value
+        f"{name} {_shown(getattr(found, name))} (asked for: {_shown(getattr(wanted, name))})"
+        for name in ShardSettings.__dataclass_fields__
+        if getattr(found, name) != getattr(wanted, name)
     ]
     return UserError(
-        f"{path}: was prepared with {', '.join(differences) or 'other settings'}",
+        f"{path}: was prepared with {', '.join(differences)}",
         remedy=f"choose another --data folder, delete {path.parent}, or use the same settings again",
     )
 
 
 def _shown(value: object) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-@dataclass(frozen=True)
-class Group:
-    """Images that are cut into shards together: an archive's, or all loose files (archive "").
+def with_stamps(table: ShardTable, sources: Mapping[str, Source]) -> ShardTable:
+    """Return the table with the newest stamps of its sources, where the bytes are those that it was made from."""
 
-    rows: of the frame. first: the number of its first shard.
-    """
+    def newest(image_id: str, own: Source) -> Source:
+        other = sources.get(image_id, own)
+        return other if (other.size, other.crc32) == (own.size, own.crc32) else own
 
-    archive: str
-    rows: np.ndarray
-    first: int
-    size: int
-
-    @property
-    def shards(self) -> int:
-        """Number of shards."""
-        return -(-len(self.rows) // self.size)
-
-    def cuts(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield (shard number, rows) in the frame's order."""
-        for number in range(self.shards):
-            yield self.first + number, self.rows[number * self.size : (number + 1) * self.size]
+    before = _sources_of(table)
+    rows = [newest(image_id, before[image_id]) for image_id in table.image_ids]
+    return replace(
+        table,
+        source=np.array([(row.size, row.crc32, *row.stamp) for row in rows], dtype=SOURCE),
+        damaged=[replace(left, source=newest(left.image_id, left.source)) for left in table.damaged],
+    )
 
 
-def make_groups(frame: pl.DataFrame) -> list[Group]:
-    """Cut the images at hand (RECORD_SCHEMA + PIXEL_SCHEMA, sorted by image_id) into groups, numbering their shards."""
-    size = shard_size(len(frame))
-    keys = frame.select(pl.when(pl.col("member").is_null()).then(pl.lit("")).otherwise("path")).to_series()
-    groups: list[Group] = []
-    for key in keys.unique(maintain_order=True):
-        first = groups[-1].first + groups[-1].shards if groups else 0
-        groups.append(Group(key, np.flatnonzero((keys == key).to_numpy()), first, size))
-    return groups
+def _sources_of(table: ShardTable) -> dict[str, Source]:
+    """Return what each image of the shard was made from, those that were left out included."""
+    made = dict(zip(table.image_ids, itertools.starmap(Source, table.source.tolist()), strict=True))
+    return made | {left.image_id: left.source for left in table.damaged}
 
 
-class Plan:
+@dataclass
+class Sorted:
+    """What is to become of the shards that are there."""
+
+    kept: list[ShardTable]
+    """Right as they are."""
+
+    loose: list[tuple[np.ndarray, ShardTable | None]]
+    """Rows, all of loose files, that make one shard again, and the shard to compare their bytes with first."""
+
+    packed: dict[frozenset[int], ShardTable]
+    """Rows, all of one archive -> the shard to compare their bytes with when they are read."""
+
+    rest: np.ndarray
+    """The rows that are in none of `kept` and `loose`."""
+
+
+def sort_out(frame: pl.DataFrame, finished: Sequence[ShardTable], *, skip_damaged: bool) -> Sorted:
+    """Decide by names, sizes and times alone which of the `finished` shards are right, which must be compared."""
+    row_of = {image_id: row for row, image_id in enumerate(frame["image_id"])}
+    paths, members = frame["path"].to_list(), frame["member"].to_list()
+    found = Sorted([], [], {}, np.zeros(0, np.int64))
+    taken = np.zeros(len(frame), dtype=bool)
+    wanted = [
+        (table, sources, [row_of[image_id] for image_id in sources])
+        for table in finished
+        if (sources := _sources_of(table)) and sources.keys() <= row_of.keys()
+    ]
+    stamps = file_stamps({paths[row] for _, _, rows in wanted for row in rows})
+    suspects = []
+    for table, sources, rows in wanted:
+        same = all(stamps.get(paths[row]) == source.stamp for row, source in zip(rows, sources.values(), strict=True))
+        if not same or (table.damaged and not skip_damaged):
+            suspects.append((table, rows))
+        elif not taken[rows].any():
+            taken[rows] = True
+            found.kept.append(table)
+    for table, rows in suspects:
+        if taken[rows].any():
+            continue
+        # Damage that may not be skipped is looked at again in any case: there is nothing to compare.
+        before = None if table.damaged and not skip_damaged else table
+        if all(members[row] is None for row in rows):
+            taken[rows] = True
+            found.loose.append((np.array(sorted(rows)), before))
+        elif before is not None:
+            found.packed[frozenset(rows)] = before
+    found.rest = np.flatnonzero(~taken)
+    return found
+
+
+class PreparationPlan:
     """All shards of one preparation, and the tasks that are still to do. Safe to use from many threads."""
 
     def __init__(
@@ -124,106 +151,55 @@ class Plan:
         frame: pl.DataFrame,
         folder: Path,
         settings: ShardSettings,
-        finished: dict[int, ShardTable],
+        finished: Sequence[ShardTable],
         *,
         skip_damaged: bool,
     ) -> None:
-        """Plan the images at hand in `frame`; finished: what `finished_shards` found."""
-        self.groups = make_groups(frame)
-        self.shards = sum(group.shards for group in self.groups)
-        self.kept: dict[int, ShardTable] = {}
-        self._columns = record_columns(frame)
-        self._ids = frame["image_id"].to_list()
-        self._paths = frame["path"].to_list()
+        """Plan the images at hand in `frame`; finished: what `finished_shards` found, the best first.
+
+        frame: image_id, PIXEL_SCHEMA and `place`, each image's number among all of the data set; sorted by image_id.
+        """
+        sorted_out = sort_out(frame, finished, skip_damaged=skip_damaged)
+        self.kept = sorted_out.kept
+        self._ids, self._places = frame["image_id"].to_list(), frame["place"].to_list()
         self._folder, self._settings, self._skip_damaged = folder, settings, skip_damaged
-        self._finished = finished
-        self._lock = threading.Lock()
-        self._loose: deque[tuple[int, np.ndarray]] = deque()
-        self._archives: list[tuple[Group, ArchiveReader]] = []
-        members = frame["member"].to_list()
-        for group in self.groups:
-            if not group.archive:
-                self._loose.extend(cut for cut in group.cuts() if not self._keep(*cut))
-            elif not self._keep_all(group):
-                wanted = {members[row]: int(row) for row in group.rows}
-                self._archives.append((group, ArchiveReader(Path(group.archive), wanted, group.size)))
+        self._before = {frozenset(rows.tolist()): table for rows, table in sorted_out.loose if table is not None}
+        self._before |= sorted_out.packed
+        again = [rows for rows, _ in sorted_out.loose]
+        self._queue = SourceQueue(frame, sorted_out.rest, shard_size(len(frame)), first=again)
+        self._numbers = itertools.count()
+        self._under_way: dict[int, tuple[ShardTask, ShardTable | None]] = {}
 
     def take(self, worker: Worker) -> ShardTask | None:
-        """Return the next task, None when there are no more.
+        """Return the next task, None when there are no more. Raises UserError when an archive is damaged."""
+        portion = self._queue.take(worker)
+        if portion is None:
+            return None
+        number, rows = next(self._numbers), portion.rows.tolist()
+        image_ids = [self._ids[row] for row in rows]
+        before = self._before.get(frozenset(rows))
+        known = _sources_of(before) if before is not None else {}
+        task = ShardTask(
+            number=number,
+            part=part_of(self._folder / f"shard-{number}.h5"),
+            place=min(self._places[row] for row in rows),
+            settings=self._settings,
+            image_ids=image_ids,
+            sources=portion.places,
+            skip_damaged=self._skip_damaged,
+            known=[known[image_id] for image_id in image_ids] if known else None,
+        )
+        self._under_way[number] = task, before
+        return task
 
-        The images of an archive are read here, into the worker's buffer: by one thread at a time per archive, while
-        the other workers compute. Raises UserError when an archive is damaged.
-        """
-        while True:
-            reader = self._next_archive()
-            if reader is None:
-                with self._lock:
-                    if not self._loose:
-                        return None
-                    number, rows = self._loose.popleft()
-                return self._task(number, rows, [Source(path=self._paths[row]) for row in rows])
-            group, archive = reader
-            try:
-                if task := self._take_run(group, archive, worker.buffer):
-                    return task
-            finally:
-                archive.lock.release()
+    def finish(self, result: ShardResult) -> tuple[ShardTask, ShardTable | None]:
+        """Return the task of a result, and the shard that turned out to be right as it is, if one did."""
+        task, before = self._under_way.pop(result.number)
+        if result.unchanged is None:
+            return task, None
+        assert before is not None, "only what is known can be unchanged"
+        return task, with_stamps(before, dict(zip(task.image_ids, result.unchanged, strict=True)))
 
     def close(self) -> None:
         """Close the archives."""
-        for _, archive in self._archives:
-            archive.close()
-
-    def _next_archive(self) -> tuple[Group, ArchiveReader] | None:
-        """Return an archive with more to read, locked; one that nobody reads where there is one."""
-        while open_ones := [pair for pair in self._archives if not pair[1].exhausted]:
-            for pair in open_ones:
-                if pair[1].lock.acquire(blocking=False):
-                    if not pair[1].exhausted:
-                        return pair
-                    pair[1].lock.release()
-            if self._loose:
-                return None
-            open_ones[0][1].lock.acquire()
-            if not open_ones[0][1].exhausted:
-                return open_ones[0]
-            open_ones[0][1].lock.release()
-        return None
-
-    def _take_run(self, group: Group, archive: ArchiveReader, buffer: int) -> ShardTask | None:
-        number = group.first + archive.runs_read
-        # Not yet known whether the finished shard of this number holds these very images: read them to be sure.
-        run = archive.next_run(buffer)
-        rows = np.array([member.row for member in run])
-        if self._keep(number, rows):
-            return None
-        return self._task(number, rows, [Source("", member.offset, member.size, member.why) for member in run])
-
-    def _task(self, number: int, rows: np.ndarray, sources: list[Source]) -> ShardTask:
-        path = self._folder / shard_name(number)
-        order = np.argsort(rows, kind="stable")
-        columns = {name: values[rows[order]] for name, values in self._columns.items()}
-        sources = [sources[position] for position in order]
-        return ShardTask(number, path, part_of(path), self._settings, columns, sources, self._skip_damaged)
-
-    def _keep(self, number: int, rows: Iterable[int]) -> bool:
-        """Keep the finished shard `number` if it holds just these images (less the damaged, if they may be skipped)."""
-        table = self._finished.get(number)
-        if table is None or (table.damaged and not self._skip_damaged):
-            return False
-        if {*table.image_ids, *table.damaged} != {self._ids[row] for row in rows}:
-            return False
-        self.kept[number] = table
-        return True
-
-    def _keep_all(self, group: Group) -> bool:
-        """Keep all of an archive's shards, unread, if together they hold just its images."""
-        tables = [self._finished.get(number) for number in range(group.first, group.first + group.shards)]
-        if any(table is None or (table.damaged and not self._skip_damaged) for table in tables):
-            return False
-        whole = [table for table in tables if table is not None]
-        held = [image_id for table in whole for image_id in (*table.image_ids, *table.damaged)]
-        if len(held) != len(group.rows) or set(held) != {self._ids[row] for row in group.rows}:
-            return False
-        self.kept.update(zip(range(group.first, group.first + group.shards), whole, strict=True))
-        return True
+        self._queue.close()

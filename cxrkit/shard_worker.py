@@ -7,75 +7,117 @@ from __future__ import annotations
 
 import os
 import time
+import zlib
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from cxrkit import codecs, shard_file
+from cxrkit import codecs
 from cxrkit.errors import UserError
 from cxrkit.files import output_error
 from cxrkit.pixels import DamagedImage, Pixels, read_png
-from cxrkit.shard_file import ShardSettings, ShardTable
+from cxrkit.shard_file import SOURCE, Left, ShardSettings, ShardTable, Source, shard_name, write_shard
 
 STAGES = ("read", "decode", "scale", "encode", "write")
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where one image's bytes are: a file, or `size` bytes of the shared buffer at `offset`, or nowhere (`why`)."""
+class SourcePlace:
+    """Where one image's bytes are: a file, or a piece of the shared buffer, or nowhere (`why`)."""
 
     path: str = ""
-    offset: int = 0
-    size: int = 0
-    why: str = ""
+    """The image file; "" where the bytes come from an archive."""
 
-    def read(self, buffer: int) -> bytes:
-        """Return the bytes. Raises DamagedImage when there are none to be had."""
+    offset: int = 0
+    """Where they begin in the shared buffer."""
+
+    size: int = 0
+    """How many there are in the shared buffer."""
+
+    why: str = ""
+    """Set instead where the archive has no bytes for this image."""
+
+    stamp: tuple[int, int] = (-1, 0)
+    """Size and modification time (ns) of the archive; a file is asked itself."""
+
+    @property
+    def nothing(self) -> Source:
+        """What stands for a source of which no byte could be read; a file like that is looked at in every run."""
+        return Source(-1, 0, *self.stamp)
+
+    def read(self, buffer: int) -> tuple[bytes, Source]:
+        """Return the bytes and their identity. Raises DamagedImage when there are none to be had."""
         if self.why:
             raise DamagedImage(self.why)
         if not self.path:
-            return os.pread(buffer, self.size, self.offset)
-        try:
-            with open(self.path, "rb", buffering=0) as file:
-                return file.read()
-        except OSError as error:
-            raise DamagedImage(f"cannot be read ({error.strerror})") from None
+            data, stamp = os.pread(buffer, self.size, self.offset), self.stamp
+        else:
+            try:
+                with open(self.path, "rb", buffering=0) as file:
+                    about = os.fstat(file.fileno())
+                    data, stamp = file.read(), (about.st_size, about.st_mtime_ns)
+            except OSError as error:
+                raise DamagedImage(f"cannot be read ({error.strerror})") from None
+        return data, Source(len(data), zlib.crc32(data), *stamp)
 
 
 @dataclass(frozen=True)
 class ShardTask:
-    """One shard to make: the images' records and sources, and where to write it.
-
-    columns: as shard_file.write takes them, (images,) each. part: the temporary name of `path`.
-    """
+    """One shard to make, or first to compare with the one that is there."""
 
     number: int
-    path: Path
+    """Which task of the run it is."""
+
     part: Path
+    """The temporary name to write to, in the prepared folder."""
+
+    place: int
+    """Of its first image among all of the data set; for its name."""
+
     settings: ShardSettings
-    columns: dict[str, np.ndarray]
-    sources: list[Source]
+    """How to make it."""
+
+    image_ids: list[str]
+    """Its images."""
+
+    sources: list[SourcePlace]
+    """Where each image's bytes are."""
+
     skip_damaged: bool
+    """Whether damaged images are left out, instead of keeping the shard from being written."""
+
+    known: list[Source] | None = None
+    """What the shard that is there was made from: if the bytes are still the same, nothing is made."""
 
 
 @dataclass
 class ShardResult:
-    """What came of a task.
-
-    images: how many were looked at. table: None when a damaged image kept the shard from being written; of the
-    records it has the image_id alone. damaged: image_id -> why. converted: what was converted -> how many. seconds:
-    processor time per stage.
-    """
+    """What came of a task."""
 
     number: int
+    """Of the task."""
+
     images: int
+    """How many images were looked at."""
+
+    unchanged: list[Source] | None = None
+    """Set where the shard that is there is still right: what its sources are now."""
+
     table: ShardTable | None = None
-    damaged: dict[str, str] = field(default_factory=dict)
+    """Of the shard that was made; None where there was no need, or a damaged image kept it from being written."""
+
+    damaged: list[Left] = field(default_factory=list)
+    """The images that cannot be used."""
+
     converted: Counter[str] = field(default_factory=Counter)
+    """What was converted to gray -> how many images."""
+
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    """Processor time per stage."""
 
 
 def warm_up() -> None:
@@ -91,13 +133,21 @@ def make_shard(task: ShardTask, buffer: int) -> ShardResult:
     """Make one shard; a damaged image is noted, and unless `skip_damaged` keeps the shard from being written."""
     result = ShardResult(task.number, len(task.sources))
     clock = _Clock(result.seconds)
-    kept, encoded = [], []
-    for row, source in enumerate(task.sources):
-        image_id = task.columns["image_id"][row].decode()
+    if task.known is not None and (now := _unchanged(task.known, task.sources, buffer)):
+        result.unchanged = now
+        clock.lap("read")
+        return result
+    names: list[str] = []
+    sources: list[Source] = []
+    encoded: list[list[bytes | memoryview]] = []
+    for image_id, place in zip(task.image_ids, task.sources, strict=True):
+        source = place.nothing
         try:
-            pixels = _decode(source, buffer, clock)
+            data, source = place.read(buffer)
+            clock.lap("read")
+            pixels = _decode(data, task.settings.image_size, clock)
         except DamagedImage as damage:
-            result.damaged[image_id] = str(damage)
+            result.damaged.append(Left(image_id, str(damage), source))
             continue
         if pixels.converted:
             result.converted[pixels.converted] += 1
@@ -107,16 +157,28 @@ def make_shard(task: ShardTask, buffer: int) -> ShardResult:
         clock.lap("scale")
         encoded.append([codecs.encode(task.settings.codec, level_HW, task.settings.quality) for level_HW in levels])
         clock.lap("encode")
-        kept.append(row)
+        names.append(image_id)
+        sources.append(source)
     if task.skip_damaged or not result.damaged:
-        result.table = _write(task, kept, encoded, result.damaged)
+        result.table = _write(task, names, sources, encoded, result.damaged)
         clock.lap("write")
     return result
 
 
-def _decode(source: Source, buffer: int, clock: _Clock) -> Pixels:
-    data = source.read(buffer)
-    clock.lap("read")
+def _unchanged(known: list[Source], places: list[SourcePlace], buffer: int) -> list[Source] | None:
+    """Return what the sources are now if each has the bytes that are known of it, else None."""
+    found = []
+    for before, place in zip(known, places, strict=True):
+        source = place.nothing
+        with suppress(DamagedImage):
+            source = place.read(buffer)[1]
+        if (source.size, source.crc32) != (before.size, before.crc32):
+            return None
+        found.append(source)
+    return found
+
+
+def _decode(data: bytes, side: int, clock: _Clock) -> Pixels:
     try:
         return read_png(data)
     finally:
@@ -143,16 +205,28 @@ def pyramid(image_HW: np.ndarray, levels: tuple[int, ...]) -> list[np.ndarray]:
 
 
 def _write(
-    task: ShardTask, kept: list[int], encoded: list[list[bytes | memoryview]], damaged: dict[str, str]
+    task: ShardTask,
+    names: list[str],
+    sources: list[Source],
+    encoded: list[list[bytes | memoryview]],
+    damaged: list[Left],
 ) -> ShardTable:
-    columns = {name: values[kept] for name, values in task.columns.items()}
+    rows = np.array([(it.size, it.crc32, *it.stamp) for it in sources], dtype=SOURCE)
+    name = shard_name(task.place, task.settings, _contents(names, sources, damaged))
     try:
-        table = shard_file.write(task.part, task.settings, columns, encoded, damaged)
-        return replace(table, columns={"image_id": columns["image_id"]})
+        table = write_shard(task.part, task.settings, names, rows, encoded, damaged)
     except (OSError, RuntimeError) as error:  # h5py reports a full disk as either
         with suppress(OSError):
             task.part.unlink(missing_ok=True)
-        raise _output_error(task.path, error) from None
+        raise _output_error(task.part.with_name(name), error) from None
+    return replace(table, file=name)
+
+
+def _contents(names: list[str], sources: list[Source], damaged: list[Left]) -> Iterator[tuple[str, int, int]]:
+    for image_id, source in zip(names, sources, strict=True):
+        yield image_id, source.size, source.crc32
+    for left in damaged:
+        yield f"without {left.image_id}", left.source.size, left.source.crc32
 
 
 def _output_error(path: Path, error: OSError | RuntimeError) -> UserError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import types
 import typing
@@ -70,8 +71,7 @@ def build(kind: Any, value: Any, where: str = "", *, extra: Extra = "ignore") ->
 
 def _build_dataclass(kind: Any, value: Any, where: str, extra: Extra) -> Any:
     _expect(isinstance(value, dict), value, value, where, "an object")
-    hints = typing.get_type_hints(kind)
-    fields = {item.name: item for item in dataclasses.fields(kind) if item.init}
+    hints, fields = _fields_of(kind)
     if extra == "refuse" and (unknown := [name for name in value if name not in fields]):
         raise FieldError(f"{_at(where, unknown[0])} is not a known field; known are {', '.join(fields)}")
     found = {}
@@ -86,6 +86,12 @@ def _build_dataclass(kind: Any, value: Any, where: str, extra: Extra) -> Any:
         raise
     except ValueError as error:  # the dataclass's own check
         raise FieldError(f"{where}: {error}" if where else str(error)) from None
+
+
+@functools.cache
+def _fields_of(kind: Any) -> tuple[dict[str, Any], dict[str, dataclasses.Field[Any]]]:
+    fields = {item.name: item for item in dataclasses.fields(kind) if item.init}
+    return typing.get_type_hints(kind), fields
 
 
 def _build_union(kinds: tuple[Any, ...], value: Any, where: str, extra: Extra) -> Any:

@@ -1,68 +1,109 @@
-"""`cxrkit verify`: read a prepared folder again, every byte, against its checksums."""
+"""`cxrkit verify`: read a prepared folder, or the files that it was made from, again, against the checksums."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 from rich.console import Console
 
-from cxrkit import codecs
+from cxrkit.contracts import BOX_SCHEMA, Records
 from cxrkit.cores import available_cores
 from cxrkit.errors import UserError
-from cxrkit.files import read_json
+from cxrkit.origin import labels_digest
 from cxrkit.progress import progress_bar
-from cxrkit.shard_check import CheckTask, Finding
-from cxrkit.shard_file import FORMAT_VERSION
-from cxrkit.shards import BOXES, DESCRIPTION, INDEX, read_records, read_table
+from cxrkit.shard_check import CheckTask, Damage, SourceTask
+from cxrkit.shard_file import Source
+from cxrkit.shard_index import (
+    DESCRIPTION,
+    SOURCE_SCHEMA,
+    Description,
+    pixels_digest,
+    read_description,
+    read_index,
+    read_listed,
+    read_table,
+)
+from cxrkit.source_queue import SourceQueue
 from cxrkit.workers import Worker, Workers
 
-_TARGET = "cxrkit.shard_check:check_shard"
-_SHOWN = 20  # findings named in a message
+_SHARDS = "cxrkit.shard_check:check_shard"
+_SOURCES = "cxrkit.shard_check:check_sources"
+_SHOWN = 20  # things named in a message
+_PORTION = 64  # source images that a worker reads at a time
 
 
 @dataclass
 class VerifyReport:
-    """What was read, and everything that is wrong with it.
-
-    images, shards, bytes: read. deep: every image was decoded too. findings: sorted by file; empty when all is well.
-    """
+    """What was read, and everything that is wrong with it."""
 
     data: Path
-    deep: bool
+    """The prepared folder."""
+
+    deep: bool = False
+    """Whether every image was decoded too."""
+
     images: int = 0
+    """How many were read."""
+
     shards: int = 0
+    """How many were read; 0 where the sources were."""
+
     bytes: int = 0
-    findings: list[Finding] = field(default_factory=list)
+    """How many were read."""
+
+    raw: Path | None = None
+    """The raw folder, where the sources were read instead of the shards."""
+
+    damage: list[Damage] = field(default_factory=list)
+    """Sorted by file and image; empty when all is well."""
+
+    notes: list[str] = field(default_factory=list)
+    """What is worth knowing, but not wrong."""
 
     @property
     def ok(self) -> bool:
         """Whether nothing is wrong."""
-        return not self.findings
+        return not self.damage
 
     def text(self) -> str:
-        """Return the closing line for the terminal, or the list of what is wrong."""
-        read = f"{self.data}: {self.images:,} images in {self.shards:,} shards, {self.bytes / 1e9:,.2f} GB read"
+        """Return the closing lines for the terminal: all is well, or the list of what is wrong."""
+        size = f"{self.bytes / 1e9:,.2f} GB read"
+        if self.raw is None:
+            read = f"{self.data}: {self.images:,} images in {self.shards:,} shards, {size}"
+        else:
+            read = f"{self.raw}: the sources of {self.images:,} images in {self.data}, {size}"
         read += ", every image decoded" if self.deep else ""
+        notes = [f"  note: {note}" for note in self.notes]
         if self.ok:
-            return f"{read}: all as it was written"
-        lines = [f"  {finding.text()}" for finding in self.findings[:_SHOWN]]
-        more = [f"  and {len(self.findings) - _SHOWN:,} more"] if len(self.findings) > _SHOWN else []
-        count = f"{len(self.findings):,} thing{'s' if len(self.findings) > 1 else ''} wrong"
-        return "\n".join([f"{read}: {count}", *lines, *more])
+            well = "all as it was written" if self.raw is None else "all as they were prepared"
+            return "\n".join([f"{read}: {well}", *notes])
+        lines = [f"  {damage.text()}" for damage in self.damage[:_SHOWN]]
+        more = [f"  and {len(self.damage) - _SHOWN:,} more"] if len(self.damage) > _SHOWN else []
+        count = f"{len(self.damage):,} thing{'s' if len(self.damage) > 1 else ''} wrong"
+        return "\n".join([f"{read}: {count}", *lines, *more, *notes])
 
     def raise_if_damaged(self) -> None:
         """Raise a UserError that lists what is wrong and says how to repair it, if anything is."""
         if self.ok:
             return
-        files = sorted({finding.file for finding in self.findings if finding.file.startswith("shard-")})
-        named = ", ".join(files[:_SHOWN]) + (f" and {len(files) - _SHOWN:,} more" if len(files) > _SHOWN else "")
+        if self.raw is not None:
+            remedy = (
+                f"run `cxrkit prepare --raw {self.raw} --data {self.data}` again: it makes what has changed anew; "
+                "or put the files back that were prepared"
+            )
+            raise UserError(self.text(), remedy=remedy)
+        files = sorted({damage.file for damage in self.damage if damage.file.startswith("shard-")})
+        there = [file for file in files if (self.data / file).exists()]
+        named = ", ".join(there[:_SHOWN]) + (f" and {len(there) - _SHOWN:,} more" if len(there) > _SHOWN else "")
         remedy = "run `cxrkit prepare` again with the same settings; it writes what is missing"
-        raise UserError(self.text(), remedy=f"delete {named} in {self.data}, then {remedy}" if files else remedy)
+        raise UserError(self.text(), remedy=f"delete {named} in {self.data}, then {remedy}" if there else remedy)
 
 
 def verify(
@@ -73,15 +114,12 @@ def verify(
     deep: decode every record too. workers: processes; None: one per core. Raises UserError when the folder has no
     readable description or index: there is nothing to compare with then.
     """
-    about = _description(data)
-    levels = tuple(about["levels"])
-    codecs.check(about["codec"])
-    index = read_table(data / INDEX)
-    report = VerifyReport(data, deep, bytes=sum(shard["bytes"] for shard in about["shards"]))
-    report.findings = _check_tables(data, about, index)
-    tasks = _tasks(data, about, index, levels, deep)
-    report.images, report.shards = len(index), len(tasks)
-    pending = deque(tasks)
+    about = read_description(data)
+    index = read_index(data, about)
+    report = VerifyReport(data, deep, len(index), len(about.shards), sum(shard.bytes for shard in about.shards))
+    report.damage = _check_tables(data, about, index)
+    report.notes = _notes(data, about)
+    pending = deque(_tasks(data, about, index, deep))
 
     def take(_: Worker) -> CheckTask | None:
         try:
@@ -89,77 +127,124 @@ def verify(
         except IndexError:
             return None
 
-    count = min(workers or available_cores(), max(1, len(tasks)))
+    count = min(workers or available_cores(), max(1, len(pending)))
     with (
-        progress_bar("verify", len(tasks), console=console, unit="shards") as bar,
-        Workers(count, _TARGET) as pool,
+        progress_bar("verify", len(pending), console=console, unit="shards") as bar,
+        Workers(count, _SHARDS) as pool,
         closing(pool.run(take)) as results,
     ):
-        for findings in results:
-            report.findings += findings
+        for damage in results:
+            report.damage += damage
             bar.advance()
-    report.findings.sort(key=lambda finding: (finding.file, finding.image_id, -finding.level))
+    report.damage.sort(key=lambda damage: (damage.file, damage.image_id, -damage.level))
     return report
 
 
-def _description(data: Path) -> dict[str, Any]:
-    remedy = f"run `cxrkit prepare --data {data}` again, or name the prepared folder with --data"
-    about: dict[str, Any] = read_json(data / DESCRIPTION, "the description of a prepared folder", remedy)
-    if about.get("format_version") != FORMAT_VERSION:
+def verify_sources(
+    data: Path, raw: Path, records: Records, *, workers: int | None = None, console: Console | None = None
+) -> VerifyReport:
+    """Read every source file of the prepared folder `data` again and compare its checksum; return what differs.
+
+    records: of the raw folder. Images that are prepared and not at hand any more are listed too.
+    """
+    about = read_description(data)
+    index = read_index(data, about)
+    if records.dataset != about.dataset:
         raise UserError(
-            f"{data / DESCRIPTION}: format version {about.get('format_version')}, this cxrkit reads {FORMAT_VERSION}",
-            remedy="prepare the folder again with this version",
+            f"{data}: prepared from {about.dataset}, but {raw} is read as {records.dataset}",
+            remedy=f"add --dataset {about.dataset}, or name the raw folder that was prepared",
         )
-    return about
+    known = {name: Source(*source) for name, *source in index.select("image_id", *SOURCE_SCHEMA).iter_rows()}
+    report = VerifyReport(data, images=len(index), bytes=int(index["source_size"].sum()), raw=raw)
+    frame = records.frame.filter(pl.col("path").is_not_null() & pl.col("image_id").is_in(index["image_id"].implode()))
+    frame = frame.sort("image_id")
+    ids = frame["image_id"].to_list()
+    absent = sorted(known.keys() - set(ids))
+    report.damage = [Damage("", "is not in the raw folder", image_id) for image_id in absent]
+
+    def task_of(rows: np.ndarray, places: Any) -> SourceTask:
+        image_ids = [ids[row] for row in rows.tolist()]
+        return SourceTask(image_ids, places, [known[image_id] for image_id in image_ids])
+
+    count = min(workers or available_cores(), max(1, len(ids)))
+    with (
+        closing(SourceQueue(frame, np.arange(len(frame)), _PORTION)) as sources,
+        progress_bar("verify", -(-len(ids) // _PORTION), console=console, unit="portions") as bar,
+        Workers(count, _SOURCES) as pool,
+        closing(pool.run(_tasks_from(sources, task_of))) as results,
+    ):
+        for damage in results:
+            report.damage += damage
+            bar.advance()
+    report.damage.sort(key=lambda damage: damage.image_id)
+    return report
 
 
-def _check_tables(data: Path, about: dict[str, Any], index: pl.DataFrame) -> list[Finding]:
-    """Compare the description with the tables and with the files that are there."""
-    findings = []
-    if len(index) != about["prepared_images"]:
-        findings.append(Finding(INDEX, f"{len(index):,} images, but {about['prepared_images']:,} were prepared"))
-    if not index["image_id"].is_sorted() or index["image_id"].n_unique() != len(index):
-        findings.append(Finding(INDEX, "its images are not sorted, or not all different"))
+def _tasks_from(
+    sources: SourceQueue, task_of: Callable[[np.ndarray, Any], SourceTask]
+) -> Callable[[Worker], SourceTask | None]:
+    def take(worker: Worker) -> SourceTask | None:
+        portion = sources.take(worker)
+        return None if portion is None else task_of(portion.rows, portion.places)
+
+    return take
+
+
+def _check_tables(data: Path, about: Description, index: pl.DataFrame) -> list[Damage]:
+    """Compare the tables with one another and with their digests."""
+    damage = []
+    if pixels_digest(about.settings, index) != about.pixels_digest:
+        damage.append(Damage(DESCRIPTION, f"pixels_digest is not that of {about.index.file}"))
     try:
-        records = read_records(data)
-        if len(records) != about["listed_images"] or not index["image_id"].is_in(records["image_id"].implode()).all():
-            findings.append(Finding("records.parquet", "does not list the images that were prepared"))
-        if (data / BOXES).exists():
-            read_table(data / BOXES)
+        records = read_listed(data, about)
+        if not index["image_id"].is_in(records["image_id"].implode()).all():
+            damage.append(Damage(about.records.file, "does not list all images that were prepared"))
+        if labels_digest(records) != about.labels_digest:
+            damage.append(Damage(DESCRIPTION, f"labels_digest is not that of {about.records.file}"))
     except UserError as error:
-        findings.append(Finding(*_split(str(error), data)))
-    known = {shard["file"] for shard in about["shards"]}
-    for path in sorted(data.glob("shard-*.h5")):
-        if path.name not in known:
-            findings.append(Finding(path.name, f"is not a shard that {DESCRIPTION} lists"))
-    return findings
+        damage.append(Damage(about.records.file, _what(error, data / about.records.file)))
+    if about.boxes is not None:
+        try:
+            read_table(data / about.boxes.file, BOX_SCHEMA, about.boxes.sha256)
+        except UserError as error:
+            damage.append(Damage(about.boxes.file, _what(error, data / about.boxes.file)))
+    return damage
 
 
-def _split(message: str, data: Path) -> tuple[str, str]:
-    file, _, what = message.splitlines()[0].removeprefix(f"{data}/").partition(": ")
-    return file, what
+def _notes(data: Path, about: Description) -> list[str]:
+    """Name the shards that are not of this generation: of an unfinished run, or with images that it leaves out."""
+    known = {shard.file for shard in about.shards}
+    others = [path.name for path in sorted(data.glob("shard-*.h5")) if path.name not in known]
+    return [
+        f"{name} is not one of the shards that {DESCRIPTION} names; `cxrkit prepare` uses it when it is wanted again"
+        for name in others
+    ]
 
 
-def _tasks(
-    data: Path, about: dict[str, Any], index: pl.DataFrame, levels: tuple[int, ...], deep: bool
-) -> list[CheckTask]:
+def _what(error: UserError, path: Path) -> str:
+    return str(error).splitlines()[0].removeprefix(f"{path}: ")
+
+
+def _tasks(data: Path, about: Description, index: pl.DataFrame, deep: bool) -> list[CheckTask]:
     parts = {int(key[0]): part for key, part in index.partition_by("shard", as_dict=True, maintain_order=True).items()}
-    empty = index.clear()
     tasks = []
-    for number, shard in enumerate(about["shards"]):
-        rows = parts.get(number, empty)
+    for number, shard in enumerate(about.shards):
+        rows = parts.get(number, index.clear())
+        offset, size, crc32 = (
+            rows.select(f"{name}_{level}" for level in about.levels).to_numpy() for name in ("offset", "size", "crc32")
+        )
         tasks.append(
             CheckTask(
-                path=data / shard["file"],
-                settings_digest=about["settings_digest"],
-                bytes=shard["bytes"],
-                codec=about["codec"],
-                levels=levels,
+                path=data / shard.file,
+                settings_digest=about.settings_digest,
+                bytes=shard.bytes,
                 image_ids=rows["image_id"].to_list(),
-                offset=rows.select(f"offset_{level}" for level in levels).to_numpy(),
-                size=rows.select(f"size_{level}" for level in levels).to_numpy(),
-                crc32=rows.select(f"crc32_{level}" for level in levels).to_numpy(),
+                offset=offset,
+                size=size,
+                crc32=crc32,
                 deep=deep,
+                index=about.index.file,
+                description=DESCRIPTION,
             )
         )
     return tasks

@@ -1,12 +1,19 @@
 from __future__ import annotations
 
 import errno
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from cxrkit.errors import UserError
-from cxrkit.files import output_error, read_json, replacing, write_json
+from cxrkit.files import claimed, output_error, read_json, replacing, write_json
 
 
 def names(folder: Path) -> list[str]:
@@ -39,8 +46,6 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     ],
 )
 def test_errors_of_the_disk(number: int, text: str) -> None:
-    import os
-
     with pytest.raises(UserError, match=text):
         raise output_error(Path("x.h5"), OSError(number, os.strerror(number)))
 
@@ -70,3 +75,110 @@ def test_json_that_python_gives_up_on(tmp_path: Path, text: str) -> None:
 def test_json_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"the description cannot be read \(Is a directory\)\n  remedy: prepare"):
         read_json(tmp_path, "the description", "prepare")
+
+
+# Claims
+
+
+def claim(folder: Path) -> AbstractContextManager[None]:
+    return claimed(folder / ".lock", f"{folder}: another one is at work", "wait for it")
+
+
+@pytest.fixture(params=[None, errno.ENOLCK, errno.EOPNOTSUPP, 524, errno.ENOSYS, errno.EINTR, errno.EINVAL])
+def locks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Run the test on a disk with locks, and on disks that refuse them in each of the known ways."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(request.param, "no locks here")
+
+    if request.param is not None:
+        monkeypatch.setattr("fcntl.flock", refuse)
+        monkeypatch.setattr("cxrkit.files._SETTLING_SECONDS", 0.0)
+    return request.param is None
+
+
+def test_a_claim_keeps_others_out_and_leaves_nothing_behind(tmp_path: Path, locks: bool) -> None:
+    folder = tmp_path / "new" / "run"
+    message = rf"at work \(process {os.getpid()} on .*\)\n  remedy: wait"
+    with claim(folder), pytest.raises(UserError, match=message), claim(folder):
+        raise AssertionError("claimed twice")
+    assert names(folder) == []
+    with claim(folder):
+        assert names(folder) == [".lock"]
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from cxrkit import files
+if sys.argv[2] == "False":
+    def refuse(*_): raise OSError(37, "no locks here")
+    files.fcntl.flock = refuse
+with files.claimed(Path(sys.argv[1]) / ".lock", "busy", "wait"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_kill_lets_go_of_a_claim(tmp_path: Path, locks: bool) -> None:
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path), str(locks)], stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"held\n"
+    with pytest.raises(UserError, match=rf"at work \(process {holder.pid} on "), claim(tmp_path):
+        pass
+    holder.kill()
+    holder.communicate()
+    with claim(tmp_path):
+        pass
+    assert names(tmp_path) == []
+
+
+def owner(folder: Path, **changes: object) -> Path:
+    """Write a lock file as a process on a disk without locks does."""
+    about = {"host": socket.gethostname(), "pid": os.getpid(), "started": "another boot 1"} | changes
+    (folder / ".lock").write_text(json.dumps(about))
+    return folder / ".lock"
+
+
+@pytest.mark.parametrize("locks", [errno.ENOLCK], indirect=True)
+def test_the_owner_on_another_machine_is_believed_while_it_gives_signs(tmp_path: Path, locks: bool) -> None:
+    lock = owner(tmp_path, host="elsewhere")
+    message = r"\(process \d+ on elsewhere\)\n  remedy: .*; if that process is dead, delete"
+    with pytest.raises(UserError, match=message), claim(tmp_path):
+        pass
+    os.utime(lock, (0, 0))
+    with claim(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("locks", [errno.ENOLCK], indirect=True)
+def test_a_claim_is_kept_alive(tmp_path: Path, locks: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cxrkit.files._HEARTBEAT_SECONDS", 0.01)
+    with claim(tmp_path):
+        os.utime(tmp_path / ".lock", (0, 0))
+        ends = time.monotonic() + 10
+        while (tmp_path / ".lock").stat().st_mtime == 0 and time.monotonic() < ends:
+            time.sleep(0.01)
+        assert (tmp_path / ".lock").stat().st_mtime > 0
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"host": 1}', "[" * 100_000, "\ud800"])
+@pytest.mark.parametrize("locks", [errno.ENOLCK], indirect=True)
+def test_a_lock_file_that_says_nothing_holds_nothing(tmp_path: Path, locks: bool, text: str) -> None:
+    (tmp_path / ".lock").write_bytes(text.encode("utf-8", "surrogatepass"))
+    with claim(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("pid", [0, -1, 10**30, os.getpid(), 1])
+@pytest.mark.parametrize("locks", [errno.ENOLCK], indirect=True)
+def test_a_process_of_the_same_number_is_another_one(tmp_path: Path, locks: bool, pid: int) -> None:
+    owner(tmp_path, pid=pid)
+    with claim(tmp_path):
+        pass
+
+
+def test_a_folder_that_cannot_be_claimed_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"file/.lock: its folder is not a folder"), claim(tmp_path / "file"):
+        pass

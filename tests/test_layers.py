@@ -13,10 +13,11 @@ PACKAGE = Path(cxrkit.__file__).parent
 # Bottom to top. A module may import modules of its own row and of those above it in this list, and nothing below.
 LAYERS = [
     ["errors", "cores", "labels", "origin", "__init__"],
-    ["files", "contracts", "registry", "config", "manifests", "provenance", "progress", "runs", "predictions", "typed", "notes", "compiling"],
-    ["codecs", "shard_file", "shards", "splits", "pixels", "archives", "workers", "checkpoints"],
-    ["shard_plan", "shard_index", "shard_check", "shard_worker", "prepare_summary"],
+    ["files", "contracts", "registry", "config", "manifests", "provenance", "progress", "predictions", "typed", "notes", "compiling"],
+    ["codecs", "mapped", "shard_file", "shard_index", "shards", "splits", "pixels", "archives", "workers", "checkpoints"],
+    ["shard_plan", "shard_check", "shard_worker", "source_queue", "prepare_summary"],
     ["datasets", "prepare", "verify", "loaders", "models", "losses", "evaluators"],
+    ["runs", "recipes"],
     ["compute", "inputs"],
     ["trainers", "predict", "report"],
     ["pipeline"],
