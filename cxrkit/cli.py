@@ -12,13 +12,29 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
+from typer.core import TyperGroup
 
 from cxrkit import __version__
 from cxrkit.config import Setting, default_text, settings
 from cxrkit.errors import UserError
 
+
+class Commands(TyperGroup):
+    """The commands, with a word when one is interrupted: typer would end without any."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; on Ctrl-C say what is kept, and exit with 130."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            text = str(interrupt) or "interrupted; what was finished is kept"
+            errors.print(text, highlight=False, markup=False, soft_wrap=True)
+            sys.exit(130)
+
+
 app = typer.Typer(
     name="cxrkit",
+    cls=Commands,
     help="Benchmark toolkit for multi-label chest X-ray classification on NIH ChestX-ray14.",
     epilog="Start with `cxrkit demo`, which needs no data. Your own download: `cxrkit doctor`, then `cxrkit prepare`.",
     no_args_is_help=True,
@@ -304,8 +320,8 @@ def main() -> None:
             raise
         errors.print(f"[bold red]error:[/bold red] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(2)
-    except KeyboardInterrupt as interrupt:
-        errors.print(escape(str(interrupt) or "interrupted; what was finished is kept"), highlight=False)
+    except KeyboardInterrupt:
+        errors.print("interrupted; nothing was begun", highlight=False)
         sys.exit(130)
     except Exception as error:
         if debug:

@@ -42,7 +42,6 @@ __all__ = [
     "Trainer",
 ]
 
-from cxrkit.labels import CHESTXRAY14, NO_FINDING, PATHOLOGIES
 
 __all__ = [
     "BOX_SCHEMA",

@@ -410,9 +410,7 @@ def evaluate(run: RunFolder, data: Path | None, console: Console, *, replicates:
         return evaluate_claimed(run, data, console, replicates=replicates)
 
 
-def evaluate_claimed(
-    run: RunFolder, data: Path | None, console: Console, *, replicates: int | None = None
-) -> Scores:
+def evaluate_claimed(run: RunFolder, data: Path | None, console: Console, *, replicates: int | None = None) -> Scores:
     """Do what `evaluate` does, in a run that this process has claimed."""
     from cxrkit.evaluators.scoring import evaluate_run
     from cxrkit.evaluators.truth import read_truth

@@ -65,7 +65,10 @@ def predict(
             remedy="name a checkpoint of this run's model, or the run folder of that model",
         )
     inputs.refuse_other(
-        f"{checkpoint}: trained with", info.origin, seen, "name a checkpoint of this run, and the --data that it was trained on"
+        f"{checkpoint}: trained with",
+        info.origin,
+        seen,
+        "name a checkpoint of this run, and the --data that it was trained on",
     )
     inputs.age_range = info.age_range
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

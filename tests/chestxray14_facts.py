@@ -57,9 +57,7 @@ def unpack(packed: pl.DataFrame) -> pl.DataFrame:
         "official": pl.when("official_test").then(pl.lit("test")).otherwise(pl.lit("train_val")),
         **{label: pl.col("labels") & (1 << place) != 0 for place, label in enumerate(CHESTXRAY14.labels)},
     }
-    return packed.select(
-        columns.get(name, pl.col(name)).cast(kind).alias(name) for name, kind in RECORD_SCHEMA.items()
-    )
+    return packed.select(columns.get(name, pl.col(name)).cast(kind).alias(name) for name, kind in RECORD_SCHEMA.items())
 
 
 if __name__ == "__main__":

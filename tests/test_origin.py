@@ -42,10 +42,7 @@ def records(patients: int) -> pl.DataFrame:
 @given(st.integers(0, 8), st.sampled_from(("image_id", "patient_id", *LABELS)), st.booleans())
 def test_any_change_of_any_cell_changes_the_digest(row: int, column: str, unknown: bool) -> None:
     frame = records(9)
-    if column in LABELS:
-        value = None if unknown else not frame[column][row]
-    else:
-        value = "another"
+    value = (None if unknown else not frame[column][row]) if column in LABELS else "another"
     changed = frame.with_columns(
         pl.when(pl.int_range(pl.len()) == row).then(pl.lit(value, frame[column].dtype)).otherwise(column).alias(column)
     )

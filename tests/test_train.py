@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +24,7 @@ from cxrkit.config import read_config
 from cxrkit.contracts import LABELS
 from cxrkit.errors import UserError
 from cxrkit.evaluators import results
-from cxrkit.runs import RunFolder, read_metrics
+from cxrkit.runs import RunFolder, file_digest, read_metrics
 
 SMALL = {"model": "resnet14-small-meta", "input_size": 32, "batch_size": 8, "precision": "fp32", "threads": 1}
 QUIET = Console(quiet=True)
@@ -188,7 +189,10 @@ def test_predict_refuses_a_checkpoint_of_another_split(finished: RunFolder, prep
     """The other fold's test images may have been trained on."""
     other = train(SMALL | {"data": prepared, "runs": tmp_path, "epochs": 1, "fold": "2"})
     before = other.predictions("test").read_bytes()
-    with pytest.raises(UserError, match=r"best.safetensors: trained with split official with digest [0-9a-f]{12}, but .* has split resample-2"):
+    with pytest.raises(
+        UserError,
+        match=r"best.safetensors: trained with split official with digest [0-9a-f]{12}, but .* has split resample-2",
+    ):
         pipeline.predict(other, QUIET, checkpoint=finished.best, subsets=("test",))
     assert other.predictions("test").read_bytes() == before
 
@@ -314,9 +318,13 @@ def test_resuming_on_other_images_or_pixels(finished: RunFolder, cohort: Path, t
     given = {"model": SMALL["model"], "runs": tmp_path / "runs", "epochs": 3}
     with pytest.raises(UserError, match=r"was trained on other train images than .*part holds now"):
         train(given | {"data": tmp_path / "part"}, resume=True)
-    with pytest.raises(UserError, match=r"was trained on preparation settings with digest \w{12}, but .*coarse has preparation"):
+    with pytest.raises(
+        UserError, match=r"was trained on preparation settings with digest \w{12}, but .*coarse has preparation"
+    ):
         train(given | {"data": tmp_path / "coarse"}, resume=True)
-    with pytest.raises(UserError, match=r"best.safetensors: trained with preparation settings with digest \w{12}, but .*coarse has"):
+    with pytest.raises(
+        UserError, match=r"best.safetensors: trained with preparation settings with digest \w{12}, but .*coarse has"
+    ):
         pipeline.predict(finished, QUIET, data=tmp_path / "coarse")
 
 
@@ -344,7 +352,7 @@ def test_one_process_at_a_time(prepared: Path, tmp_path: Path) -> None:
     given = {"model": "mlp-meta", "data": prepared, "runs": tmp_path, "epochs": 1}
     with (
         claimed(RunFolder.of(tmp_path, "mlp-meta", "official")),
-        pytest.raises(UserError, match="another process is working in this run\n  remedy: wait for it"),
+        pytest.raises(UserError, match=r"another process is working in this run(.|\n)*remedy: wait for it"),
     ):
         train(given)
     train(given)
@@ -377,7 +385,16 @@ def test_a_finished_run_that_is_trained_on_loses_its_scores_first(finished: RunF
     """Interrupted after the first new step, it must not keep old scores as if they were current."""
     shutil.copytree(finished.path.parents[1], tmp_path / "runs")
     run = RunFolder.of(tmp_path / "runs", "resnet14-small-meta", "official")
-    command = [sys.executable, "-m", "cxrkit", "train", "--model", "resnet14-small-meta", "--runs", str(tmp_path / "runs")]
+    command = [
+        sys.executable,
+        "-m",
+        "cxrkit",
+        "train",
+        "--model",
+        "resnet14-small-meta",
+        "--runs",
+        str(tmp_path / "runs"),
+    ]
     command += ["--resume", "--epochs", "60", "--checkpoint-minutes", "0"]
     lines = run.metrics.read_bytes().count(b"\n")
     assert run_until(command, run, lines + 2)
@@ -532,7 +549,6 @@ def test_metrics_that_were_removed_or_cut(finished: RunFolder, tmp_path: Path) -
 def test_the_weights_that_a_training_starts_from_are_known_by_their_digest(prepared: Path, tmp_path: Path) -> None:
     """-ft from a file made here: its SHA-256 is in the origin of checkpoint, predictions and scores."""
     from cxrkit import checkpoints, models
-    from cxrkit.runs import file_digest
 
     weights = tmp_path / "weights.pth"
     state = models.build("resnet50-ft", pretrained=False, seed=5).state_dict()
@@ -546,7 +562,9 @@ def test_the_weights_that_a_training_starts_from_are_known_by_their_digest(prepa
 
 def test_one_training_image(prepared: Path, tmp_path: Path) -> None:
     given = SMALL | {"data": prepared, "runs": tmp_path, "epochs": 1, "limit": 1}
-    with pytest.raises(UserError, match=r"a batch of 1 image at 32 px leaves batch normalisation one value(.|\n)*--batch"):
+    with pytest.raises(
+        UserError, match=r"a batch of 1 image at 32 px leaves batch normalisation one value(.|\n)*--batch"
+    ):
         train(given)
     run = train({"model": "mlp-meta", "data": prepared, "runs": tmp_path, "epochs": 1, "limit": 1})
     assert run.state() == "scored"
@@ -582,6 +600,72 @@ def test_tampered_records_are_refused_by_evaluate(finished: RunFolder, prepared:
     before = finished.scores.read_bytes()
     frame = pl.read_parquet(records)
     frame.with_columns(~pl.col("Effusion"), ~pl.col("Mass")).write_parquet(records)
-    with pytest.raises(UserError, match="labels"):
+    with pytest.raises(UserError, match="was changed or damaged after it was written"):
+        pipeline.evaluate(finished, data, QUIET)
+    # And where somebody made the description agree with them.
+    about = json.loads((data / "dataset.json").read_text())
+    about["records"]["sha256"] = file_digest(records)
+    (data / "dataset.json").write_text(json.dumps(about))
+    with pytest.raises(UserError, match=r"test.parquet: predicted for synthetic labels with digest|labels with digest"):
         pipeline.evaluate(finished, data, QUIET)
     assert finished.scores.read_bytes() == before
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount a tmpfs of 40 MiB, or skip."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a tmpfs")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_and_how_to_go_on(finished: RunFolder, prepared: Path, small_disk: Path) -> None:
+    """The remedy can help: with some space freed, --resume leads to the same numbers."""
+    ballast = small_disk / "ballast"
+    given = SMALL | {"data": prepared, "runs": small_disk / "runs", "epochs": 2, "log_steps": 1}
+    size = finished.last.stat().st_size
+    ballast.write_bytes(bytes((40 << 20) - int(1.5 * size)))  # the first checkpoint fits, the second beside it does not
+    with pytest.raises(UserError, match=r"the disk is full(.|\n)*remedy: free some space(.|\n)*with --resume"):
+        train(given)
+    ballast.unlink()
+    assert RunFolder.of(small_disk / "runs", "resnet14-small-meta", "official").last.exists()
+    run = train(given, resume=True)
+    assert losses(run) == losses(finished)
+    assert run.state() == "scored"
+
+
+def test_fp16_with_its_scaler(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused on a CPU for being slow, but it computes there: scaler, its state in the checkpoint, and the resume."""
+    from cxrkit import checkpoints, compute
+
+    monkeypatch.setattr(compute, "choose_precision", lambda name, device: name)
+    given = SMALL | {"data": prepared, "precision": "fp16", "log_steps": 1, "limit": 24}
+    whole = train(given | {"runs": tmp_path / "a", "epochs": 2})
+    scaler = checkpoints.read_info(whole.last).progress["scaler"]
+    assert scaler["scale"] > 1
+    assert scaler["_growth_tracker"] > 0
+    train(given | {"runs": tmp_path / "b", "epochs": 1})
+    assert losses(train(given | {"runs": tmp_path / "b", "epochs": 2}, resume=True)) == losses(whole)
+
+
+def test_ctrl_c_says_what_is_kept_and_how_to_go_on(prepared: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "cxrkit", "train", "--data", str(prepared), "--runs", str(tmp_path)]
+    for name, value in (SMALL | {"epochs": 500, "log_steps": 1, "checkpoint_minutes": 0}).items():
+        command += [f"--{name.replace('_', '-')}", str(value)]
+    run = RunFolder.of(tmp_path, "resnet14-small-meta", "official")
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "300"}
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
+    deadline = time.monotonic() + 120
+    while not run.last.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr.decode()
+    assert stderr.decode() == f"{run.path}: the training was interrupted; go on with --resume\n"
+    assert run.state() == "training"

@@ -10,10 +10,9 @@ from typing import Any
 import polars as pl
 
 from cxrkit.errors import UserError
-from cxrkit.files import read_json
 from cxrkit.labels import LabelSet
+from cxrkit.shard_index import read_description, read_listed
 
-_RECORDS, _DESCRIPTION = "records.parquet", "dataset.json"  # of a prepared folder
 _NIH_COLUMN = "Image Index"  # the first of NIH's own CSV
 _REMEDY = "name a prepared folder, or a table with image_id, patient_id and a column per label"
 _YES_NO = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False, "": None}
@@ -68,18 +67,8 @@ def read_truth(path: Path) -> Truth:
 
 
 def _from_folder(folder: Path) -> Truth:
-    about = read_json(folder / _DESCRIPTION, "the description of a prepared folder", "name it with --data")
-    if not isinstance(about, dict):
-        raise UserError(f"{folder / _DESCRIPTION}: expected a JSON object", remedy="name a prepared folder with --data")
-    path = folder / _RECORDS
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror})", remedy="run `cxrkit prepare` again, or name another --data"
-        ) from None
-    said = {name: value if isinstance(value := about.get(name), str) else "" for name in ("dataset", "label_release")}
-    return Truth(path, _parse(path, content, pl.read_parquet), **said)
+    about = read_description(folder)
+    return Truth(folder / about.records.file, read_listed(folder, about), about.dataset, about.label_release)
 
 
 def _parse(path: Path, content: bytes, read: Any) -> pl.DataFrame:
