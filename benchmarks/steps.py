@@ -12,10 +12,11 @@ import torch
 
 from benchmarks.ours import open_loader
 from benchmarks.stopwatch import Pass
-from cxrkit import models
+from cxrkit import losses, models
 from cxrkit.contracts import LABELS, Batch, Loader, Outputs
 from cxrkit.trainers import TrainTask
-from cxrkit.trainers.supervised import take_step
+from cxrkit.trainers.plateau import Plateau
+from cxrkit.trainers.supervised import Progress, Training, take_step
 
 Step = Callable[[Batch], torch.Tensor]
 
@@ -42,8 +43,10 @@ def make_step(model: str, device: str, precision: str, *, channels_last: bool = 
     if compiled:
         forward = torch.compile(forward)
     # All of the task that a step reads.
-    task = cast(TrainTask, SimpleNamespace(spec=network.spec, device=device, precision=precision))
-    return lambda batch: take_step(task, forward, optimizer, scaler, batch)
+    task = cast(TrainTask, SimpleNamespace(spec=network.spec, device=device, precision=precision, loss=losses.build()))
+    nothing: Any = None
+    training = Training(task, network, forward, optimizer, scaler, Progress(Plateau(1e-4)), nothing)
+    return lambda batch: take_step(training, batch)
 
 
 def fixed_batch(size: int, batch: int, device: str) -> Batch:
