@@ -22,7 +22,9 @@ from cxrkit import registry
 from cxrkit.contracts import BOX_SCHEMA, LABELS, PIXEL_SCHEMA, RECORD_SCHEMA, Records
 from cxrkit.datasets import nih_tables
 from cxrkit.datasets.nih_chestxray14 import archive_facts, check_counts, label_release, read
-from cxrkit.datasets.nih_files import ArchiveFact, archives_holding, few, find_images, scan_archive
+from cxrkit.datasets.nih_archives import ArchiveFact, archives_holding, scan_archive
+from cxrkit.datasets.nih_files import find_images
+from cxrkit.datasets.nih_folders import few
 from cxrkit.errors import UserError
 
 HEADER = (

@@ -11,7 +11,7 @@ import pytest
 from cxrkit import manifests
 from cxrkit.contracts import LABELS, Records
 from cxrkit.datasets.nih_chestxray14 import archive_facts, check_counts, label_release, read
-from cxrkit.datasets.nih_files import MANIFEST
+from cxrkit.datasets.nih_archives import MANIFEST
 from cxrkit.errors import UserError
 
 IMAGES = 112_120
