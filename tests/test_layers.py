@@ -14,7 +14,7 @@ PACKAGE = Path(cxrkit.__file__).parent
 LAYERS = [
     ["errors", "cores", "__init__"],
     ["files", "contracts", "registry", "config", "manifests", "provenance", "progress", "runs", "predictions"],
-    ["codecs", "shard_file", "shards", "splits", "pixels", "archives", "workers", "checkpoints"],
+    ["codecs", "shard_file", "shards", "splits", "pixels", "archive_streams", "archives", "workers", "checkpoints"],
     ["shard_plan", "shard_index", "shard_check", "shard_worker", "prepare_summary"],
     ["datasets", "prepare", "verify", "loaders", "models", "evaluators"],
     ["compute", "inputs"],

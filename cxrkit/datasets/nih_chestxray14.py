@@ -19,7 +19,7 @@ from cxrkit.datasets.nih_folders import few
 from cxrkit.datasets.nih_tables import add_official_split, entries_path, read_boxes, read_entries
 from cxrkit.errors import UserError
 
-__all__ = ["NAME", "ArchiveFact", "archive_facts", "check_counts", "label_release", "read"]
+__all__ = ["NAME", "ArchiveFact", "archive_facts", "check_counts", "label_release", "missing_images", "read"]
 
 NAME = "nih-chestxray14"
 UNKNOWN_RELEASE = "unknown"
@@ -111,11 +111,11 @@ def _read(raw: Path, allow_missing: bool) -> Records:
     frame = frame.join(images.frame, on="image_id", how="left").select(*RECORD_SCHEMA, *PIXEL_SCHEMA).sort("image_id")
     records = Records(NAME, frame, label_release(frame), boxes, images.side, images.notes)
     if records.missing and not allow_missing:
-        raise _missing(raw, records)
+        raise missing_images(raw, records)
     return records
 
 
-def _missing(raw: Path, records: Records) -> UserError:
+def missing_images(raw: Path, records: Records) -> UserError:
     """Return the error for images that are not at hand, with all that was passed over: they may be in there."""
     absent = records.frame.filter(pl.col("path").is_null())["image_id"].to_list()
     holding = archives_holding(absent)

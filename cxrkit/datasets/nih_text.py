@@ -7,7 +7,6 @@ cells; as it is, gzipped, or alone in a zip. Anything else is a UserError that n
 from __future__ import annotations
 
 import codecs
-import csv
 import io
 import zipfile
 import zlib
@@ -70,52 +69,42 @@ def read_text(path: Path) -> str:
 
 
 def read_csv(path: Path) -> pl.DataFrame:
-    """Return a CSV's cells as text, null where empty, with the line (from 1) that each row ends on; no blank lines.
+    """Return a CSV's cells as text, null where empty, with the line (from 1) that each row is on; no blank lines.
 
     Cells beyond the header's are left out. Raises UserError where it is no CSV, or has no rows.
     """
     text = read_text(path)
-    header, rows, lines = _rows(path, text)
-    if not rows:
-        raise UserError(f"{path}: has no rows", remedy=DOWNLOAD)
-    columns = {
-        name: pl.Series(name, [row[place] or None if place < len(row) else None for row in rows], dtype=pl.String)
-        for place, name in enumerate(header)
-    }
-    return pl.DataFrame([pl.Series(LINE, lines, dtype=pl.UInt32), *columns.values()])
-
-
-def _rows(path: Path, text: str) -> tuple[list[str], list[list[str]], list[int]]:
-    """Return the header (names made different), the rows that are not blank, and their lines."""
-    first = text[: text.find("\n")] if "\n" in text else text
-    separator = max(_SEPARATORS, key=first.count)  # the first of them where there is none at all
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-    header: list[str] = []
-    rows, lines = [], []
+    if "\n" not in text:
+        text = text.replace("\r", "\n")  # as a Mac's spreadsheet of old ends its lines
+    header = text[: text.find("\n")] if "\n" in text else text
+    separator = max(_SEPARATORS, key=header.count)  # the first of them where there is none at all
+    if header.count(separator) >= _MOST_COLUMNS:
+        raise UserError(f"{path}: has {header.count(separator) + 1:,} columns, no table of NIH's has", remedy=DOWNLOAD)
     try:
-        for row in reader:
-            if not any(row):
-                continue
-            if header:
-                rows.append(row)
-                lines.append(reader.line_num)
-            else:
-                header = _names(path, row)
-    except csv.Error as error:
-        reason = f"line {reader.line_num}: {error}"
+        table = pl.read_csv(
+            text.encode(),
+            separator=separator,
+            infer_schema=False,
+            truncate_ragged_lines=True,
+            row_index_name=LINE,
+            row_index_offset=2,
+        )
+    except pl.exceptions.PolarsError as error:
+        reason = shown((str(error).splitlines() or [""])[0])
         raise UserError(f"{path}: cannot be read as a CSV file ({reason})", remedy=DOWNLOAD) from None
-    if not header:
-        raise UserError(f"{path}: is empty, expected a CSV file", remedy=DOWNLOAD)
-    return header, rows, lines
+    table.columns = [LINE, *_names(table.columns[1:])]
+    table = table.filter(~pl.all_horizontal(pl.all().exclude(LINE).is_null()))
+    if table.is_empty():
+        raise UserError(f"{path}: has no rows", remedy=DOWNLOAD)
+    return table
 
 
-def _names(path: Path, row: list[str]) -> list[str]:
-    if len(row) > _MOST_COLUMNS:
-        raise UserError(f"{path}: has {len(row):,} columns, no table of NIH's has", remedy=DOWNLOAD)
+def _names(columns: list[str]) -> list[str]:
     names: list[str] = []
-    for place, name in enumerate(cell.strip() for cell in row):
-        # Ours begin with a bracket, so that none of theirs is the same.
-        names.append(name if name and name[0] != "(" and name not in names else f"(column {place + 1})")
+    for place, name in enumerate(column.strip() for column in columns):
+        # Ours begin with a bracket, so that none of theirs is the same; `_duplicated_` is polars' addition.
+        theirs = name and name[0] != "(" and name not in names and "_duplicated_" not in name
+        names.append(name if theirs else f"(column {place + 1})")
     return names
 
 
