@@ -190,7 +190,7 @@ class _ZipMembers:
         try:
             with self._zip.open(self._info) as file:
                 data = file.read(self._info.file_size + 1)  # not one byte more than the list says
-        except ZIP_ERRORS as error:
+        except (*ZIP_ERRORS, OSError) as error:  # OSError: an offset that leads nowhere, damaged bzip2
             return b"", f"cannot be read from the zip ({_reason(error)})"
         if len(data) != self._info.file_size:
             return b"", f"has {len(data):,} bytes in the zip, {self._info.file_size:,} by its list"

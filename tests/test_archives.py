@@ -187,6 +187,14 @@ def locked(path: Path) -> Path:
     return path
 
 
+def test_an_offset_that_leads_nowhere_is_named(tmp_path: Path, buffer: int) -> None:
+    path = zipped(tmp_path / "images.zip")
+    content = path.read_bytes()
+    path.write_bytes(content[: content.index(b"PK\x01\x02") - 20] + content[content.index(b"PK\x01\x02") :])
+    assert "cannot be read from the zip" in members(path, buffer, ROWS)[0].why
+    assert len(scan_archive(path).images) == 5
+
+
 def test_a_password_is_named(tmp_path: Path, buffer: int) -> None:
     path = locked(tmp_path / "images.zip")
     assert scan_archive(path).locked == "is protected by a password"

@@ -9,6 +9,7 @@ checksum compared. Damage inside an archive taken at its word shows when its ima
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -128,12 +129,19 @@ def scan_archive(path: Path) -> Listing:
         with closing(open_stream(path)) as stream:
             return _list_tar(stream)
     except ZIP_ERRORS as error:
-        raise UserError(
-            f"{path}: a damaged or incomplete archive ({shown(error)}; {path.stat().st_size:,} bytes)",
-            remedy=f"download it again, and compare its MD5 with the one in data_manifests/{MANIFEST}"
-            if archive_number(path.name)
-            else "download it again, or move it out of the raw folder",
-        ) from None
+        raise _broken(path, error) from None
+    except OSError as error:
+        if error.errno not in (None, errno.EINVAL):  # an offset that leads nowhere; else it is the disk, or the rights
+            raise
+        raise _broken(path, error) from None
+
+
+def _broken(path: Path, error: Exception) -> UserError:
+    compare = f", and compare its MD5 with the one in data_manifests/{MANIFEST}" if archive_number(path.name) else ""
+    return UserError(
+        f"{path}: a damaged or incomplete archive ({shown(error)}; {path.stat().st_size:,} bytes)",
+        remedy=f"download it again{compare}, or move it out of the raw folder",
+    )
 
 
 def is_tar(path: Path) -> bool:
@@ -195,7 +203,7 @@ def _start(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     try:
         with archive.open(info) as file:
             return file.read(START_BYTES)
-    except ZIP_ERRORS:  # this member alone is damaged: it is said when it is prepared
+    except (*ZIP_ERRORS, OSError):  # this member alone is damaged: it is said when it is prepared
         return b""
 
 

@@ -60,9 +60,7 @@ def common_side(
     notes: tuple[Note, ...] = ()
     if odd:
         name = min(odd)
-        found = (
-            f"{raw}: {len(odd)} of {looked_at} images looked at cannot be read: {few(odd)}; the first is {odd[name]}"
-        )
+        found = f"{raw}: {len(odd)} of {looked_at} images looked at are none: {few(odd)}; the first is {odd[name]}"
         notes = (Note(found, "download them again"),)
     width, height = next(iter(sizes), (IMAGE_SIZE, IMAGE_SIZE))
     if width != height:
