@@ -94,20 +94,31 @@ IMAGE_SIZE = 1024  # pixels along each side of every ChestX-ray14 image
 
 
 @dataclass(frozen=True)
-class Records:
-    """A data set's table, before any pixel was read.
+class Note:
+    """Something in a raw folder that was passed over, or that its owner should know. It stops nobody."""
 
-    frame: RECORD_SCHEMA + PIXEL_SCHEMA, sorted by image_id, every image of the data set once.
-    label_release: "v2020", "2017", "synthetic" or "unknown"; printed beside every result.
-    boxes: BOX_SCHEMA, or None where the raw folder has no box list.
-    side: side length in pixels of the images at hand; less than IMAGE_SIZE for a resized copy.
-    """
+    found: str
+    """What was found, and where."""
+    remedy: str
+    """What to do about it, one imperative sentence."""
+
+
+@dataclass(frozen=True)
+class Records:
+    """A data set's table, before any pixel was read."""
 
     dataset: str
+    """The registered name of the data set."""
     frame: pl.DataFrame
+    """RECORD_SCHEMA + PIXEL_SCHEMA, sorted by image_id, every image of the data set once."""
     label_release: str
+    """Printed beside every result: "v2020", "2017", "synthetic" or "unknown"."""
     boxes: pl.DataFrame | None = None
+    """BOX_SCHEMA, or None where the raw folder has no box list."""
     side: int = IMAGE_SIZE
+    """Pixels along each side of the images at hand: less than IMAGE_SIZE in a resized copy."""
+    notes: tuple[Note, ...] = ()
+    """What of the raw folder was passed over."""
 
     @property
     def missing(self) -> int:

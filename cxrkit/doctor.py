@@ -10,33 +10,35 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
-from rich.markup import escape
+import polars as pl
 from rich.table import Table
+from rich.text import Text
 
 from cxrkit import provenance
 from cxrkit.compute import cpu_has_bf16
+from cxrkit.contracts import IMAGE_SIZE, Records
 from cxrkit.cores import available_cores
-from cxrkit.errors import UserError
+from cxrkit.errors import UserError, shown
 
 # Measured on real images: three JPEG levels of quality 95 take about 262 kB an image.
 PREPARED_GB = 112_120 * 262e3 / 1e9
 
 State = Literal["ok", "note", "problem"]
-SYMBOLS: dict[State, str] = {
-    "ok": "[green]ok[/green]",
-    "note": "[yellow]note[/yellow]",
-    "problem": "[red]problem[/red]",
-}
+COLOURS: dict[State, str] = {"ok": "green", "note": "yellow", "problem": "red"}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at. state: ok, note (works, could be better) or problem (something will fail)."""
+    """One thing looked at."""
 
     what: str
+    """What it is: Python, disk, download, ..."""
     state: State
+    """ok, note (works, could be better) or problem (something will fail)."""
     found: str
+    """What was found."""
     remedy: str = ""
+    """What to do about it; empty where all is well."""
 
 
 def examine(raw: Path | None, data: Path) -> list[Finding]:
@@ -51,8 +53,11 @@ def to_rich(findings: list[Finding]) -> Table:
     """Return the findings as a table for the terminal."""
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for finding in findings:
-        remedy = f"\n[dim]-> {escape(finding.remedy)}[/dim]" if finding.remedy else ""
-        table.add_row(SYMBOLS[finding.state], finding.what, escape(finding.found) + remedy)
+        # Text, not markup: a folder called data[1] must not lose its brackets.
+        found = Text(shown(finding.found, keep="\n"))
+        if finding.remedy:
+            found.append(f"\n-> {shown(finding.remedy)}", style="dim")
+        table.add_row(Text(finding.state, style=COLOURS[finding.state]), Text(finding.what), found)
     return table
 
 
@@ -115,20 +120,51 @@ def _disk(data: Path) -> Iterator[Finding]:
 
 
 def _raw(raw: Path) -> Iterator[Finding]:
-    from cxrkit.datasets import nih_chestxray14
+    """Say of a download what preparing it would say: it is read by the same reader."""
+    from cxrkit.datasets import nih_chestxray14, synthetic
 
+    is_synthetic = (raw / synthetic.MARKER).is_file()
     try:
-        records = nih_chestxray14.read(raw, allow_missing=True)
+        records = (synthetic if is_synthetic else nih_chestxray14).read(raw, allow_missing=True)
     except UserError as error:
-        yield Finding("download", "problem", str(error).partition("\n")[0], error.remedy)
+        yield Finding("download", "problem", str(error).partition("\n  remedy: ")[0], error.remedy)
         return
     at_hand = records.frame.height - records.missing
     found = f"{at_hand:,} of {records.frame.height:,} images, labels {records.label_release}"
-    if not records.missing:
-        yield Finding("download", "ok", found)
+    if records.missing:
+        remedy = nih_chestxray14.missing_images(raw, records).remedy
+        yield Finding("download", "note" if at_hand else "problem", found, remedy)
     else:
-        remedy = "download the rest, or prepare what is there with --allow-missing"
-        yield Finding("download", "note", found, remedy)
+        yield Finding("download", "ok", found)
+    yield from (Finding("download", "note", note.found, note.remedy) for note in records.notes)
+    yield from _images(records)
+    if is_synthetic:
+        yield Finding("labels", "note", "a synthetic cohort, not ChestX-ray14", "prepare it with --dataset synthetic")
+        return
+    yield from _labels(records)
+    yield from _archives(raw)
+
+
+def _images(records: Records) -> Iterator[Finding]:
+    """Say what is peculiar about the images at hand: they are not NIH's own files then."""
+    if records.side < IMAGE_SIZE:
+        found = f"resized copies, {records.side} px: not the {IMAGE_SIZE} px of the published images"
+        yield Finding("images", "note", found, "prepare them with --resized, or download NIH's own images")
+    elif records.side > IMAGE_SIZE:
+        found = f"{records.side} px a side; the published images have {IMAGE_SIZE}"
+        yield Finding("images", "problem", found, "use the images as NIH published them")
+    files = records.frame.select(file=pl.coalesce("member", "path"))["file"].drop_nulls()
+    jpegs = int(files.str.to_lowercase().str.contains(r"\.jpe?g$").sum())
+    if jpegs:
+        found = f"{jpegs:,} are JPEGs: recompressed, not the published PNGs"
+        yield Finding(
+            "images", "note", found, "results on them are not those of ChestX-ray14; download NIH's own images"
+        )
+
+
+def _labels(records: Records) -> Iterator[Finding]:
+    from cxrkit.datasets import nih_chestxray14
+
     differing = nih_chestxray14.check_counts(records)
     if differing:
         more = f", and {len(differing) - 1} more differences" if len(differing) > 1 else ""
@@ -136,18 +172,19 @@ def _raw(raw: Path) -> Iterator[Finding]:
         yield Finding("labels", "note", f"{differing[0]}{more}", remedy)
     else:
         yield Finding("labels", "ok", "all counts of images, patients, labels and boxes are the published ones")
-    yield from _archives(raw)
 
 
 def _archives(raw: Path) -> Iterator[Finding]:
-    """Compare the archives' sizes with NIH's; their pixels are checked when they are prepared."""
-    from cxrkit.datasets.nih_chestxray14 import archive_facts
+    """Compare the sizes of archives called like NIH's with NIH's; their pixels are checked when they are prepared."""
+    from cxrkit.datasets.nih_archives import archive_facts, archive_number
+    from cxrkit.datasets.nih_folders import look_into
 
-    expected = {fact.name: fact.bytes for fact in archive_facts()}
-    for archive in sorted(raw.glob("images_0*.tar.gz")):
+    expected = {fact.number: fact.bytes for fact in archive_facts()}
+    for archive in look_into(raw).archives:
         size = archive.stat().st_size
-        if archive.name in expected and size != expected[archive.name]:
-            found = f"{archive.name}: {size:,} bytes, NIH's has {expected[archive.name]:,}"
+        wanted = expected.get(archive_number(archive.name), size)
+        if size != wanted:
+            found = f"{archive.relative_to(raw)}: {size:,} bytes, NIH's has {wanted:,}"
             yield Finding("archive", "note", found, "download it again, unless you packed it yourself")
 
 

@@ -34,6 +34,7 @@ LAYERS = [
         "shards",
         "splits",
         "pixels",
+        "archive_streams",
         "archives",
         "workers",
         "checkpoints",

@@ -6,10 +6,10 @@ import gzip
 import io
 import itertools
 import os
+import random
 import re
 import tarfile
 import threading
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -17,52 +17,29 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_download import (
+    ALL,
+    BOXES,
+    HEADER,
+    NEW_CSV,
+    OLD_CSV,
+    ROWS,
+    TEST,
+    TRAIN_VAL,
+    make_images,
+    make_tables,
+    make_tar,
+    message,
+)
 
-from cxrkit import registry
+from cxrkit import manifests, registry
 from cxrkit.contracts import BOX_SCHEMA, LABELS, PIXEL_SCHEMA, RECORD_SCHEMA, Records
 from cxrkit.datasets import nih_tables
+from cxrkit.datasets.nih_archives import MANIFEST, ArchiveFact, archives_holding, scan_archive
 from cxrkit.datasets.nih_chestxray14 import archive_facts, check_counts, label_release, read
-from cxrkit.datasets.nih_files import ArchiveFact, archives_holding, few, find_images, scan_archive
+from cxrkit.datasets.nih_files import find_images
+from cxrkit.datasets.nih_folders import few
 from cxrkit.errors import UserError
-
-HEADER = (
-    "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
-    "OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]"
-)
-ROWS = [  # the follow-up number is not the file name's, as in the real table
-    "00000001_000.png,Cardiomegaly|Emphysema,7,1,57,M,PA,2682,2749,0.143,0.143",
-    "00000001_001.png,No Finding,0,1,58,M,AP,2894,2729,0.143,0.143",
-    "00000003_000.png,Infiltrate,0,3,74,F,PA,2500,2048,0.168,0.168",
-    "00000002_000.png,Hernia,0,2,80,F,PA,2500,2048,0.171,0.171",
-]
-TRAIN_VAL = ["00000001_000.png", "00000001_001.png"]
-TEST = ["00000002_000.png", "00000003_000.png"]
-ALL = TRAIN_VAL + TEST
-BOXES = "Image Index,Finding Label,Bbox [x,y,w,h],,,\n00000003_000.png,Infiltrate,10.5,20,30.25,40,,,\n"
-NEW_CSV, OLD_CSV = "Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv"
-
-
-def make_tables(raw: Path, rows: Iterable[str] = ROWS, header: str = HEADER) -> Path:
-    raw.mkdir(exist_ok=True)
-    (raw / NEW_CSV).write_text("\n".join([header, *rows]) + "\n")
-    (raw / "train_val_list.txt").write_text("\n".join(TRAIN_VAL))
-    (raw / "test_list.txt").write_text("\n".join(TEST))
-    return raw
-
-
-def make_images(folder: Path, names: Iterable[str]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        (folder / name).touch()
-
-
-def make_tar(path: Path, names: Iterable[str], mode: Literal["w", "w:gz"] = "w:gz", data: bytes = b"\x89PNG") -> Path:
-    with tarfile.open(path, mode) as archive:
-        for name in names:
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
-    return path
 
 
 @pytest.fixture
@@ -76,13 +53,6 @@ def raw(tmp_path: Path) -> Path:
 def bare(tmp_path: Path) -> Path:
     """Return a small raw folder without any image."""
     return make_tables(tmp_path / "raw")
-
-
-def message(action: Callable[[], object]) -> str:
-    with pytest.raises(UserError) as caught:
-        action()
-    assert caught.value.remedy
-    return str(caught.value)
 
 
 # ------------------------------------------------------------------------------------------------------------ records
@@ -218,11 +188,11 @@ def test_rows_given_twice(raw: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        (b"", "cannot be read as a UTF-8 CSV file (empty CSV)"),
+        (b"", "cannot be read as a CSV file (empty CSV)"),
         (HEADER.encode(), "has no rows"),
         (
             f"{HEADER}\n{ROWS[0]}\n".encode().replace(b"Cardio", b"\xff\xfe"),
-            "cannot be read as a UTF-8 CSV file (inval",
+            "is not a text file in UTF-8 (inval",
         ),
         (b"<!DOCTYPE html>\n<html>\n</html>\n", "column 'Image Index' is missing; found <!DOCTYPE html>"),
     ],
@@ -290,8 +260,8 @@ def test_missing_lists(raw: Path, absent: list[str]) -> None:
 
 
 def test_a_list_that_is_no_text(raw: Path) -> None:
-    (raw / "test_list.txt").write_bytes(b"\x1f\x8b\xff\xff")
-    assert "test_list.txt: is not a text file" in message(lambda: read(raw))
+    (raw / "test_list.txt").write_bytes(b"\x89PNG\xff\xff")
+    assert "test_list.txt: is not a text file in UTF-8 (invalid start byte)" in message(lambda: read(raw))
 
 
 # --------------------------------------------------------------------------------------------------------- the boxes
@@ -438,6 +408,7 @@ def test_a_loose_image_wins_over_an_archive_and_the_first_archive_over_the_secon
     make_tar(bare / "images_002.tar.gz", [f"images/{name}" for name in ALL])
     make_tar(bare / "images_001.tar.gz", [f"images/{name}" for name in ALL[:2]])
     make_images(bare / "images_009" / "images", ALL[:1])
+    (bare / "images_009" / "images" / ALL[0]).write_bytes(b"\x89PNG")  # as large as in the archive
     frame = read(bare).frame
     assert [Path(path).name for path in frame["path"]] == [
         ALL[0],
@@ -542,7 +513,8 @@ def official_archive(
 ) -> ArchiveFact:
     """Write something that begins and ends like an official archive and is noise in between; return its fact."""
     header = tarfile.TarInfo(begin).tobuf()
-    path.write_bytes(gzip.compress(header + NOISE, mtime=0)[:-8] + NOISE + trailer)
+    pixels = random.Random(1).randbytes(200_000)  # more than is decompressed for the first header
+    path.write_bytes(gzip.compress(header + pixels, mtime=0)[:-8] + NOISE + trailer)
     size = path.stat().st_size
     return ArchiveFact("images_001.tar.gz", 3, "00000001_000.png", "00000002_000.png", size, "", "")
 
@@ -550,7 +522,7 @@ def official_archive(
 @pytest.mark.parametrize("name", ["images_001.tar.gz", "images_01.tar.gz", "images_001.tgz"])
 def test_an_official_archive_is_not_decompressed(tmp_path: Path, name: str) -> None:
     fact = official_archive(tmp_path / name)
-    found = find_images(tmp_path, pl.Series(ALL), [fact])
+    found = find_images(tmp_path, pl.Series(ALL), [fact]).frame
     assert found["image_id"].to_list() == ["00000001_000.png", "00000001_001.png", "00000002_000.png"]
     assert found["member"].to_list() == [f"images/{image}" for image in found["image_id"]]
     with pytest.raises(UserError, match="a damaged or incomplete archive"):
@@ -597,12 +569,35 @@ def test_archives_holding() -> None:
     ]
 
 
-@pytest.mark.parametrize(("positives", "release"), [(555, "v2020"), (477, "2017"), (500, "unknown"), (0, "unknown")])
-def test_label_release(positives: int, release: str) -> None:
-    frame = pl.DataFrame(
-        {"official": ["test"] * 600 + ["train_val"] * 100, "Pneumonia": [i < positives or i >= 600 for i in range(700)]}
-    )
-    assert label_release(frame) == release
+def cohort_of(release: str, **changed: int) -> pl.DataFrame:
+    """Return a table whose images and positives count to those of a release, but for `changed` in the test set."""
+    facts = manifests.read(MANIFEST)
+    parts = []
+    for subset in ("train_val", "test"):
+        labels = dict(facts["labels"]["train_val"] if subset == "train_val" else facts["labels"]["test"][release])
+        images = facts["split"][subset]["images"]
+        if subset == "test":
+            images += changed.pop("images", 0)
+            labels |= {label: labels[label] + more for label, more in changed.items()}
+        row = pl.int_range(images, eager=True)
+        parts.append(pl.DataFrame({"official": [subset] * images, **{name: row < n for name, n in labels.items()}}))
+    return pl.concat(parts)
+
+
+@pytest.mark.parametrize("release", ["v2020", "2017"])
+def test_label_release(release: str) -> None:
+    assert label_release(cohort_of(release)) == release
+
+
+@pytest.mark.parametrize("release", ["v2020", "2017"])
+@pytest.mark.parametrize("change", [{"Hernia": 1}, {"No Finding": -1}, {"images": 1}, {"images": -1}])
+def test_one_count_that_differs_is_no_release(release: str, change: dict[str, int]) -> None:
+    assert label_release(cohort_of(release, **change)) == "unknown"
+
+
+def test_one_count_that_agrees_is_no_release() -> None:
+    frame = pl.DataFrame({"official": ["test"] * 600, **{label: [row < 555 for row in range(600)] for label in LABELS}})
+    assert label_release(frame) == "unknown"
 
 
 def test_counts_of_a_small_folder_differ(raw: Path) -> None:

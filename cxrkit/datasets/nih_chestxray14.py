@@ -13,11 +13,13 @@ import polars as pl
 
 from cxrkit import manifests
 from cxrkit.contracts import LABELS, PIXEL_SCHEMA, RECORD_SCHEMA, Records
-from cxrkit.datasets.nih_files import MANIFEST, ArchiveFact, archive_facts, archives_holding, few, find_images
+from cxrkit.datasets.nih_archives import MANIFEST, ArchiveFact, archive_facts, archives_holding
+from cxrkit.datasets.nih_files import find_images
+from cxrkit.datasets.nih_folders import few
 from cxrkit.datasets.nih_tables import add_official_split, entries_path, read_boxes, read_entries
 from cxrkit.errors import UserError
 
-__all__ = ["NAME", "ArchiveFact", "archive_facts", "check_counts", "label_release", "read"]
+__all__ = ["NAME", "ArchiveFact", "archive_facts", "check_counts", "label_release", "missing_images", "read"]
 
 NAME = "nih-chestxray14"
 UNKNOWN_RELEASE = "unknown"
@@ -47,17 +49,23 @@ def read_layout(raw: Path, *, allow_missing: bool = False) -> Records:
         return _read(raw, allow_missing)
     except PermissionError as error:
         raise UserError(
-            f"{error.filename}: cannot be read ({error.strerror})", remedy="get read access to the raw folder"
+            f"{error.filename or raw}: cannot be read ({error.strerror})", remedy="get read access to the raw folder"
+        ) from None
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or raw}: cannot be read ({error.strerror or error})",
+            remedy="see that the raw folder's disk is there and whole",
         ) from None
 
 
 def label_release(frame: pl.DataFrame) -> str:
-    """Return "v2020" or "2017", told apart by the test positives of one label, or "unknown" for other tables."""
-    labels = manifests.read(MANIFEST)["labels"]
-    tell_tale = labels["detect_by"]
-    positives = frame.filter(pl.col("official") == "test")[tell_tale].sum()
-    for release, counts in labels["test"].items():
-        if counts[tell_tale] == positives:
+    """Return the release, "v2020" or "2017", that every count of images and positives agrees with, or "unknown".
+
+    Compared are the images and the positives of all labels, in train_val and in test.
+    """
+    facts = manifests.read(MANIFEST)
+    for release in facts["labels"]["test"]:
+        if not _label_differences(frame, facts, release):
             return str(release)
     return UNKNOWN_RELEASE
 
@@ -66,7 +74,7 @@ def check_counts(records: Records) -> list[str]:
     """Compare `records` with the manifest and return what differs, one sentence each; empty for the full data set.
 
     Compared are images and patients per subset; positives per label, sex and view per subset for the label release
-    (v2020 where it is unknown); and boxes per label where there is a box list.
+    (where it is unknown, for the one that differs least); and boxes per label where there is a box list.
     """
     facts = manifests.read(MANIFEST)
     findings: list[str] = []
@@ -78,7 +86,7 @@ def check_counts(records: Records) -> list[str]:
     release = records.label_release
     if release not in facts["labels"]["test"]:
         findings.append(f"label release {release!r} is none of {', '.join(facts['labels']['test'])}")
-        release = next(iter(facts["labels"]["test"]))
+        release = min(facts["labels"]["test"], key=lambda name: len(_label_differences(records.frame, facts, name)))
     for subset, expected in _expected_counts(facts, release).items():
         part = records.frame if subset == "all" else records.frame.filter(pl.col("official") == subset)
         for (column, value), number in expected.items():
@@ -99,24 +107,44 @@ def _read(raw: Path, allow_missing: bool) -> Records:
     csv = entries_path(raw)
     frame = add_official_split(raw, csv, read_entries(csv))
     boxes = read_boxes(raw, csv, frame)
-    pixels = find_images(raw, frame["image_id"])
-    frame = frame.join(pixels, on="image_id", how="left").select(*RECORD_SCHEMA, *PIXEL_SCHEMA).sort("image_id")
-    records = Records(NAME, frame, label_release(frame), boxes)
+    images = find_images(raw, frame["image_id"])
+    frame = frame.join(images.frame, on="image_id", how="left").select(*RECORD_SCHEMA, *PIXEL_SCHEMA).sort("image_id")
+    records = Records(NAME, frame, label_release(frame), boxes, images.side, images.notes)
     if records.missing and not allow_missing:
-        raise _missing(raw, records)
+        raise missing_images(raw, records)
     return records
 
 
-def _missing(raw: Path, records: Records) -> UserError:
+def missing_images(raw: Path, records: Records) -> UserError:
+    """Return the error for images that are not at hand, with all that was passed over: they may be in there."""
     absent = records.frame.filter(pl.col("path").is_null())["image_id"].to_list()
     holding = archives_holding(absent)
     if records.label_release == UNKNOWN_RELEASE or len(holding) > 3:
         holding = ["images_001.tar.gz to images_012.tar.gz"]
+    remedies = [f"put {', '.join(holding)} or the extracted images/ into this folder"]
+    if len(absent) < records.frame.height:
+        remedies.append("go on with those that are there by --allow-missing")
     return UserError(
-        f"{raw}: {len(absent):,} of {records.frame.height:,} images are missing: {few(absent)}",
-        remedy=f"put {', '.join(holding)} or the extracted images/ into this folder, "
-        "or go on with those that are there by --allow-missing",
+        "\n  ".join(
+            [
+                f"{raw}: {len(absent):,} of {records.frame.height:,} images are missing: {few(absent)}",
+                *(f"{note.found} -> {note.remedy}" for note in records.notes),
+            ]
+        ),
+        remedy=", or ".join(remedies),
     )
+
+
+def _label_differences(frame: pl.DataFrame, facts: dict[str, Any], release: str) -> list[tuple[str, str]]:
+    """Return (subset, label) of each count of positives that differs from the release's; label "" for the images."""
+    differing = []
+    for subset in ("train_val", "test"):
+        part = frame.filter(pl.col("official") == subset)
+        labels = facts["labels"]["train_val"] if subset == "train_val" else facts["labels"]["test"][release]
+        expected = {"": facts["split"][subset]["images"], **{label: labels[label] for label in LABELS}}
+        found = {"": part.height, **part.select(pl.col(LABELS).sum()).row(0, named=True)}
+        differing += [(subset, label) for label, number in expected.items() if found[label] != number]
+    return differing
 
 
 def _expected_counts(facts: dict[str, Any], release: str) -> dict[str, dict[tuple[str, str], int]]:

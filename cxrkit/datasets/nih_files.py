@@ -1,253 +1,251 @@
-"""Find the pixels of ChestX-ray14: loose PNGs and tar archives, in whichever of the usual layouts they lie.
+"""Find the pixels of ChestX-ray14 in whichever way they were downloaded: loose images, archives, any mixture.
 
-Looked into are the raw folder and, below it, folders named `images` or `images_0NN`, three deep: one extracted
-`images/`, Kaggle's `images_0NN/images/`, archives beside the CSV or inside `images/`, and any mixture. A loose file
-wins over an archive, and among equals the one that sorts first.
-
-Only names are read here, never pixels, and nothing is ever extracted. A `.tar` is listed from its headers. A `.tar.gz`
-can only be listed by decompressing it, which for NIH's twelve means 42 GiB before the first image is seen. So an
-archive with the number and the exact size in bytes that the manifest gives is taken at the manifest's word for what it
-holds, once its first header and its last bytes look right. Any other one is decompressed to its end, and its checksum
-compared. Damage inside an archive taken at its word shows when its images are read.
+A file is an image of the data set if its stem is that of a listed one, 00000001_000, in whatever folder it lies, as
+PNG or as JPEG. A loose file wins over an archive unless it is cut off, NIH's own folder names win over others, and
+among equals the one that sorts first wins.
 """
 
 from __future__ import annotations
 
-import gzip
-import io
 import os
-import re
-import tarfile
-import zlib
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
-from functools import cache
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
 
 import polars as pl
 
-from cxrkit import manifests
-from cxrkit.contracts import PIXEL_SCHEMA
-from cxrkit.errors import UserError
+from cxrkit.contracts import PIXEL_SCHEMA, Note
+from cxrkit.datasets.nih_archives import ArchiveFact, Listing, archive_facts, is_tar, list_archive
+from cxrkit.datasets.nih_folders import (
+    Contents,
+    ImageFolder,
+    few,
+    look_into,
+    named_like_images,
+    named_like_nih,
+    refuse_unlisted,
+)
+from cxrkit.datasets.nih_sides import common_side
+from cxrkit.errors import UserError, shown
 
-MANIFEST = "nih_chestxray14.toml"
-
-_IMAGE_FOLDER = re.compile(r"images(_\d+)?")
-_ARCHIVE = re.compile(r"images.*\.(tar|tar\.gz|tgz)")
-_NUMBERED_ARCHIVE = re.compile(r"images_0*(\d+)\.(tar\.gz|tgz)")
-_NIH_IMAGE = re.compile(r"\d{8}_\d{3}\.png")
-_MAX_DEPTH = 3
-_NO_MORE_MEMBERS = bytes(tarfile.BLOCKSIZE)  # a tar ends with blocks of zeros
-_PIECE = 1 << 20  # bytes
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+_JPEG_END = b"\xff\xd9"
+_AT_ONCE = 1000  # images that one thread looks at before it takes more
 
 
 @dataclass(frozen=True)
-class ArchiveFact:
-    """One of NIH's twelve archives: its images in sorted order run from `first` to `last`."""
+class FoundImages:
+    """Where the pixels are."""
 
-    name: str
-    images: int
-    first: str
-    last: str
-    bytes: int
-    md5: str
-    sha256: str
-
-    @property
-    def number(self) -> int:
-        """1 to 12, the NN of images_0NN.tar.gz."""
-        return _archive_number(self.name)
+    frame: pl.DataFrame
+    """image_id + PIXEL_SCHEMA, one row per image found, sorted by image_id."""
+    side: int
+    """Pixels along each side of the images."""
+    notes: tuple[Note, ...]
+    """What was passed over."""
 
 
-@cache
-def archive_facts() -> tuple[ArchiveFact, ...]:
-    """Return what the manifest says about each official archive, in their order."""
-    wanted = [field.name for field in fields(ArchiveFact)]
-    return tuple(ArchiveFact(**{key: entry[key] for key in wanted}) for entry in manifests.read(MANIFEST)["archive"])
+class _Place(NamedTuple):  # a dataclass takes three times as long to make
+    """One of the places where an image is."""
+
+    path: str
+    """The image file, or the archive."""
+    member: str | None = None
+    """Its name in the archive."""
+    size: int | None = None
+    """Its bytes; None for a loose file, and where the archive was not listed."""
 
 
-def find_images(raw: Path, image_ids: pl.Series, facts: Sequence[ArchiveFact] | None = None) -> pl.DataFrame:
-    """Return where the pixels of `image_ids` are: image_id + PIXEL_SCHEMA, one row per image found, sorted.
+@dataclass
+class _Search:
+    """What is known while the places of a raw folder are gone through, the better ones first."""
 
-    `facts` are the archives that need no listing (default: the official ones). Raises UserError for a damaged
-    archive, one with unsafe members, and an image that is not among `image_ids`.
+    raw: Path
+    ids: dict[str, str]
+    """Stem -> image id, of every listed image."""
+    first: dict[str, _Place] = field(default_factory=dict)
+    """Image id -> the first place where it was found."""
+    again: dict[str, list[_Place]] = field(default_factory=dict)
+    """Image id -> the further ones."""
+    starts: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    """(archive, member) -> the first bytes of some images in archives."""
+    notes: list[Note] = field(default_factory=list)
+    broken: list[UserError] = field(default_factory=list)
+    """Archives that cannot be read, and may hold what is missing."""
+    strays: list[str] = field(default_factory=list)
+    """Images that the CSV does not list, where nobody would take them for the data set's."""
+    useless: list[str] = field(default_factory=list)
+    """Folders and archives that hold nothing new."""
+
+    def add(self, stem: str, place: _Place) -> bool:
+        """Note that the image is in `place`; return whether that is the first place."""
+        image_id = self.ids[stem]
+        if image_id not in self.first:
+            self.first[image_id] = place
+            return True
+        self.again.setdefault(image_id, []).append(place)
+        return False
+
+
+def find_images(raw: Path, image_ids: pl.Series, facts: Sequence[ArchiveFact] | None = None) -> FoundImages:
+    """Return where the pixels of `image_ids` are.
+
+    `facts` are the archives that need no listing (default: the official ones). Raises UserError for an archive with
+    unsafe members or, while images are missing, a damaged one; for images that are not among `image_ids` where the
+    data set's lie; and for images of different sizes.
     """
-    facts = archive_facts() if facts is None else facts
     ids = sorted(image_ids.to_list())
-    listed = set(ids)
-    found: dict[str, tuple[str, str | None]] = {}
-    archives: list[Path] = []
-    for folder, images, packed in _folders(raw):
-        archives += packed
-        _refuse_unlisted(str(folder), images, listed)
-        for name in images:
-            found.setdefault(name, (f"{folder}/{name}", None))
-    # Listing an unknown archive is zlib's work, which lets other threads run.
+    search = _Search(raw, {image_id.rpartition(".")[0]: image_id for image_id in ids})
+    contents = look_into(raw)
+    for folder in contents.folders:
+        _add_folder(search, folder)
+    _add_archives(search, contents, ids, archive_facts() if facts is None else facts)
+    missing = len(ids) - len(search.first)
+    if search.broken and missing:
+        raise search.broken[0]
+    places = _choose(search)
+    side, odd = common_side(raw, places.values(), search.starts)
+    return FoundImages(_frame(places), side, (*contents.notes, *_notes(search), *odd))
+
+
+def _add_folder(search: _Search, folder: ImageFolder) -> None:
+    listed, unlisted, new = [], [], 0
+    for name in folder.names:
+        stem = name.rpartition(".")[0]
+        if stem in search.ids:
+            listed.append(name)
+            new += search.add(stem, _Place(f"{folder.path}/{name}"))
+        else:
+            unlisted.append(name)
+    if not folder.inside:  # beside the CSV somebody may well keep a figure of their own
+        refused = [name for name in unlisted if named_like_nih(name.rpartition(".")[0])]
+    else:
+        refused = unlisted if listed or named_like_images(folder.inside[-1]) else []
+    refuse_unlisted(folder.path, refused)
+    search.strays += ["/".join((*folder.inside, name)) for name in unlisted]
+    if listed and not new:
+        search.useless.append("/".join(folder.inside))
+
+
+def _add_archives(search: _Search, contents: Contents, ids: list[str], facts: Sequence[ArchiveFact]) -> None:
+    archives = contents.archives + [path for path in sorted(contents.doubtful) if _worth_listing(path)]
+
+    def listed(path: Path) -> Listing | UserError:
+        try:
+            return list_archive(path, ids, facts)
+        except UserError as error:
+            return error
+
+    # Listing an unknown archive is the decompressor's work, which lets other threads run.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for archive, members in zip(archives, pool.map(lambda path: _members(path, ids, facts), archives), strict=True):
-            _refuse_unlisted(str(archive), members, listed)
-            for name, member in members.items():
-                found.setdefault(name, (str(archive), member))
-    rows = [(name, *where) for name, where in found.items()]
-    return pl.DataFrame(rows, schema={"image_id": pl.String(), **PIXEL_SCHEMA}, orient="row").sort("image_id")
+        for path, listing in zip(archives, pool.map(listed, archives), strict=True):
+            if isinstance(listing, UserError):
+                search.broken.append(listing)
+            else:
+                _add_archive(search, path, listing)
 
 
-def archives_holding(image_ids: Iterable[str]) -> list[str]:
-    """Return the names of the official archives that hold any of `image_ids`, in their order."""
-    firsts = [fact.first for fact in archive_facts()]
-    numbers = {bisect_right(firsts, image_id) - 1 for image_id in image_ids}
-    return [fact.name for index, fact in enumerate(archive_facts()) if index in numbers]
+def _worth_listing(path: Path) -> bool:
+    return named_like_images(path.name) or is_tar(path)
 
 
-def few(names: Iterable[str], most: int = 3) -> str:
-    """Return "a, b, c and 12 more": enough of `names` (sorted) to find the rest, safe to print."""
-    names = sorted(names)
-    # A file name need not be valid UTF-8.
-    shown = ", ".join(name.encode("utf-8", "backslashreplace").decode() for name in names[:most])
-    return shown + (f" and {len(names) - most:,} more" if len(names) > most else "")
-
-
-def scan_archive(path: Path) -> dict[str, str]:
-    """List a tar, gzipped or not, to its end and return {image_id: member} of its PNGs.
-
-    Raises UserError when it is damaged or truncated, and when a member is a link, a device, absolute or outside (..).
-    """
-    try:
-        with _readable(path) as stream:
-            return _list_members(path, stream)
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+def _add_archive(search: _Search, path: Path, listing: Listing) -> None:
+    listed = [stem for stem in listing.images if stem in search.ids]
+    if not listed and not named_like_images(path.name):
+        if listing.images:
+            search.strays += [f"{path.name}/{image.member}" for image in listing.images.values()]
+        return
+    if listing.unsafe:
         raise UserError(
-            f"{path}: a damaged or incomplete archive ({error}; {path.stat().st_size:,} bytes)",
-            remedy=f"download it again, and compare its MD5 with the one in data_manifests/{MANIFEST}",
+            f"{path}: {listing.unsafe}; an archive of ChestX-ray14 holds plain files under images/ only",
+            remedy="do not unpack this archive; download the original from NIH",
+        )
+    refuse_unlisted(str(path), [f"{stem}.png" for stem in listing.images if stem not in search.ids])
+    if listing.locked:
+        search.broken.append(UserError(f"{path}: {listing.locked}", remedy="unpack it yourself into the raw folder"))
+        return
+    search.starts |= {(str(path), member): start for member, start in listing.starts.items()}
+    new = 0
+    for stem in listed:
+        image = listing.images[stem]
+        new += search.add(stem, _Place(str(path), image.member, image.size))
+    if not new:
+        search.useless.append(str(path.relative_to(search.raw)))
+
+
+def _choose(search: _Search) -> dict[str, _Place]:
+    """Return image id -> place: the first one, or where that is a file cut off, as by a full disk, the next whole one.
+
+    Only files that are elsewhere, too, are looked at: what else is damaged is said when it is prepared.
+    """
+    twice = list(search.again)
+    shares = [twice[start : start + _AT_ONCE] for start in range(0, len(twice), _AT_ONCE)]
+
+    def better(some: list[str]) -> list[tuple[str, _Place]]:
+        return [
+            (image_id, whole)
+            for image_id in some
+            if (whole := _first_whole([search.first[image_id], *search.again[image_id]])) is not search.first[image_id]
+        ]
+
+    with ThreadPoolExecutor(8) as pool:  # waiting for the disk, not computing
+        replaced = dict(pair for pairs in pool.map(better, shares) for pair in pairs)
+    if replaced:
+        cut = [search.first[image_id].path for image_id in replaced]
+        search.notes.append(
+            Note(
+                f"{search.raw}: {len(cut):,} file(s) cut off, taken from elsewhere instead: {few(cut)}",
+                "delete them, or unpack the archive again",
+            )
+        )
+    return search.first | replaced
+
+
+def _first_whole(places: list[_Place]) -> _Place:
+    size = next((place.size for place in places if place.size is not None), None)
+    return next((place for place in places if place.member is not None or _is_whole(place.path, size)), places[0])
+
+
+def _is_whole(path: str, size: int | None) -> bool:
+    """Whether a loose file is as large as the archive says (`size`), or else ends as its kind does."""
+    try:
+        if size is not None:
+            return os.stat(path).st_size >= size  # noqa: PTH116 - 112,120 times
+        with open(path, "rb", buffering=0) as file:
+            file.seek(-min(len(_PNG_END), os.fstat(file.fileno()).st_size), os.SEEK_END)
+            end = file.read()
+    except OSError:
+        return False
+    return end == _PNG_END or end.rstrip(b"\0").endswith(_JPEG_END)
+
+
+def _frame(places: dict[str, _Place]) -> pl.DataFrame:
+    rows = [(image_id, place.path, place.member) for image_id, place in places.items()]
+    try:
+        return pl.DataFrame(rows, schema={"image_id": pl.String(), **PIXEL_SCHEMA}, orient="row").sort("image_id")
+    except UnicodeEncodeError:
+        path, member = next(row[1:] for row in rows if not _is_text("".join(filter(None, row))))
+        raise UserError(
+            f"{path}{f': member {shown(member)}' if member else ''}: this name is not valid UTF-8",
+            remedy="rename the folder, or unpack the archive and rename what is in it",
         ) from None
 
 
-def _list_members(path: Path, stream: gzip.GzipFile | io.BufferedReader) -> dict[str, str]:
-    members: dict[str, str] = {}
-    remembering = _LastRead(stream)
-    with tarfile.open(fileobj=remembering, mode="r:") as archive:  # type: ignore[call-overload]
-        for member in archive:
-            _refuse_unsafe(path, member)
-            name = PurePosixPath(member.name).name
-            if member.isreg() and _is_image(name):
-                members.setdefault(name, member.name)
-    # tarfile takes a broken header, or the end of the file, for the end of the archive: only zeros are.
-    if remembering.last != _NO_MORE_MEMBERS:
-        raise tarfile.ReadError(f"it breaks off after {len(members):,} images")
-    while stream.read(_PIECE):
-        pass  # gzip compares its checksum at the very end
-    return members
-
-
-def _folders(folder: Path, depth: int = 0) -> Iterator[tuple[Path, list[str], list[Path]]]:
-    """Yield (folder, its PNG names, its archives) for the raw folder and each image folder below, sorted."""
-    images: list[str] = []
-    archives: list[Path] = []
-    below: list[Path] = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            name = entry.name
-            if name.endswith(".png"):
-                # Beside the CSV somebody may well keep a figure of their own.
-                if (depth or _NIH_IMAGE.fullmatch(name)) and _is_image(name) and entry.is_file():
-                    images.append(name)
-            elif _ARCHIVE.fullmatch(name) and entry.is_file():
-                archives.append(folder / name)
-            elif depth < _MAX_DEPTH and _IMAGE_FOLDER.fullmatch(name) and entry.is_dir():
-                below.append(folder / name)
-    yield folder, sorted(images), sorted(archives)
-    for path in sorted(below):
-        yield from _folders(path, depth + 1)
-
-
-def _is_image(name: str) -> bool:
-    return name.endswith(".png") and not name.startswith(".")  # macOS leaves ._NAME.png beside NAME.png
-
-
-def _archive_number(name: str) -> int:
-    match = _NUMBERED_ARCHIVE.fullmatch(name)
-    return int(match[1]) if match else 0
-
-
-def _members(path: Path, ids: list[str], facts: Sequence[ArchiveFact]) -> dict[str, str]:
-    """Return {image_id: member} of an archive: from the manifest if it is an official one, else by listing it."""
-    size = path.stat().st_size
-    for fact in facts:
-        if fact.number == _archive_number(path.name) and fact.bytes == size and _begins_and_ends_well(path):
-            return {name: f"images/{name}" for name in ids[bisect_left(ids, fact.first) : bisect_right(ids, fact.last)]}
-    return scan_archive(path)
-
-
-def _begins_and_ends_well(path: Path) -> bool:
-    """Whether the first member is that of an official archive and the gzip trailer was written.
-
-    Some download tools make the file in its full size first; zeros at its end then mean that it is not complete.
-    """
-    with open(path, "rb") as file:
-        file.seek(-8, os.SEEK_END)
-        if file.read() == bytes(8):
-            return False
+def _is_text(name: str) -> bool:
     try:
-        with gzip.open(path) as stream:
-            header = tarfile.TarInfo.frombuf(stream.read(tarfile.BLOCKSIZE), "utf-8", "surrogateescape")
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile):
+        return bool(name.encode())
+    except UnicodeEncodeError:
         return False
-    return header.name == "images" or header.name.startswith("images/")
 
 
-def _readable(path: Path) -> gzip.GzipFile | io.BufferedReader:
-    """Open a tar for reading, by what it is rather than by what it is called: browsers unpack .gz unasked."""
-    with open(path, "rb") as file:
-        gzipped = file.read(2) == b"\x1f\x8b"
-    return gzip.open(path) if gzipped else open(path, "rb")
-
-
-class _LastRead:
-    """A forward-reading file for tarfile that remembers what was read last, and skips in large pieces."""
-
-    def __init__(self, stream: gzip.GzipFile | io.BufferedReader) -> None:
-        self.stream = stream
-        self.last = b""
-
-    def read(self, size: int = -1) -> bytes:
-        self.last = self.stream.read(size)
-        return self.last
-
-    def tell(self) -> int:
-        return self.stream.tell()
-
-    def seek(self, offset: int) -> int:
-        if not isinstance(self.stream, gzip.GzipFile):
-            return self.stream.seek(offset)
-        while (ahead := offset - self.stream.tell()) > 0 and self.stream.read(min(ahead, _PIECE)):
-            pass
-        return self.stream.tell()
-
-
-def _refuse_unsafe(path: Path, member: tarfile.TarInfo) -> None:
-    name = PurePosixPath(member.name)
-    if member.issym() or member.islnk():
-        problem = f"is a link to {member.linkname!r}"
-    elif not (member.isreg() or member.isdir()):
-        problem = "is a device or another special file"
-    elif name.is_absolute():
-        problem = "has an absolute path"
-    elif ".." in name.parts:
-        problem = "leads out of the archive ('..')"
-    else:
-        return
-    raise UserError(
-        f"{path}: member {member.name!r} {problem}; an archive of ChestX-ray14 holds plain files under images/ only",
-        remedy="do not unpack this archive; download the original from NIH",
-    )
-
-
-def _refuse_unlisted(where: str, names: Iterable[str], listed: set[str]) -> None:
-    unlisted = [name for name in names if name not in listed]
-    if unlisted:
-        raise UserError(
-            f"{where}: {len(unlisted):,} image(s) in no row of the CSV: {few(unlisted)}",
-            remedy="move them out of the raw folder, or use the CSV that lists them",
-        )
+def _notes(search: _Search) -> Iterable[Note]:
+    yield from search.notes
+    yield from (Note(str(error).partition("\n")[0], error.remedy) for error in search.broken)
+    if search.strays:
+        found = f"{search.raw}: {len(search.strays):,} image(s) in no row of the CSV, passed over: {few(search.strays)}"
+        yield Note(found, "move them out of the raw folder if they are not meant for it")
+    if search.useless:
+        found = f"{search.raw}: only images that are there already in {few(search.useless)}"
+        yield Note(found, "delete the copy that is not needed, if its space is")

@@ -12,15 +12,16 @@ from pathlib import Path
 import polars as pl
 
 from cxrkit.contracts import BOX_SCHEMA, IMAGE_SIZE, LABELS, NO_FINDING, RECORD_SCHEMA
-from cxrkit.datasets.nih_files import few
-from cxrkit.errors import UserError
+from cxrkit.datasets.nih_folders import few
+from cxrkit.datasets.nih_text import DOWNLOAD, LINE, find_table, read_csv, read_text
+from cxrkit.errors import UserError, shown
 
 ENTRY_FILES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")  # the first that exists is read
 LIST_FILES = {"train_val": "train_val_list.txt", "test": "test_list.txt"}
 BOX_FILE = "BBox_List_2017.csv"
 LABEL_SPELLINGS = {"Infiltrate": "Infiltration"}  # as it stands in the file -> as everywhere else
 
-_LINE = "(line)"  # no column of a CSV is called so
+_SHOWN = 60  # characters of a cell in a message
 # What we call a column -> what NIH has called it.
 _ENTRY_COLUMNS = {
     "image_id": ("Image Index",),
@@ -32,25 +33,26 @@ _ENTRY_COLUMNS = {
     "view": ("View Position",),
 }
 _VALUES = {  # what a whole cell must look like, and how to say so
-    "image_id": (r"[\w.-]+\.png", "a file name like 00000001_000.png"),
+    "image_id": (r"[A-Za-z0-9_.-]+\.png", "a file name like 00000001_000.png"),
     "findings": (r".+", "at least one label"),
-    "follow_up": (r"\d{1,9}", "a whole number"),
-    "patient_id": (r"\d{1,9}", "a whole number"),
+    "follow_up": (r"[0-9]{1,9}", "a whole number"),
+    "patient_id": (r"[0-9]{1,9}", "a whole number"),
     # Early copies write the age as DICOM does (value representation AS): 058Y, 013M, 004D.
-    "age_years": (r"\d{1,3}[YMWD]?", "a whole number of years"),
+    "age_years": (r"[0-9]{1,3}[YMWD]?", "a whole number of years"),
     "sex": (r"[MF]", "M or F"),
     "view": (r"PA|AP", "PA or AP"),
 }
 _PER_YEAR = {"M": 12, "W": 52, "D": 365}
-_BOX_NUMBER = (r"\d+(\.\d+)?([eE][+-]?\d+)?", f"a number of pixels within the {IMAGE_SIZE} x {IMAGE_SIZE} image")
-_DOWNLOAD = "download the file again from NIH"
+_BOX_NUMBER = (
+    r"[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?",
+    f"a number of pixels within the {IMAGE_SIZE} x {IMAGE_SIZE} image",
+)
 
 
 def entries_path(raw: Path) -> Path:
     """Return the data entry CSV in `raw`: v2020 if there is a choice."""
-    for name in ENTRY_FILES:
-        if (raw / name).is_file():
-            return raw / name
+    if path := find_table(raw, ENTRY_FILES):
+        return path
     raise UserError(
         f"{raw}: no {' or '.join(ENTRY_FILES)} here",
         remedy=f"put NIH's {ENTRY_FILES[0]} into this folder, or name the folder that has it by --raw",
@@ -62,13 +64,13 @@ def read_entries(path: Path) -> pl.DataFrame:
 
     Patient and follow-up come from their columns, never from the file name. Ages stay as they are, 414 included.
     """
-    table = _read_csv(path)
+    table = read_csv(path)
     spellings = {ours: _spelling(path, table, theirs) for ours, theirs in _ENTRY_COLUMNS.items()}
-    table = table.select(_LINE, **{ours: pl.col(theirs).str.strip_chars() for ours, theirs in spellings.items()})
+    table = table.select(LINE, **{ours: pl.col(theirs).str.strip_chars() for ours, theirs in spellings.items()})
     for ours, (pattern, expected) in _VALUES.items():
         _refuse_cells(path, table, ours, spellings[ours], pattern, expected)
-    if repeats := _repeats(table, "image_id", _LINE):
-        raise UserError(f"{path}: rows given twice: {repeats}", remedy=f"delete one of each, or {_DOWNLOAD}")
+    if repeats := _repeats(table, "image_id", LINE):
+        raise UserError(f"{path}: rows given twice: {repeats}", remedy=f"delete one of each, or {DOWNLOAD}")
     age, unit = pl.col("age_years").str.extract(r"(\d+)").cast(pl.Int32), pl.col("age_years").str.extract(r"(\D)")
     years = age // unit.replace_strict(_PER_YEAR, default=1, return_dtype=pl.Int32)
     return (
@@ -117,18 +119,22 @@ def add_official_split(raw: Path, csv: Path, entries: pl.DataFrame) -> pl.DataFr
 
 def read_boxes(raw: Path, csv: Path, entries: pl.DataFrame) -> pl.DataFrame | None:
     """Return BBox_List_2017.csv as BOX_SCHEMA, sorted, or None where there is none. Pixels of the 1024 image."""
-    path = raw / BOX_FILE
-    if not path.is_file():
+    path = find_table(raw, (BOX_FILE,))
+    if path is None:
         return None
-    table = _read_csv(path)
+    table = read_csv(path)
     image, label = (_spelling(path, table, (name,)) for name in ("Image Index", "Finding Label"))
     # `Bbox [x,y,w,h]` was split at its commas; the three columns after the first go by their place.
     start = table.columns.index(_spelling(path, table, ("Bbox [x", "Bbox [x,y,w,h]")))
     sides = table.columns[start : start + 4]
     if len(sides) < 4:
-        raise UserError(f"{path}: a box needs four columns, x, y, w and h; found {', '.join(sides)}", remedy=_DOWNLOAD)
+        raise UserError(
+            f"{path}: a box needs four columns, x, y, w and h; found {shown(', '.join(sides)[:300])}", remedy=DOWNLOAD
+        )
     theirs = dict(zip(BOX_SCHEMA, (image, label, *sides), strict=True))
-    table = table.select(_LINE, **{ours: pl.col(name).str.strip_chars() for ours, name in theirs.items()})
+    # By Series: polars takes the name of a column for a pattern where it looks like one.
+    table = table.select(LINE, **{ours: table[name].str.strip_chars() for ours, name in theirs.items()})
+    _refuse_cells(path, table, "image_id", image, *_VALUES["image_id"])
     for ours in ("x", "y", "width", "height"):
         _refuse_cells(path, table, ours, theirs[ours], *_BOX_NUMBER)
     table = table.with_columns(pl.col("label").replace(LABEL_SPELLINGS))
@@ -145,30 +151,14 @@ def read_boxes(raw: Path, csv: Path, entries: pl.DataFrame) -> pl.DataFrame | No
     return boxes.select(*BOX_SCHEMA).sort(*BOX_SCHEMA)
 
 
-def _read_csv(path: Path) -> pl.DataFrame:
-    """Return a CSV's cells as text, with the line each row stands on; blank lines are left out."""
-    try:
-        table = pl.read_csv(
-            path, infer_schema=False, truncate_ragged_lines=True, row_index_name=_LINE, row_index_offset=2
-        )
-    except pl.exceptions.PolarsError as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path}: cannot be read as a UTF-8 CSV file ({reason})", remedy=_DOWNLOAD) from None
-    table = table.rename({name: name.strip() for name in table.columns if name.strip() not in table.columns})
-    table = table.filter(~pl.all_horizontal(pl.all().exclude(_LINE).is_null()))
-    if table.is_empty():
-        raise UserError(f"{path}: has no rows", remedy=_DOWNLOAD)
-    return table
-
-
 def _spelling(path: Path, table: pl.DataFrame, theirs: Iterable[str]) -> str:
     """Return the one of the names `theirs` that `table` has."""
     theirs = list(theirs)
     for name in theirs:
         if name in table.columns:
             return name
-    found = ", ".join(name for name in table.columns if name != _LINE and not name.startswith("_duplicated"))
-    raise UserError(f"{path}: column {theirs[0]!r} is missing; found {found[:300]}", remedy=_DOWNLOAD)
+    found = ", ".join(name for name in table.columns if not name.startswith("("))  # nameless ones, and LINE
+    raise UserError(f"{path}: column {theirs[0]!r} is missing; found {shown(found[:300])}", remedy=DOWNLOAD)
 
 
 def _refuse_cells(path: Path, table: pl.DataFrame, ours: str, theirs: str, pattern: str, expected: str) -> None:
@@ -180,19 +170,19 @@ def _refuse_cells(path: Path, table: pl.DataFrame, ours: str, theirs: str, patte
 def _refuse(path: Path, wrong: pl.DataFrame, ours: str, theirs: str, expected: str) -> None:
     if wrong.is_empty():
         return
-    line, value = wrong.row(0, named=True)[_LINE], wrong[ours][0]
-    found = "nothing" if value is None else repr(value)
+    line, value = wrong.row(0, named=True)[LINE], wrong[ours][0]
+    found = "nothing" if value is None else repr(value[:_SHOWN])
     more = f" ({wrong.height - 1:,} more such lines)" if wrong.height > 1 else ""
     raise UserError(
         f"{path}: line {line}, column {theirs!r}: found {found}, expected {expected}{more}",
-        remedy=f"correct the line, or {_DOWNLOAD}",
+        remedy=f"correct the line, or {DOWNLOAD}",
     )
 
 
 def _refuse_labels(path: Path, table: pl.DataFrame, ours: str, theirs: str) -> None:
     wrong = table.filter(~pl.col(ours).is_in(LABELS).fill_null(False))
     if not wrong.is_empty():
-        near = difflib.get_close_matches(str(wrong[ours][0]), LABELS, n=1)
+        near = difflib.get_close_matches(str(wrong[ours][0])[:_SHOWN], LABELS, n=1)
         _refuse(path, wrong, ours, theirs, f"{near[0]!r}?" if near else f"one of {', '.join(LABELS)}")
 
 
@@ -201,7 +191,7 @@ def _label_columns(path: Path, table: pl.DataFrame, theirs: str) -> pl.DataFrame
 
     There are 836 distinct ones in 112,120 rows, so it pays to take each apart once.
     """
-    distinct = table.group_by("findings", maintain_order=True).agg(pl.col(_LINE).first())
+    distinct = table.group_by("findings", maintain_order=True).agg(pl.col(LINE).first())
     taken_apart = distinct.with_columns(
         label=pl.col("findings").str.split("|").list.eval(pl.element().str.strip_chars().replace(LABEL_SPELLINGS))
     )
@@ -222,25 +212,21 @@ def _repeats(table: pl.DataFrame, column: str, line: str) -> str:
 
 def _read_list(raw: Path, subset: str) -> pl.DataFrame:
     """Return one official list: image_id, official. The last line needs no newline, and CRLF is fine."""
-    path = raw / LIST_FILES[subset]
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError:
-        absent = [name for name in LIST_FILES.values() if not (raw / name).is_file()]
+    path = find_table(raw, (LIST_FILES[subset],))
+    if path is None:
+        absent = [name for name in LIST_FILES.values() if find_table(raw, (name,)) is None]
         raise UserError(
             f"{raw}: no {' and no '.join(absent)} here, so the official split is not known",
             remedy=f"put {' and '.join(LIST_FILES.values())} from NIH's download page into this folder",
-        ) from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: is not a text file", remedy=_DOWNLOAD) from None
-    names = pl.Series("image_id", [line.strip() for line in lines], dtype=pl.String)
-    table = names.to_frame().with_row_index(_LINE, offset=1)
+        )
+    names = pl.Series("image_id", [line.strip() for line in read_text(path).splitlines()], dtype=pl.String)
+    table = names.to_frame().with_row_index(LINE, offset=1)
     table = table.filter(pl.col("image_id") != "")
     pattern, expected = _VALUES["image_id"]
     wrong = table.filter(~pl.col("image_id").str.contains(f"^(?:{pattern})$"))
     if not wrong.is_empty():
         line, found = wrong.row(0)
-        raise UserError(f"{path}: line {line}: found {found[:60]!r}, expected {expected}", remedy=_DOWNLOAD)
-    if repeats := _repeats(table, "image_id", _LINE):
-        raise UserError(f"{path}: names given twice: {repeats}", remedy=f"delete one of each, or {_DOWNLOAD}")
+        raise UserError(f"{path}: line {line}: found {found[:_SHOWN]!r}, expected {expected}", remedy=DOWNLOAD)
+    if repeats := _repeats(table, "image_id", LINE):
+        raise UserError(f"{path}: names given twice: {repeats}", remedy=f"delete one of each, or {DOWNLOAD}")
     return table.select("image_id", official=pl.lit(subset))
