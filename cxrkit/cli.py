@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.text import Text
 from typer.core import TyperGroup
 
 from cxrkit import __version__
@@ -27,8 +28,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:
-            text = str(interrupt) or "interrupted; what was finished is kept"
-            errors.print(text, highlight=False, markup=False, soft_wrap=True)
+            _say_interrupted(ctx.invoked_subcommand or "", str(interrupt))
             sys.exit(130)
 
 
@@ -84,13 +84,18 @@ def prepare(
     raw: Raw = Path("data/raw"),
     data: Data = Path("data/shards"),
     dataset: DatasetName = "nih-chestxray14",
-    levels: Annotated[str, typer.Option(help="Side lengths to store, in pixels, descending.")] = "1024,512,256",
+    levels: Annotated[
+        str | None, typer.Option(help="Side lengths to store, in pixels, descending.", show_default="1024,512,256")
+    ] = None,
     codec: Annotated[str, typer.Option(help="jpeg, raw (fastest on a CPU), png or htj2k (both lossless).")] = "jpeg",
     quality: Annotated[int, typer.Option(help="JPEG quality, 1 to 100.")] = 95,
     workers: Annotated[int | None, typer.Option(help="Processes.", show_default="one per core")] = None,
     allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Prepare the images that are there.")] = False,
     skip_damaged: Annotated[bool, typer.Option("--skip-damaged", help="Leave damaged images out, and say so.")] = False,
     limit: Annotated[int | None, typer.Option(help="Prepare only the first N images.")] = None,
+    resized: Annotated[
+        bool, typer.Option("--resized", help="Accept a copy with smaller images; levels: its size, and halves of it.")
+    ] = False,
 ) -> None:
     """Turn the download into HDF5 shards, once. A killed run goes on where it was."""
     from cxrkit.prepare import PrepareConfig, parse_levels, prepare_raw
@@ -99,29 +104,47 @@ def prepare(
         raw=raw,
         data=data,
         dataset=dataset,
-        levels=parse_levels(levels),
+        levels=None if levels is None else parse_levels(levels),
         codec=codec,
         quality=quality,
         workers=workers,
         allow_missing=allow_missing,
         skip_damaged=skip_damaged,
         limit=limit,
+        resized=resized,
     )
-    console.print(prepare_raw(config, console=console).text(), highlight=False)
+    _print(prepare_raw(config, console=console).text())
 
 
 @app.command()
 def verify(
     data: Data = Path("data/shards"),
     deep: Annotated[bool, typer.Option("--deep", help="Decode every image too, not only its checksum.")] = False,
+    source: Annotated[
+        bool, typer.Option("--source", help="Read the files in --raw instead: are they those that were prepared?")
+    ] = False,
+    raw: Raw = Path("data/raw"),
+    dataset: DatasetName = "nih-chestxray14",
     workers: Annotated[int | None, typer.Option(help="Processes.", show_default="one per core")] = None,
 ) -> None:
     """Read a prepared folder again, every byte, against its checksums."""
-    from cxrkit.verify import verify as run
+    from cxrkit import registry
+    from cxrkit import verify as check
 
-    report = run(data, deep=deep, workers=workers, console=console)
+    if source:
+        if deep:
+            raise UserError("--deep and --source: one reads the shards, the other their sources", remedy="choose one")
+        records = registry.load("dataset", dataset)(raw, allow_missing=True)
+        report = check.verify_sources(data, raw, records, workers=workers, console=console)
+    else:
+        report = check.verify(data, deep=deep, workers=workers, console=console)
     report.raise_if_damaged()
-    console.print(report.text(), highlight=False)
+    _print(report.text())
+
+
+def _print(text: str) -> None:
+    """Print as it is: a path may hold brackets, colons and spaces that mean nothing."""
+    console.print(Text(text), soft_wrap=True)
 
 
 def train(said: dict[str, Any], recipe: str | None, sets: list[str], resume: bool) -> None:
@@ -308,6 +331,19 @@ def doctor(
         raise typer.Exit(2)
 
 
+# What an interrupted command leaves, and how to go on.
+_INTERRUPTED = {
+    "prepare": "shards that are finished are kept, and a folder that was prepared before is as it was; "
+    "the same command goes on where this one was",
+    "verify": "nothing was changed; the same command starts again",
+}
+
+
+def _say_interrupted(command: str, said: str = "") -> None:
+    text = said or f"interrupted: {_INTERRUPTED.get(command, 'what was finished is kept')}"
+    errors.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
 def main() -> None:
     """Run the command line. Exit code 2: the user's mistake, with its remedy; 1: ours."""
     debug = "--debug" in sys.argv
@@ -320,8 +356,8 @@ def main() -> None:
             raise
         errors.print(f"[bold red]error:[/bold red] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        errors.print("interrupted; nothing was begun", highlight=False)
+    except KeyboardInterrupt:  # before the command has begun
+        _say_interrupted("")
         sys.exit(130)
     except Exception as error:
         if debug:

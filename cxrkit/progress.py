@@ -35,7 +35,7 @@ def progress_bar(
     elif not console.is_terminal:
         yield _Lines(description, total, console, unit)
     else:
-        about = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        about = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
         with Progress(*about, _Speed(unit), TimeRemainingColumn(), console=console) as progress:
             yield _Live(progress, description, total)
 

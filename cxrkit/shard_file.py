@@ -11,7 +11,7 @@ A shard is an HDF5 file with
     attributes    format_version, dataset, codec, quality, levels, image_size, settings_digest, tool_version,
                   damaged (JSON: the images that were left out of this shard, and why)
 
-and, behind all that HDF5 knows of, a seal of 32 bytes: _SEAL, a checksum of every byte that is not payload, and where
+and, behind all that HDF5 knows of, a seal of 28 bytes: _SEAL, a checksum of every byte that is not payload, and where
 the payload lies. A header that was changed is noticed before libhdf5 interprets it. Labels are not here: pixels do not
 depend on them. A shard never changes once it has its name, so it is opened without a lock, which not every disk has.
 """
@@ -41,8 +41,10 @@ ALIGNMENT = 512  # bytes; a record never shares a disk sector with the next
 # believed; where they differ the bytes are read again.
 SOURCE = np.dtype([("size", "<i8"), ("crc32", "<u4"), ("file_size", "<i8"), ("file_mtime_ns", "<i8")])
 
-_SEAL = struct.Struct("<8sIIqq")  # magic, crc32 of the header, 0, start and length of the payload
+_SEAL = struct.Struct("<8sIqq")  # magic, crc32 of the header, start and length of the payload
 _MAGIC = b"cxrkit\x00\x02"
+_FIRST_VERSION = b"label_release"  # shards of the first version had no seal, and this attribute, near their end
+_TAIL = 1 << 16
 _REMAKE = "delete this file and run `cxrkit prepare` again; it rewrites the shards that are missing"
 
 
@@ -195,7 +197,7 @@ def write_shard(
         end = file.tell()
         header = _header_crc32(file, start, length, end)
         file.seek(end)
-        file.write(_SEAL.pack(_MAGIC, header, 0, start, length))
+        file.write(_SEAL.pack(_MAGIC, header, start, length))
         total = file.tell()
     return ShardTable(settings, list(image_ids), source, offset + start, size, crc32, total, list(damaged))
 
@@ -267,30 +269,19 @@ def _check_seal(path: Path) -> tuple[int, int, int]:
         if end < 0:
             raise ValueError(f"{total:,} bytes")
         file.seek(end)
-        magic, crc32, _, start, length = _SEAL.unpack(file.read(_SEAL.size))
+        magic, crc32, start, length = _SEAL.unpack(file.read(_SEAL.size))
         if magic != _MAGIC:
-            _refuse_other_version(path)
+            file.seek(max(0, total - _TAIL))
+            if _FIRST_VERSION in file.read():
+                raise OtherVersionError(
+                    f"{path}: format version 1, this cxrkit reads {FORMAT_VERSION}", remedy=prepare_again(path.parent)
+                )
             raise ValueError("it is cut off, or its last bytes were changed")
         if not (0 <= start <= end and 0 <= length <= end - start):
             raise ValueError("its last bytes were changed")
         if _header_crc32(file, start, length, end) != crc32:
             raise ValueError("its header was changed")
         return start, length, total
-
-
-def _refuse_other_version(path: Path) -> None:
-    """Raise OtherVersionError where the file says that it is a shard of the first version, which had no seal."""
-    import h5py
-
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            version = int(file.attrs["format_version"])
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError):
-        return
-    if version != FORMAT_VERSION:
-        raise OtherVersionError(
-            f"{path}: format version {version}, this cxrkit reads {FORMAT_VERSION}", remedy=prepare_again(path.parent)
-        )
 
 
 def prepare_again(folder: Path) -> str:
@@ -304,7 +295,7 @@ def _read_tables(path: Path, start: int, length: int, end: int) -> ShardTable:
     with h5py.File(path, "r", locking=False) as file:
         settings = _read_settings(file.attrs)
         damaged: list[Left] = build(list[Left], json.loads(file.attrs["damaged"]), "damaged")
-        payload = file["payload"]
+        payload = _dataset(file, "payload")
         if (payload.id.get_offset() or 0, payload.shape) != (start, (length,)):
             raise ValueError("its payload does not lie where it says")
         names = _read_table(file, "image_id", "S", end)
@@ -343,7 +334,7 @@ def _read_settings(attributes: Mapping[str, Any]) -> ShardSettings:
 
 def _read_table(file: Any, name: str, kind: Any, most: int, shape: tuple[int, ...] | None = None) -> np.ndarray:
     """Return a small dataset; kind: its dtype, or the letter of its kind. `most`: no more bytes than the file has."""
-    table = file[name]
+    table = _dataset(file, name)
     if (table.dtype.kind if isinstance(kind, str) else table.dtype) != kind:
         raise ValueError(f"its table {name!r} is of type {table.dtype}")
     if len(table.shape) != (1 if shape is None else len(shape)) or (shape is not None and table.shape != shape):
@@ -352,6 +343,14 @@ def _read_table(file: Any, name: str, kind: Any, most: int, shape: tuple[int, ..
         raise ValueError(f"its table {name!r} has {table.nbytes:,} bytes")
     values: np.ndarray = table[:]
     return values
+
+
+def _dataset(file: Any, name: str) -> Any:
+    import h5py
+
+    if not isinstance(table := file[name], h5py.Dataset):
+        raise ValueError(f"its {name!r} is no table")
+    return table
 
 
 def _plain(value: Any) -> Any:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import tarfile
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -11,6 +15,20 @@ import numpy as np
 import polars as pl
 
 from cxrkit.contracts import LABELS, PIXEL_SCHEMA, RECORD_SCHEMA, Records
+from cxrkit.files import replacing
+from cxrkit.shard_file import (
+    _MAGIC,
+    _SEAL,
+    SOURCE,
+    Left,
+    ShardSettings,
+    ShardTable,
+    _header_crc32,
+    read_shard,
+    shard_name,
+    write_shard,
+)
+from cxrkit.shard_index import ShardEntry, index_frame, write_generation
 
 
 def picture(seed: int) -> np.ndarray:
@@ -72,3 +90,78 @@ def records(raw: Path, count: int, *, archive: Path | None = None, absent: int =
     }
     frame = pl.DataFrame(columns, schema={**RECORD_SCHEMA, **PIXEL_SCHEMA})
     return Records("tiny", frame.sort("image_id"), "unknown")
+
+
+def sources_of(image_ids: Sequence[str]) -> np.ndarray:
+    """Return made-up sources, (images,) of SOURCE: every image's bytes are its name."""
+    return np.array([(len(name), zlib.crc32(name.encode()), len(name), 1) for name in image_ids], dtype=SOURCE)
+
+
+def write_one_shard(
+    folder: Path,
+    settings: ShardSettings,
+    image_ids: Sequence[str],
+    encoded: Sequence[Sequence[bytes | memoryview]],
+    damaged: Sequence[Left] = (),
+    place: int = 0,
+) -> ShardTable:
+    """Write one shard into `folder` under its own name; return its table."""
+    source = sources_of(image_ids)
+    lines = [(name, len(name), zlib.crc32(name.encode())) for name in image_ids]
+    path = folder / shard_name(place, settings, lines)
+    with replacing(path) as part:
+        write_shard(part, settings, list(image_ids), source, encoded, damaged)
+    return read_shard(path)
+
+
+def write_prepared(
+    folder: Path,
+    cohort: Records,
+    settings: ShardSettings,
+    encoded: Sequence[Sequence[bytes | memoryview]],
+    per_shard: int = 3,
+) -> Path:
+    """Write a prepared folder without `prepare`: the first images of the cohort, one for each of `encoded`."""
+    ids = cohort.frame["image_id"].to_list()[: len(encoded)]
+    tables = [
+        write_one_shard(folder, settings, ids[start:][:per_shard], encoded[start:][:per_shard], place=start)
+        for start in range(0, len(ids), per_shard)
+    ]
+    shards = [ShardEntry(table.file, len(table.image_ids), table.bytes) for table in tables]
+    write_generation(folder, cohort, settings, index_frame(tables, settings.levels), shards)
+    return folder
+
+
+def shards(data: Path) -> list[str]:
+    """Return the names of the shards in a prepared folder."""
+    return sorted(path.name for path in data.glob("shard-*"))
+
+
+def table_of(data: Path, kind: str) -> Path:
+    """Return the file that dataset.json names: kind is "records", "index" or "boxes"."""
+    return data / json.loads((data / "dataset.json").read_text())[kind]["file"]
+
+
+def describe(data: Path, **changes: object) -> None:
+    """Change what dataset.json says."""
+    path = data / "dataset.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def change_table(data: Path, kind: str, frame: pl.DataFrame) -> None:
+    """Replace a table, and the checksum of it in dataset.json: only what is in it is wrong."""
+    path = table_of(data, kind)
+    frame.write_parquet(path)
+    describe(data, **{kind: {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}})
+
+
+def reseal(path: Path, start: int, length: int) -> None:
+    """Give a shard a seal that is right for what it holds now; start, length: of its payload."""
+    with open(path, "r+b") as file:
+        end = file.seek(0, 2)
+        file.seek(max(0, end - _SEAL.size))
+        if file.read(8) == _MAGIC:
+            end -= _SEAL.size
+        seal = _SEAL.pack(_MAGIC, _header_crc32(file, start, length, end), start, length)
+        file.seek(end)
+        file.write(seal)
