@@ -10,7 +10,7 @@ class UserError(ValueError):
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
         """Join `message` and `remedy` (one imperative sentence) into the text that is shown."""
-<<<<<<< HEAD
+        message, remedy = (shown(text, keep="\n") for text in (message, remedy))
         self.what = message
         self.remedy = remedy
         super().__init__(f"{message}\n  remedy: {remedy}" if remedy else message)
@@ -30,10 +30,6 @@ class Interrupted(KeyboardInterrupt):
 
 def _again(kind: type[UserError], what: str, remedy: str) -> UserError:
     return kind(what, remedy=remedy)
-=======
-        message, remedy = (shown(text, keep="\n") for text in (message, remedy))
-        self.remedy = remedy
-        super().__init__(f"{message}\n  remedy: {remedy}" if remedy else message)
 
 
 def shown(text: object, *, keep: str = "") -> str:
@@ -50,4 +46,3 @@ def shown(text: object, *, keep: str = "") -> str:
 
 def _escaped(letter: str) -> str:
     return letter.encode("unicode_escape", "backslashreplace").decode("ascii")
->>>>>>> wt-raw
