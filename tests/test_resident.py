@@ -18,7 +18,7 @@ import torch
 from rich.console import Console
 from test_loaders import CODECS, N, keep, psnr, same, write_folder
 
-from cxrkit import shards
+
 from cxrkit.errors import UserError
 from cxrkit.loaders import targets
 from cxrkit.loaders.gather import gather, taps
@@ -188,8 +188,8 @@ def test_closing_frees_the_pixels_and_an_epoch_brings_them_back(folders: dict[st
 @pytest.mark.parametrize("kept", [True, False])
 def test_a_damaged_record_is_named(tmp_path: Path, kept: bool) -> None:
     folder = write_folder(tmp_path, "jpeg")
-    table = pl.read_parquet(folder / shards.INDEX)
-    path = folder / shards.shard_name(0)
+    table = pl.read_parquet(table_of(folder, "index"))
+    path = folder / shards(folder)[0]
     data = bytearray(path.read_bytes())
     data[table["offset_64"][9] + 150] ^= 0xFF
     path.write_bytes(bytes(data))
