@@ -1,6 +1,6 @@
 """A model: a small convolutional network with dropout, which draws random numbers in every training step.
 
-    cxrkit train --model examples.dropout_net:build
+cxrkit train --model examples.dropout_net:build
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A model whose two branches share one convolution: two names in its state, one tensor in memory.
 
-    cxrkit train --model examples.tied_net:build
+cxrkit train --model examples.tied_net:build
 """
 
 from __future__ import annotations

@@ -36,12 +36,15 @@ def shapes_of(name: str) -> dict[str, tuple[int, ...]]:
     """Return each module's output shape for one image at the model's own size."""
     net = on_meta(name).eval()
     shapes: dict[str, tuple[int, ...]] = {}
-    for part, module in net.named_modules():
+    for part, module in net.named_children():
         module.register_forward_hook(lambda _m, _i, out, part=part: shapes.update({part: tuple(out.shape[1:])}))
+        for number, block in module.named_children():
+            name = f"{part}.{number}"
+            block.register_forward_hook(lambda _m, _i, out, name=name: shapes.update({name: tuple(out.shape[1:])}))
     size = net.spec.input_size
     with torch.no_grad():
-        net(torch.empty(1, net.spec.channels, size, size, device="meta"), torch.empty(1, 3, device="meta"))
-    return shapes
+        outputs = net(torch.empty(1, net.spec.channels, size, size, device="meta"), torch.empty(1, 3, device="meta"))
+    return shapes | {"": tuple(outputs.logits.shape[1:])}
 
 
 @pytest.mark.parametrize("name", ["resnet38", "resnet50", "resnet101", "resnet50-ots", "resnet50-ft-meta"])
@@ -124,8 +127,8 @@ def test_logits_shape_and_use_of_meta(name):
     image = normalised(net.spec)
     young, old = torch.zeros(2, 3), torch.ones(2, 3)
     with torch.no_grad():
-        logits = net(image, young)
-        moved = (net(image, old) - logits).abs().max().item()
+        logits = net(image, young).logits
+        moved = (net(image, old).logits - logits).abs().max().item()
     assert logits.shape == (2, 15)
     assert (moved > 0) == net.spec.meta
     if net.spec.blocks:
@@ -137,7 +140,7 @@ def test_meta_joins_behind_the_pooled_features():
     image, meta = normalised(net.spec), torch.rand(2, 3, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
         expected = torch.cat([net.features(image), 8 * (meta - 0.5)], dim=1) @ net.fc.weight.T + net.fc.bias
-        torch.testing.assert_close(net(image, meta), expected)
+        torch.testing.assert_close(net(image, meta).logits, expected)
 
 
 def test_the_papers_networks_take_metadata_as_it_is():
@@ -145,7 +148,7 @@ def test_the_papers_networks_take_metadata_as_it_is():
     image, meta = torch.zeros(1, 1, 32, 32), torch.tensor([[0.3, 1.0, 0.0]])
     with torch.no_grad():
         expected = torch.cat([net.features(image), meta], dim=1) @ net.fc.weight.T + net.fc.bias
-        torch.testing.assert_close(net(image, meta), expected)
+        torch.testing.assert_close(net(image, meta).logits, expected)
 
 
 @pytest.mark.parametrize("name", ["resnet14-small-meta", "mlp-meta"])
@@ -153,7 +156,7 @@ def test_logits_are_float32_under_autocast(name):
     """Bfloat16 logits around -6 have steps of 1/32: scores would tie."""
     net = build(name).eval()
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
-        logits = net(torch.randn(64, 1, 32, 32).clamp(-1, 1), torch.rand(64, 3))
+        logits = net(torch.randn(64, 1, 32, 32).clamp(-1, 1), torch.rand(64, 3)).logits
     assert logits.dtype == torch.float32
     assert not torch.equal(logits, logits.bfloat16().float())
 
@@ -170,7 +173,7 @@ def test_the_small_network_learns():
     target = side[:, None].float().expand(16, 15)
     for _ in range(15):
         loss = nn.functional.binary_cross_entropy_with_logits(
-            net(prepare_input(image, net.spec), torch.zeros(16, 3)), target
+            net(prepare_input(image, net.spec), torch.zeros(16, 3)).logits, target
         )
         optimizer.zero_grad()
         loss.backward()
@@ -217,7 +220,7 @@ def test_a_state_dict_goes_round(tmp_path):
     again.load_state_dict(load_file(tmp_path / "last.safetensors"))
     image, meta = normalised(net.spec), torch.rand(2, 3)
     with torch.no_grad():
-        assert torch.equal(net(image, meta), again(image, meta))
+        assert torch.equal(net(image, meta).logits, again(image, meta).logits)
 
 
 # Input
@@ -276,6 +279,7 @@ def test_the_documented_mean_and_std_are_those_of_the_real_images(nih_raw):
 
 OWN = """
 from torch import nn
+from cxrkit.contracts import Outputs
 from cxrkit.models import ModelSpec
 
 
@@ -286,7 +290,7 @@ class Tiny(nn.Module):
         self.dense = nn.Linear(1, 15)
 
     def forward(self, image_BCHW, meta_B3):
-        return self.dense(image_BCHW.mean((2, 3)))
+        return Outputs(self.dense(image_BCHW.mean((2, 3))))
 
 
 def tiny():
@@ -323,7 +327,7 @@ def test_an_own_model_is_built_seeded_and_renamed(own):
     assert net.spec == ModelSpec(f"{own}:tiny", input_size=64, resize=72, learning_rate=0.002, source="own")
     assert spec(f"{own}:tiny") == net.spec
     assert torch.equal(net.dense.weight, build(f"{own}:tiny", seed=5).dense.weight)
-    assert net(normalised(net.spec), torch.zeros(2, 3)).shape == (2, 15)
+    assert net(normalised(net.spec), torch.zeros(2, 3)).logits.shape == (2, 15)
 
 
 @pytest.mark.parametrize(
@@ -331,7 +335,7 @@ def test_an_own_model_is_built_seeded_and_renamed(own):
     [
         ("no_spec", r"expected a torch\.nn\.Module with an attribute `spec` .*, found one whose spec is a NoneType"),
         ("no_model", r"expected a torch\.nn\.Module with an attribute `spec` .*, found 3"),
-        ("two_means", "its spec has 1 channels, but 2 values in mean and 1 in std"),
+        ("two_means", "it has 1 channels, but 2 values in mean and 1 in std"),
         ("absent", "has no attribute 'absent'"),
     ],
 )

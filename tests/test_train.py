@@ -264,7 +264,7 @@ def test_scores_are_the_evaluating_models_by_label(finished: RunFolder, prepared
     assert inputs.age_range == info.age_range
     for batch in loader.epoch(0):
         with torch.no_grad():
-            expected = model.eval()(prepare_input(batch.image, spec), batch.meta).sigmoid()
+            expected = model.eval()(prepare_input(batch.image, spec), batch.meta).logits.sigmoid()
         ids = inputs.store.index["image_id"].gather(batch.index.tolist())
         found = pl.DataFrame({"image_id": ids}).join(frame, on="image_id", how="left", maintain_order="left")
         for number, label in enumerate(LABELS):

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from cxrkit import checkpoints, compute, losses, notes
+from cxrkit import checkpoints, compiling, compute, losses, notes
 from cxrkit.contracts import PATHOLOGIES, Batch
 from cxrkit.errors import UserError
 from cxrkit.evaluators.ranking import auc
@@ -49,6 +49,7 @@ def train(task: TrainTask) -> None:
 
     Raises UserError when the loss is no longer a number.
     """
+    compiling.ensure_cache_folder(notes.through(task.display.console))
     model = task.model.to(task.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimizer = make_optimizer(task, model)
     scaler = torch.amp.GradScaler(torch.device(task.device).type, enabled=task.precision == "fp16")
