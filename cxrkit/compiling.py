@@ -6,10 +6,59 @@ PyTorch brings along. They are an optional service: without them a training goes
 
 from __future__ import annotations
 
+import atexit
+import getpass
+import os
+import shutil
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from cxrkit.errors import UserError
 from cxrkit.notes import Note, to_stderr
+
+CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
+
+
+def ensure_cache_folder(note: Note = to_stderr) -> None:
+    """See to it that PyTorch has a folder for what it compiles: one of this process alone where its own is unwritable.
+
+    To be called before the first optimizer is made: PyTorch makes its folder then, compiling or not, and fails where it
+    cannot. Raises UserError where there is no place for temporary files at all.
+    """
+    try:
+        given = os.environ.get(CACHE_VARIABLE)
+        folder = Path(given) if given else Path(tempfile.gettempdir()) / f"torchinductor_{_user()}"  # as PyTorch does
+        if _is_writable(folder):
+            return
+        instead = tempfile.mkdtemp(prefix="cxrkit-compiled-")
+    except OSError as error:
+        raise UserError(
+            f"there is no folder for temporary files ({error})", remedy="set TMPDIR to a folder that can be written"
+        ) from error
+    atexit.register(shutil.rmtree, instead, ignore_errors=True)
+    os.environ[CACHE_VARIABLE] = instead
+    note(
+        f"{folder}, where PyTorch keeps what it compiles, cannot be written; this process uses {instead}\n"
+        f"  remedy: set {CACHE_VARIABLE} to a folder that can be written, and nothing is compiled twice"
+    )
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container whose user has a number only
+        return f"uid_{os.getuid()}"
+
+
+def _is_writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError:
+        return False
+    return True
 
 
 def compiled(function: Callable[..., Any], device: str, note: Note = to_stderr) -> Callable[..., Any]:
@@ -20,6 +69,7 @@ def compiled(function: Callable[..., Any], device: str, note: Note = to_stderr) 
     """
     import torch
 
+    ensure_cache_folder(note)
     if (reason := why_not(device)) is not None:
         note(_text(reason))
         return function
@@ -70,6 +120,5 @@ def _text(error: Exception) -> str:
     reason = lines[0] if lines else type(error).__name__
     return (
         f"torch.compile does not work here, so the computation goes on without it, only slower: {reason}\n"
-        "  remedy: install a C++ compiler and Python's header files, and give a writable folder in "
-        "TORCHINDUCTOR_CACHE_DIR; or do without with --no-compile"
+        "  remedy: install a C++ compiler and Python's header files, or do without with --no-compile"
     )

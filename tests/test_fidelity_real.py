@@ -45,7 +45,7 @@ def store(nih_raw: Path, tmp_path_factory: pytest.TempPathFactory) -> ShardStore
 def make_plan(store: ShardStore, size: int, *, train: bool = True, angle_degrees: float = 7.0) -> Plan:
     augmentation = Augmentation(angle_degrees=angle_degrees)
     return Plan(
-        np.arange(len(store)), train, 1, 16, size, default_resize(size), store.levels, augmentation=augmentation
+        np.arange(len(store)), train, 1, 16, size, default_resize(size), store.levels, 1024, augmentation=augmentation
     )
 
 

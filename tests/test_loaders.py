@@ -17,15 +17,15 @@ import polars as pl
 import psutil
 import pytest
 import torch
+from tiny_cohort import shards, table_of, write_prepared
 
 from cxrkit import codecs, loaders, registry
 from cxrkit.contracts import LABELS, PIXEL_SCHEMA, RECORD_SCHEMA, Batch, Records
 from cxrkit.errors import UserError
-from cxrkit.loaders import opencv, targets
+from cxrkit.loaders import dali, opencv, targets
 from cxrkit.loaders.plan import Augmentation, Plan
 from cxrkit.shard_file import ShardSettings
 from cxrkit.shards import ShardStore
-from tiny_cohort import shards, table_of, write_prepared
 
 LEVELS = (128, 64)
 N = 21
@@ -282,13 +282,38 @@ def test_flipping_mirrors_the_unflipped_batch(folders: dict[str, Path]) -> None:
         assert (a.image.int() - b.image.flip(3).int()).abs().max() <= 1
 
 
-def test_auto_is_dali_on_a_gpu_and_opencv_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_is_opencv_without_a_gpu_and_a_given_name_is_taken() -> None:
     assert loaders.choose("auto", "cpu") == "opencv"
-    assert loaders.choose("auto", "cuda:1") == "dali"
     assert loaders.choose("dali", "cpu") == "dali"
+    assert loaders.choose("my.module:Loader", "cuda") == "my.module:Loader"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_auto_is_dali_on_a_gpu() -> None:
+    assert loaders.choose("auto", "cuda", pytest.fail) == "dali"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="DALI starts where there is a CUDA device")
+def test_auto_does_without_a_dali_that_cannot_start_and_says_so_once() -> None:
+    """What an installed DALI meets where the driver is of another CUDA: here there is none at all."""
+    heard: list[str] = []
+    assert [loaders.choose("auto", "cuda:3", heard.append) for _ in range(2)] == ["opencv"] * 2
+    (note,) = heard
+    assert "DALI cannot be used on cuda:3, so the loader is opencv" in note
+    assert len(note.splitlines()) == 1
+
+
+def test_the_probe_builds_a_pipeline() -> None:
+    assert dali.why_not("cpu") is None
+
+
+def test_auto_does_without_a_dali_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "nvidia.dali", None)
-    monkeypatch.setattr(loaders.importlib.util, "find_spec", lambda name: None)
-    assert loaders.choose("auto", "cuda") == "opencv"
+    heard: list[str] = []
+    dali.why_not.cache_clear()
+    assert loaders.choose("auto", "cuda:4", heard.append) == "opencv"
+    dali.why_not.cache_clear()
+    assert "the loader 'dali' needs NVIDIA DALI, which cannot be imported here" in heard[0]
 
 
 def test_dali_that_is_not_installed_is_said(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 from dataclasses import replace
@@ -13,7 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from cxrkit.errors import UserError
-from cxrkit.models import ModelSpec, build, parse, prepare_input, weights
+from cxrkit.models import InitialWeights, ModelSpec, build, parse, prepare_input, weights
 from cxrkit.models.catalog import cost
 from cxrkit.models.resnet import ResNet
 
@@ -69,7 +70,7 @@ def torchvision_features(reference: nn.Module, image: torch.Tensor) -> torch.Ten
 
 @pytest.mark.parametrize("kind", ["wrapped", "old", "safetensors"])
 def test_weights_are_read_as_people_have_them(kind, reference, weight_files):
-    net = ResNet(parse("resnet50-ft"))
+    net = ResNet(parse("resnet50-ft"), 15)
     weights.load(net, weight_files[kind])
     state = reference.state_dict()
     assert all(
@@ -93,7 +94,7 @@ def test_features_equal_torchvisions(name, kind, reference, weight_files):
 
 def test_features_differ_when_the_stride_is_in_the_first_1x1(reference, weight_files):
     # The check above can fail: the paper's own stride placement, with the same weights, gives other features.
-    net = ResNet(replace(parse("resnet50-ft"), stride_in_3x3=False)).eval()
+    net = ResNet(replace(parse("resnet50-ft"), stride_in_3x3=False), 15).eval()
     weights.load(net, weight_files["plain"])
     image = normalised(net.spec, size=96)
     with torch.no_grad():
@@ -108,7 +109,7 @@ def test_off_the_shelf_keeps_its_backbone_in_training(weight_files):
     assert not any(m.training for m in net.modules() if isinstance(m, nn.BatchNorm2d))
     before = {name: value.clone() for name, value in net.state_dict().items()}
     optimizer = torch.optim.Adam((p for p in net.parameters() if p.requires_grad), lr=0.001)
-    net(normalised(net.spec, size=32), torch.rand(2, 3)).sum().backward()
+    net(normalised(net.spec, size=32), torch.rand(2, 3)).logits.sum().backward()
     optimizer.step()
     changed = {name for name, value in net.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == {"fc.weight", "fc.bias"}
@@ -116,7 +117,7 @@ def test_off_the_shelf_keeps_its_backbone_in_training(weight_files):
 
 def test_fine_tuning_learns_everything():
     net = build("resnet50-ft", pretrained=False)
-    net(normalised(net.spec, size=32), torch.zeros(2, 3)).square().sum().backward()
+    net(normalised(net.spec, size=32), torch.zeros(2, 3)).logits.square().sum().backward()
     assert all(parameter.grad is not None for parameter in net.parameters())
     assert all(m.training for m in net.modules())
     assert int(net.bn1.num_batches_tracked) == 1
@@ -127,18 +128,48 @@ def test_pretrained_false_needs_no_weights(monkeypatch):
     assert build("resnet50-ots", pretrained=False).spec.pretrained
 
 
-def test_weights_come_from_torchvisions_cache_checked(reference, tmp_path, monkeypatch):
-    # A cached file of the right name is loaded through torchvision's own code, so nothing is downloaded.
-    from torchvision.models import ResNet50_Weights
+def put_into_cache(state: dict[str, torch.Tensor], home: Path, name: str | None = None) -> Path:
+    """Save `state` where torch keeps its downloads, by default under a name that tells its digest as theirs do."""
+    folder = home / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    torch.save(state, folder / "saved.pth")
+    digest = hashlib.sha256((folder / "saved.pth").read_bytes()).hexdigest()
+    return (folder / "saved.pth").rename(folder / (name or f"resnet50-{digest[:8]}.pth"))
 
+
+def test_weights_come_from_torchs_cache_and_have_an_identity(reference, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    name = Path(ResNet50_Weights.IMAGENET1K_V1.url).name
-    assert name in weights.USE_A_FILE
-    cached = tmp_path / "hub" / "checkpoints" / name
-    cached.parent.mkdir(parents=True)
-    torch.save(reference.state_dict(), cached)
+    cached = put_into_cache(reference.state_dict(), tmp_path)
+    monkeypatch.setattr(weights, "FILE_NAME", cached.name)
     net = build("resnet50-ft")
     assert torch.equal(net.conv1.weight, reference.conv1.weight)
+    digest = hashlib.sha256(cached.read_bytes()).hexdigest()
+    assert net.initial_weights == InitialWeights(digest, "torchvision's resnet50 (IMAGENET1K_V1)")
+
+
+def test_the_file_name_is_that_of_torchvisions_weights():
+    from torchvision.models import ResNet50_Weights
+
+    assert Path(ResNet50_Weights.IMAGENET1K_V1.url).name == weights.FILE_NAME
+    assert weights.FILE_NAME in weights.USE_A_FILE
+
+
+def test_a_cached_file_that_is_not_what_its_name_says_is_refused(reference, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    put_into_cache(reference.state_dict(), tmp_path, weights.FILE_NAME)
+    with pytest.raises(
+        UserError, match=r"resnet50-0676ba61\.pth: the SHA-256 .* begins with 0676ba61, that of"
+    ) as caught:
+        build("resnet50-ft")
+    assert "remedy: delete it, so that it is downloaded again" in str(caught.value)
+
+
+def test_what_a_network_started_from(weight_files):
+    given = build("resnet50-ots", weights=weight_files["wrapped"]).initial_weights
+    digest = hashlib.sha256(weight_files["wrapped"].read_bytes()).hexdigest()
+    assert given == InitialWeights(digest, str(weight_files["wrapped"]))
+    assert build("resnet14-small").initial_weights == InitialWeights("", "scratch")
+    assert build("resnet50-ft", pretrained=False).initial_weights == InitialWeights("", "not said")
 
 
 @pytest.mark.parametrize(

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from contextlib import suppress
+from dataclasses import asdict, fields, replace
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from cxrkit.errors import UserError
-from cxrkit.models import ModelSpec, build, build_network, grammar, parse, prepare_input, spec
+from cxrkit.labels import ADJUDICATED, CHESTXRAY8, LABEL_SETS
+from cxrkit.models import InitialWeights, ModelSpec, build, build_network, grammar, parse, prepare_input, spec
 from cxrkit.models.catalog import catalog, cost
 
 SPECS = grammar.SPECS
@@ -36,12 +41,15 @@ def shapes_of(name: str) -> dict[str, tuple[int, ...]]:
     """Return each module's output shape for one image at the model's own size."""
     net = on_meta(name).eval()
     shapes: dict[str, tuple[int, ...]] = {}
-    for part, module in net.named_modules():
+    for part, module in net.named_children():
         module.register_forward_hook(lambda _m, _i, out, part=part: shapes.update({part: tuple(out.shape[1:])}))
+        for number, block in module.named_children():
+            name = f"{part}.{number}"
+            block.register_forward_hook(lambda _m, _i, out, name=name: shapes.update({name: tuple(out.shape[1:])}))
     size = net.spec.input_size
     with torch.no_grad():
-        net(torch.empty(1, net.spec.channels, size, size, device="meta"), torch.empty(1, 3, device="meta"))
-    return shapes
+        outputs = net(torch.empty(1, net.spec.channels, size, size, device="meta"), torch.empty(1, 3, device="meta"))
+    return shapes | {"": tuple(outputs.logits.shape[1:])}
 
 
 @pytest.mark.parametrize("name", ["resnet38", "resnet50", "resnet101", "resnet50-ots", "resnet50-ft-meta"])
@@ -124,8 +132,8 @@ def test_logits_shape_and_use_of_meta(name):
     image = normalised(net.spec)
     young, old = torch.zeros(2, 3), torch.ones(2, 3)
     with torch.no_grad():
-        logits = net(image, young)
-        moved = (net(image, old) - logits).abs().max().item()
+        logits = net(image, young).logits
+        moved = (net(image, old).logits - logits).abs().max().item()
     assert logits.shape == (2, 15)
     assert (moved > 0) == net.spec.meta
     if net.spec.blocks:
@@ -137,7 +145,7 @@ def test_meta_joins_behind_the_pooled_features():
     image, meta = normalised(net.spec), torch.rand(2, 3, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
         expected = torch.cat([net.features(image), 8 * (meta - 0.5)], dim=1) @ net.fc.weight.T + net.fc.bias
-        torch.testing.assert_close(net(image, meta), expected)
+        torch.testing.assert_close(net(image, meta).logits, expected)
 
 
 def test_the_papers_networks_take_metadata_as_it_is():
@@ -145,7 +153,7 @@ def test_the_papers_networks_take_metadata_as_it_is():
     image, meta = torch.zeros(1, 1, 32, 32), torch.tensor([[0.3, 1.0, 0.0]])
     with torch.no_grad():
         expected = torch.cat([net.features(image), meta], dim=1) @ net.fc.weight.T + net.fc.bias
-        torch.testing.assert_close(net(image, meta), expected)
+        torch.testing.assert_close(net(image, meta).logits, expected)
 
 
 @pytest.mark.parametrize("name", ["resnet14-small-meta", "mlp-meta"])
@@ -153,7 +161,7 @@ def test_logits_are_float32_under_autocast(name):
     """Bfloat16 logits around -6 have steps of 1/32: scores would tie."""
     net = build(name).eval()
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
-        logits = net(torch.randn(64, 1, 32, 32).clamp(-1, 1), torch.rand(64, 3))
+        logits = net(torch.randn(64, 1, 32, 32).clamp(-1, 1), torch.rand(64, 3)).logits
     assert logits.dtype == torch.float32
     assert not torch.equal(logits, logits.bfloat16().float())
 
@@ -170,12 +178,87 @@ def test_the_small_network_learns():
     target = side[:, None].float().expand(16, 15)
     for _ in range(15):
         loss = nn.functional.binary_cross_entropy_with_logits(
-            net(prepare_input(image, net.spec), torch.zeros(16, 3)), target
+            net(prepare_input(image, net.spec), torch.zeros(16, 3)).logits, target
         )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     assert loss.item() < 0.1
+
+
+# Label sets
+
+
+@pytest.mark.parametrize("labels", LABEL_SETS.values(), ids=LABEL_SETS)
+@pytest.mark.parametrize("name", ["resnet14-small", "resnet14-small-meta", "mlp-meta"])
+def test_a_network_has_one_output_for_each_label(name, labels):
+    net = build(name, labels=labels).eval()
+    assert net(normalised(net.spec, size=32), torch.zeros(2, 3)).logits.shape == (2, len(labels))
+    assert cost(net.spec, labels)[0] == sum(parameter.numel() for parameter in net.parameters())
+
+
+def test_a_pretrained_backbone_takes_any_label_set():
+    with torch.device("meta"):
+        assert build_network(parse("resnet50-ft"), ADJUDICATED).fc.out_features == 4
+
+
+# Options
+
+
+def test_options_stand_in_for_the_names_own_values():
+    assert spec("resnet50", options={}) is parse("resnet50")
+    changed = spec("resnet50-large", options={"input_size": 224, "extra_pool": False, "mean": [0.4], "std": [0.3]})
+    assert changed == replace(
+        parse("resnet50-large"), input_size=224, resize=240, extra_pool=False, mean=(0.4,), std=(0.3,)
+    )
+    assert spec("resnet50", options={"input_size": 224, "resize": 224}).resize == 224
+    net = build("resnet14-small", options={"width": 8, "blocks": [1, 2, 1, 1], "stride_in_3x3": True, "meta_gain": 2})
+    assert net.spec.features == net.fc.in_features == 256
+    assert len(net.layer2) == 2
+    assert net.spec.stride_in_3x3
+    assert isinstance(net.spec.meta_gain, float)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "text"),
+    [
+        ("resnet50", {"widht": 8}, "model 'resnet50-1channel': unknown option 'widht'\n  remedy: did you mean width"),
+        ("resnet50", {"learning_rate": 0.1}, "unknown option 'learning_rate'"),
+        ("resnet50", {"name": "other"}, "unknown option 'name'"),
+        ("mlp-meta", {"width": 8}, "unknown option 'width'"),
+        ("resnet50", {"width": "8"}, "width = '8' is not a whole number\n  remedy: correct the value"),
+        ("resnet50", {"width": True}, "width = True is not a whole number"),
+        ("resnet50", {"width": 0}, "width = 0 is not a whole number from 1 to 1024"),
+        ("resnet50", {"width": 10**400}, "is not a whole number from 1 to 1024"),
+        ("resnet50", {"meta_gain": float("nan")}, "meta_gain = nan is not a number from"),
+        ("resnet50", {"extra_pool": 1}, "extra_pool = 1 is not true or false"),
+        ("resnet50", {"blocks": [1, 2, 3]}, "blocks = .1, 2, 3. is not a list of four, for conv2_x to conv5_x"),
+        ("resnet50", {"blocks": 4}, "blocks = 4 is not a list"),
+        ("resnet50", {"blocks": [1, 0, 1, 1]}, "blocks = 0 is not a whole number from 1 to 200"),
+        ("resnet50", {"input_size": 16}, "input_size = 16 is not a whole number from 32"),
+        ("resnet50", {"resize": 200}, "resize = 200 is below input_size = 224"),
+        ("resnet50", {"channels": 3}, "it has 3 channels, but 1 values in mean and 1 in std"),
+        ("resnet50", {"std": [0.0]}, r"std = \(0.0,\) is not above 0"),
+    ],
+)
+def test_options_that_cannot_be(name, options, text):
+    for ask in (spec, build):
+        with pytest.raises(UserError, match=text):
+            ask(name, options=options)
+
+
+ANY_VALUE = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=3), st.lists(st.integers(-2, 5), max_size=5)
+)
+
+
+@given(option=st.sampled_from([*(f.name for f in fields(ModelSpec)), "odd", ""]), value=ANY_VALUE)
+@settings(max_examples=300, deadline=None)
+def test_whatever_is_given_is_refused_or_a_spec(option, value):
+    with suppress(UserError):
+        found = spec("resnet14-small", options={option: value})
+        assert asdict(found)[option] == (tuple(value) if isinstance(value, list) else value)
+        assert found.resize >= found.input_size >= 32
 
 
 # Initialisation
@@ -217,7 +300,7 @@ def test_a_state_dict_goes_round(tmp_path):
     again.load_state_dict(load_file(tmp_path / "last.safetensors"))
     image, meta = normalised(net.spec), torch.rand(2, 3)
     with torch.no_grad():
-        assert torch.equal(net(image, meta), again(image, meta))
+        assert torch.equal(net(image, meta).logits, again(image, meta).logits)
 
 
 # Input
@@ -276,7 +359,8 @@ def test_the_documented_mean_and_std_are_those_of_the_real_images(nih_raw):
 
 OWN = """
 from torch import nn
-from cxrkit.models import ModelSpec
+from cxrkit.contracts import Outputs
+from cxrkit.models import InitialWeights, ModelSpec
 
 
 class Tiny(nn.Module):
@@ -286,11 +370,27 @@ class Tiny(nn.Module):
         self.dense = nn.Linear(1, 15)
 
     def forward(self, image_BCHW, meta_B3):
-        return self.dense(image_BCHW.mean((2, 3)))
+        return Outputs(self.dense(image_BCHW.mean((2, 3))))
 
 
 def tiny():
     return Tiny()
+
+
+def sized(labels, *, size=64):
+    model = Tiny()
+    model.dense = nn.Linear(1, len(labels))
+    model.spec = ModelSpec("sized", input_size=size, resize=size)
+    return model
+
+
+def warm():
+    model = Tiny()
+    model.initial_weights = InitialWeights("ab" * 32, "another hospital")
+    return model
+
+
+number = 7
 
 
 def no_spec():
@@ -323,7 +423,7 @@ def test_an_own_model_is_built_seeded_and_renamed(own):
     assert net.spec == ModelSpec(f"{own}:tiny", input_size=64, resize=72, learning_rate=0.002, source="own")
     assert spec(f"{own}:tiny") == net.spec
     assert torch.equal(net.dense.weight, build(f"{own}:tiny", seed=5).dense.weight)
-    assert net(normalised(net.spec), torch.zeros(2, 3)).shape == (2, 15)
+    assert net(normalised(net.spec), torch.zeros(2, 3)).logits.shape == (2, 15)
 
 
 @pytest.mark.parametrize(
@@ -331,13 +431,30 @@ def test_an_own_model_is_built_seeded_and_renamed(own):
     [
         ("no_spec", r"expected a torch\.nn\.Module with an attribute `spec` .*, found one whose spec is a NoneType"),
         ("no_model", r"expected a torch\.nn\.Module with an attribute `spec` .*, found 3"),
-        ("two_means", "its spec has 1 channels, but 2 values in mean and 1 in std"),
+        ("two_means", "it has 1 channels, but 2 values in mean and 1 in std"),
         ("absent", "has no attribute 'absent'"),
     ],
 )
 def test_an_own_model_that_is_none(own, function, text):
     with pytest.raises(UserError, match=text):
         build(f"{own}:{function}")
+
+
+def test_an_own_model_takes_labels_and_options(own):
+    net = build(f"{own}:sized", labels=CHESTXRAY8, options={"size": 96})
+    assert net.dense.out_features == 8
+    assert spec(f"{own}:sized", labels=CHESTXRAY8, options={"size": 96}).input_size == 96
+    with pytest.raises(UserError, match="unknown option 'siez'\n  remedy: did you mean size"):
+        build(f"{own}:sized", options={"siez": 96})
+    with pytest.raises(UserError, match="unknown option 'size'\n  remedy: leave it out"):
+        build(f"{own}:tiny", options={"size": 96})
+    with pytest.raises(UserError, match="expected a function that builds a model, found 7"):
+        build(f"{own}:number")
+
+
+def test_what_an_own_model_started_from(own):
+    assert build(f"{own}:tiny").initial_weights == InitialWeights("", "not said")
+    assert build(f"{own}:warm").initial_weights == InitialWeights("ab" * 32, "another hospital")
 
 
 def test_an_installed_packages_model(own, tmp_path):

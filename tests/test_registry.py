@@ -3,9 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from cxrkit import registry
 from cxrkit.errors import UserError
+from cxrkit.labels import CHESTXRAY8
 
 
 def test_every_built_in_name_loads() -> None:
@@ -28,6 +31,11 @@ def test_a_near_miss_is_suggested() -> None:
     [
         ("no.such.module:thing", "there is no module 'no.such.module'"),
         ("cxrkit.contracts:NOTHING", "module 'cxrkit.contracts' has no attribute 'NOTHING'"),
+        ("cxrkit.errors:UserError.nothing", "module 'cxrkit.errors' has no attribute 'UserError.nothing'"),
+        (":thing", "':thing': not of the form package.module:attribute"),
+        ("cxrkit.errors:", "'cxrkit.errors:': not of the form package.module:attribute"),
+        (".errors:UserError", "not of the form package.module:attribute"),
+        ("C:/nets/mine.py:net", "not of the form package.module:attribute"),
     ],
 )
 def test_own_objects_that_are_not_there(name: str, text: str) -> None:
@@ -52,3 +60,63 @@ def test_entry_points_of_installed_packages(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.syspath_prepend(tmp_path)
     assert "mine" in registry.names("evaluator")
     assert registry.load("evaluator", "mine")() == "mine"
+
+
+@given(st.text(alphabet="ab.:/\\ \x00é-", max_size=8))
+@example("a\x00b:c")
+@example("::")
+@example("..:a")
+def test_no_name_ends_in_an_internal_error(name: str) -> None:
+    with pytest.raises(UserError):
+        registry.load("model", name)
+
+
+def test_entry_points_that_lead_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = tmp_path / "stale-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stale\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[cxrkit.losses]\ngone = a_module_that_is_gone:build\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match="'a_module_that_is_gone:build': there is no module"):
+        registry.load("loss", "gone")
+
+
+def test_the_groups_of_entry_points() -> None:
+    assert [registry.group(kind) for kind in ("model", "loss")] == ["cxrkit.models", "cxrkit.losses"]
+
+
+def everything(labels: object, *, width: int = 3, depth: int = 2) -> tuple[object, int, int]:
+    return labels, width, depth
+
+
+def plain() -> str:
+    return "plain"
+
+
+def only_options(*, gamma: float) -> float:
+    return gamma
+
+
+def anything(labels: object, **options: object) -> dict[str, object]:
+    return options
+
+
+def test_factories_are_called_with_what_they_take() -> None:
+    def made(factory: object, **options: object) -> object:
+        return registry.construct("loss", "mine", factory, CHESTXRAY8, options)  # type: ignore[arg-type]
+
+    assert made(everything) == (CHESTXRAY8, 3, 2)
+    assert made(everything, depth=5) == (CHESTXRAY8, 3, 5)
+    assert made(plain) == "plain"
+    assert made(only_options, gamma=2.0) == 2.0
+    assert made(anything, odd=1) == {"odd": 1}
+    for factory, options, text in [
+        (everything, {"widht": 4}, "loss 'mine': unknown option 'widht'\n  remedy: did you mean width\\?"),
+        (everything, {"zzz": 4}, "unknown option 'zzz'\n  remedy: choose from width, depth"),
+        (everything, {"labels": 4}, "unknown option 'labels'"),
+        (plain, {"gamma": 4}, "unknown option 'gamma'\n  remedy: leave it out: there are no options"),
+        (only_options, {}, "its option 'gamma' has no default\n  remedy: give it a value"),
+        (3.14, {}, "expected a function that builds a loss, found 3.14"),
+    ]:
+        with pytest.raises(UserError, match=text):
+            made(factory, **options)  # type: ignore[arg-type]

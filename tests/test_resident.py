@@ -17,7 +17,7 @@ import pytest
 import torch
 from rich.console import Console
 from test_loaders import CODECS, N, keep, psnr, same, write_folder
-
+from tiny_cohort import shards, table_of
 
 from cxrkit.errors import UserError
 from cxrkit.loaders import targets
@@ -158,7 +158,7 @@ def test_the_levels_that_serve_most_crops_per_byte_are_kept_first() -> None:
     ],
 )
 def test_how_often_each_level_is_sampled(input_size: int, train: bool, expected: tuple[float, ...]) -> None:
-    plan = Plan(np.arange(5000), train, 0, 16, input_size, default_resize(input_size), (1024, 512, 256))
+    plan = Plan(np.arange(5000), train, 0, 16, input_size, default_resize(input_size), (1024, 512, 256), 1024)
     share = level_shares(plan)
     assert share.sum() == pytest.approx(1)
     assert share == pytest.approx(expected, abs=0.03 if train else 0)  # 4 standard errors of 4,096 draws

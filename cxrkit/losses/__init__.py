@@ -6,12 +6,15 @@ Importing this package imports no torch; the losses do.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cxrkit import registry
-from cxrkit.contracts import Loss
+from cxrkit.contracts import Batch, Loss, Outputs
 from cxrkit.errors import UserError
 from cxrkit.labels import CHESTXRAY14, LabelSet
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 DEFAULT = "bce-mean"  # the paper's
 
@@ -27,4 +30,21 @@ def build(name: str = DEFAULT, *, labels: LabelSet = CHESTXRAY14, options: Mappi
             f"loss {name!r}: expected a function (outputs, batch) -> scalar, found {loss!r}",
             remedy="in the function that you named, return the loss as a function",
         )
-    return loss
+    return loss if name in registry.BUILT_IN["loss"] else _checked(name, loss)
+
+
+def _checked(name: str, loss: Loss) -> Loss:
+    """Return an own loss that says so when it is no scalar, before the backward pass stumbles over it."""
+
+    def checked(outputs: Outputs, batch: Batch) -> Tensor:
+        value = loss(outputs, batch)
+        shape = getattr(value, "shape", None)
+        if shape is None or len(shape):
+            what = f"a {type(value).__name__}" if shape is None else f"a tensor of shape {tuple(shape)}"
+            raise UserError(
+                f"loss {name!r}: expected a scalar, found {what}",
+                remedy="return one number for the batch, as a tensor: the mean over its images",
+            )
+        return value
+
+    return checked

@@ -36,6 +36,8 @@ def apply(spec: ModelSpec, options: Mapping[str, Any]) -> ModelSpec:
     With another `input_size` alone, `resize` keeps its ratio to it. Raises UserError for an unknown option, a value of
     another type or out of range, and values that contradict each other.
     """
+    if not options:
+        return spec
     known = names(spec)
     for option in options:
         if option not in known:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cxrkit import checkpoints, compute, notes, typed
+from cxrkit import checkpoints, compiling, compute, notes, typed
 from cxrkit.contracts import Batch
 from cxrkit.errors import UserError
 from cxrkit.evaluators.ranking import auc
@@ -84,6 +84,7 @@ def train(task: TrainTask) -> None:
 
     Raises UserError when the loss is no longer a number, or a file cannot be written.
     """
+    compiling.ensure_cache_folder(notes.through(task.display.console))
     torch.manual_seed(task.config.run.seed)  # dropout and the like; a resumed training takes up where they stood
     model = task.model.to(task.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimizer = make_optimizer(task, model)

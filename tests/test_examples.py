@@ -1,0 +1,137 @@
+"""The examples, plugged in by `package.module:attribute` and by an entry point of an installed package."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import REPOSITORY
+from rich.console import Console
+from test_loaders import keep, make, write_folder
+
+from cxrkit import compute, losses, models, pipeline, registry
+from cxrkit.contracts import Batch, Outputs
+from cxrkit.errors import UserError
+from cxrkit.labels import ADJUDICATED, CHESTXRAY8
+from cxrkit.runs import read_metrics
+
+EXAMPLES = {
+    "model": "examples.dropout_net:build",
+    "loss": "examples.focal_loss:build",
+    "loader": "examples.plain_loader:PlainLoader",
+    "trainer": "examples.head_first_trainer:train",
+    "evaluator": "examples.brier_evaluator:evaluate",
+}
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(REPOSITORY)
+
+
+@pytest.fixture(params=["target", "entry point"])
+def plugged(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Return the examples' names: as they are, or as an installed package gives them."""
+    if request.param == "target":
+        return EXAMPLES
+    info = tmp_path / "examples-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: examples\nVersion: 1.0\n")
+    lines = [f"[{registry.group(kind)}]\nmine-{kind} = {target}\n" for kind, target in EXAMPLES.items()]
+    (info / "entry_points.txt").write_text("\n".join(lines))
+    monkeypatch.syspath_prepend(tmp_path)
+    return {kind: f"mine-{kind}" for kind in EXAMPLES}
+
+
+def random_batch(labels: int, size: int = 64) -> Batch:
+    generator = torch.Generator().manual_seed(0)
+    target = (torch.rand(6, labels, generator=generator) > 0.5).float()
+    target[0, 0] = math.nan
+    image = torch.randint(0, 256, (6, 1, size, size), dtype=torch.uint8, generator=generator)
+    return Batch(image, target, torch.rand(6, 3, generator=generator), torch.arange(6))
+
+
+def test_a_model_and_a_loss(plugged: dict[str, str]) -> None:
+    model = models.build(plugged["model"], labels=CHESTXRAY8, options={"dropout": 0.25, "input_size": 96})
+    spec: Any = model.spec
+    assert (spec.name, spec.input_size, spec.source) == (plugged["model"], 96, "own")
+    batch = random_batch(len(CHESTXRAY8), 96)
+    outputs = compute.forward(model, batch, spec, "cpu", "fp32")
+    loss = losses.build(plugged["loss"], labels=CHESTXRAY8, options={"gamma": 2.0})(outputs, batch)
+    loss.backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    with pytest.raises(UserError, match="unknown option 'gama'\n  remedy: did you mean gamma"):
+        losses.build(plugged["loss"], options={"gama": 1})
+
+
+def test_dropout_draws_in_training_only() -> None:
+    model = models.build(EXAMPLES["model"])
+    batch = random_batch(15)
+
+    def logits(seed: int) -> torch.Tensor:
+        torch.manual_seed(seed)
+        return compute.forward(model, batch, model.spec, "cpu", "fp32").logits  # type: ignore[arg-type]
+
+    assert torch.equal(logits(1), logits(1))
+    assert not torch.equal(logits(1), logits(2))
+    model.eval()
+    assert torch.equal(logits(1), logits(2))
+
+
+def test_tied_weights_stay_one_tensor() -> None:
+    model: Any = models.build("examples.tied_net:build", labels=ADJUDICATED)
+    state = model.state_dict()
+    assert state["fine.weight"].data_ptr() == state["coarse.weight"].data_ptr()
+    compute.forward(model, random_batch(4), model.spec, "cpu", "fp32").logits.sum().backward()
+    torch.optim.SGD(model.parameters(), lr=0.1).step()
+    assert torch.equal(model.fine.weight, model.coarse.weight)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 2.0])
+def test_the_focal_loss(gamma: float) -> None:
+    logits, target = torch.tensor([[0.4, -2.0, 3.0]]), torch.tensor([[1.0, 0.0, math.nan]])
+    batch = Batch(torch.zeros(1, 1, 4, 4, dtype=torch.uint8), target, torch.zeros(1, 3), torch.zeros(1))
+    right = [1 / (1 + math.exp(-0.4)), 1 - 1 / (1 + math.exp(2.0))]
+    expected = sum(-((1 - p) ** gamma) * math.log(p) for p in right) / 2
+    found = losses.build(EXAMPLES["loss"], options={"gamma": gamma})(Outputs(logits), batch)
+    assert found.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_loader(plugged: dict[str, str], tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "shards", "png")
+    for train in (True, False):
+        plain, opencv = (keep(make(name, folder, train=train).epoch(1)) for name in (plugged["loader"], "opencv"))
+        for one, other in zip(plain, opencv, strict=True):
+            assert torch.equal(one.index, other.index)
+            assert torch.equal(one.target, other.target)
+            assert torch.equal(one.meta, other.meta)
+            assert (one.image.int() - other.image.int()).abs().max() <= 1
+
+
+def test_a_trainer_a_loader_and_a_model_in_a_training(plugged: dict[str, str], prepared: Path, tmp_path: Path) -> None:
+    given = {name: plugged[name] for name in ("model", "loader", "trainer")}
+    given |= {"data": prepared, "runs": tmp_path / "runs", "epochs": 1, "limit": 8, "batch_size": 4, "device": "cpu"}
+    run = pipeline.train(given, None, False, Console(quiet=True))
+    (line,) = [line for line in read_metrics(run.metrics) if line["kind"] == "epoch"]
+    assert line["train_images"] == 8
+    from safetensors.torch import load_file
+
+    trained = load_file(run.best)
+    initial = models.build(plugged["model"]).state_dict()
+    learned = {name for name, value in initial.items() if not torch.equal(value, trained[f"model/{name}"])}
+    parameters = {name for name, _ in models.build(plugged["model"]).named_parameters()}
+    assert learned & parameters == {"dense.weight", "dense.bias"}
+
+
+def test_an_evaluator(plugged: dict[str, str]) -> None:
+    evaluate = registry.load("evaluator", plugged["evaluator"])
+    scores = np.array([[0.9, 0.5, 0.1, 0.0]] * 3, dtype=np.float32)
+    truth = np.array([[1, 0, math.nan, 0], [0, 0, math.nan, 0], [1, math.nan, math.nan, 0]], dtype=np.float32)
+    metrics = list(evaluate(scores, truth, np.array([0, 0, 1]), ADJUDICATED))
+    assert [metric.label for metric in metrics] == list(ADJUDICATED.labels)
+    expected = [(0.01 + 0.81 + 0.01) / 3, 0.25, math.nan, 0]
+    assert [metric.value for metric in metrics] == pytest.approx(expected, nan_ok=True)
