@@ -17,6 +17,7 @@ from rich.markup import escape
 from cxrkit import __version__
 from cxrkit.config import TrainConfig, default_text, field_types, flag
 from cxrkit.errors import UserError
+from cxrkit.plain_text import survive_any_encoding
 
 app = typer.Typer(
     name="cxrkit",
@@ -194,14 +195,23 @@ def predict(
 @app.command()
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Run folder, RUNS/MODEL/SPLIT.")],
-    data: Annotated[Path | None, typer.Option("--data", help="Prepared folder.", show_default="the run's")] = None,
-    replicates: Annotated[int, typer.Option(min=1, help="Bootstrap replicates of the intervals.")] = 1000,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="Prepared folder, or a table of labels.", show_default="the run's"),
+    ] = None,
+    replicates: Annotated[
+        int | None, typer.Option(min=1, help="Bootstrap replicates of the intervals.", show_default="1000")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the bootstrap.", show_default="0")] = None,
+    confidence: Annotated[float | None, typer.Option(help="Of the intervals.", show_default="0.95")] = None,
 ) -> None:
     """Compute a run's AUCs and their patient-level intervals from its predictions."""
     from cxrkit import pipeline
     from cxrkit.runs import RunFolder
 
-    pipeline.evaluate(RunFolder(run), data, console, replicates=replicates)
+    options = {"replicates": replicates, "seed": seed, "confidence": confidence}
+    given = {name: value for name, value in options.items() if value is not None}
+    pipeline.evaluate(RunFolder(run), data, console, given)
 
 
 @app.command()
@@ -225,7 +235,7 @@ def report(
     console.print(reports.to_rich(table))
     if out is not None:
         reports.write(table, out, format.value if format else reports.format_of(out))
-        console.print(f"written: {out}", highlight=False)
+        console.print(f"written: {out}", highlight=False, markup=False)
 
 
 @app.command()
@@ -278,6 +288,7 @@ def doctor(
 
 def main() -> None:
     """Run the command line. Exit code 2: the user's mistake, with its remedy; 1: ours."""
+    survive_any_encoding(sys.stdout, sys.stderr)
     debug = "--debug" in sys.argv
     # A flag for every command, wherever it stands.
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]

@@ -30,7 +30,7 @@ def read_raw(raw: Path) -> pl.DataFrame:
 
 
 def pack(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return the table with small numbers for names: 00000001_002.png is (1, 2), the labels are the bits of a number."""
+    """Return the table with small numbers for names: 00000001_002.png is (1, 2), the labels are bits of a number."""
     number = pl.col("image_id").str.extract_groups(r"^(\d{8})_(\d{3})\.png$")
     bits = [pl.col(label).cast(pl.UInt16) * (1 << place) for place, label in enumerate(CHESTXRAY14.labels)]
     return frame.select(
@@ -57,9 +57,7 @@ def unpack(packed: pl.DataFrame) -> pl.DataFrame:
         "official": pl.when("official_test").then(pl.lit("test")).otherwise(pl.lit("train_val")),
         **{label: pl.col("labels") & (1 << place) != 0 for place, label in enumerate(CHESTXRAY14.labels)},
     }
-    return packed.select(
-        columns.get(name, pl.col(name)).cast(kind).alias(name) for name, kind in RECORD_SCHEMA.items()
-    )
+    return packed.select(columns.get(name, pl.col(name)).cast(kind).alias(name) for name, kind in RECORD_SCHEMA.items())
 
 
 if __name__ == "__main__":

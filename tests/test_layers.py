@@ -12,7 +12,7 @@ import cxrkit
 PACKAGE = Path(cxrkit.__file__).parent
 # Bottom to top. A module may import modules of its own row and of those above it in this list, and nothing below.
 LAYERS = [
-    ["errors", "cores", "labels", "origin", "__init__"],
+    ["errors", "cores", "labels", "origin", "plain_text", "__init__"],
     ["files", "contracts", "registry", "config", "manifests", "provenance", "progress", "runs", "predictions", "typed"],
     ["codecs", "shard_file", "shards", "splits", "pixels", "archives", "workers", "checkpoints"],
     ["shard_plan", "shard_index", "shard_check", "shard_worker", "prepare_summary"],
