@@ -202,16 +202,12 @@ def evaluate(
     replicates: Annotated[
         int | None, typer.Option(min=1, help="Bootstrap replicates of the intervals.", show_default="1000")
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the bootstrap.", show_default="0")] = None,
-    confidence: Annotated[float | None, typer.Option(help="Of the intervals.", show_default="0.95")] = None,
 ) -> None:
     """Compute a run's AUCs and their patient-level intervals from its predictions."""
     from cxrkit import pipeline
     from cxrkit.runs import RunFolder
 
-    options = {"replicates": replicates, "seed": seed, "confidence": confidence}
-    given = {name: value for name, value in options.items() if value is not None}
-    pipeline.evaluate(RunFolder(run), data, console, given)
+    pipeline.evaluate(RunFolder(run), data, console, replicates=replicates)
 
 
 @app.command()

@@ -5,7 +5,6 @@ A newcomer reads this file first. Every stage reads and writes files, so each ca
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -279,15 +278,16 @@ def run_config(run: RunFolder) -> TrainConfig:
     return config
 
 
-def evaluate(run: RunFolder, data: Path | None, console: Console, options: Mapping[str, Any] | None = None) -> Scores:
+def evaluate(run: RunFolder, data: Path | None, console: Console, *, replicates: int | None = None) -> Scores:
     """Write `scores.json` of a run from its predictions and the labels of `data`, by default the run's prepared folder.
 
-    options: keyword arguments of the evaluator, such as replicates; it has its own defaults.
+    replicates: of the bootstrap; default, the evaluator's own.
     """
     from cxrkit.evaluators.scoring import evaluate_run
     from cxrkit.evaluators.truth import read_truth
 
     config = run_config(run)
+    options = {} if replicates is None else {"replicates": replicates}
     scores = evaluate_run(run.path, read_truth(data or config.data), config.evaluator, options)
     console.print(f"scores in {run.scores}", highlight=False, markup=False)
     return scores

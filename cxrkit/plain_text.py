@@ -31,9 +31,13 @@ def to_ascii(text: str) -> str:
     return "".join(_ASCII.get(character, character if character.isascii() else "?") for character in text)
 
 
+def spelled(text: str, encoding: str) -> str:
+    """Return `text` with what `encoding` cannot write in ASCII."""
+    return text.encode(encoding, _HANDLER).decode(encoding)
+
+
 def survive_any_encoding(*streams: TextIO) -> None:
     """Make the streams write what they cannot encode as ASCII, instead of raising UnicodeEncodeError."""
-    codecs.register_error(_HANDLER, _replace)
     for stream in streams:
         # A test's or a notebook's stand-in for a stream may have no encoding at all.
         if reconfigure := getattr(stream, "reconfigure", None):
@@ -43,3 +47,6 @@ def survive_any_encoding(*streams: TextIO) -> None:
 def _replace(error: UnicodeError) -> tuple[str, int]:
     assert isinstance(error, UnicodeEncodeError), "only registered for writing"
     return to_ascii(error.object[error.start : error.end]), error.end
+
+
+codecs.register_error(_HANDLER, _replace)
