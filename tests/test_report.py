@@ -149,7 +149,7 @@ def mixed(tmp_path):
     runs = tmp_path / "runs"
     save(runs, make_scores("resnet38-large-meta", "official", 0.005))
     changes = ("input.size=64", "schedule.epochs=3")
-    save(runs, make_scores("resnet50-large-meta", "official", 0.03, changes=changes, input_size=64))
+    save(runs, make_scores("resnet50-large-meta", "official", 0.03, changes=changes, input_size=64, epoch=3))
     declared = make_scores("resnet101-large-meta", "official", -0.012, basis=Basis(pixels="declared"))
     no_finding = replace(label_metric(NO_FINDING, 0.5, 25_596, 9_861), lower=0.5, upper=0.5, constant=True)
     save(runs, with_metrics(declared, no_finding))
@@ -168,7 +168,7 @@ def mixed(tmp_path):
 @pytest.fixture
 def folds(tmp_path):
     """Five folds of one model, three of another, one of a model that the paper does not have, one partial."""
-    runs = tmp_path / "runs"
+    runs = tmp_path / "folds"
     for number in range(1, 6):
         save(runs, make_scores("resnet50-large-meta", f"resample-{number}", 0.004 * number))
     for number in (1, 2, 4):
@@ -303,10 +303,13 @@ def test_a_column_on_other_terms_says_so_and_is_no_rival(mixed):
 
 def test_constant_scores_and_unchecked_origins_are_marked(mixed):
     table = report.official(mixed).tables[0]
-    cell = column(table, "resnet101-large-meta")[NO_FINDING]
-    assert (cell.text, cell.bold) == ("0.500 †", False)
-    assert "* resnet101-large-meta: pixels declared" in table.notes
+    cell = column(table, "resnet101-large-meta (pixels declared, not checked)")[NO_FINDING]
+    assert (cell.text, cell.bold) == ("† 0.500", False)
+    assert "* resnet101-large-meta: pixels declared, not checked" in table.notes
     assert any(note.startswith("†: every image has the same score") for note in table.notes)
+    rows = csv.DictReader(io.StringIO(report.render(report.official(mixed), "csv")))
+    constant = {row["label"]: row["resnet101-large-meta (pixels declared, not checked): constant"] for row in rows}
+    assert [label for label, value in constant.items() if value] == [NO_FINDING]
 
 
 @pytest.mark.parametrize(
@@ -314,8 +317,7 @@ def test_constant_scores_and_unchecked_origins_are_marked(mixed):
     [
         ("part", "38 of 25,596 test images; AUC undefined for Hernia, Fibrosis"),
         ("small-meta", "synthetic images, not nih-chestxray14"),
-        ("resnet50-ots", "labels of release 2017, not labels of release v2020"),
-        ("resnet50-ft", "another split"),
+        ("resnet50-ots", "labels of release 2017, not v2020"),
         ("my_lab.nets:wide_50", "another split"),
     ],
 )
@@ -345,14 +347,14 @@ def test_undefined_auc_is_printed_with_its_reason_and_never_as_a_number(mixed):
         # Labels that were changed by hand, under the known name.
         (
             {"labels_digest": "99" * 32},
-            "v2020 labels with digest 999999999999, not v2020 labels with digest eccf1fac7db1",
+            "v2020 labels with digest 999999999999, not eccf1fac7db1",
         ),
         # Another validation set: the checkpoint was chosen on other images.
         ({"split_digest": "77" * 32}, "split official is not the known one (digest 777777777777)"),
         # A CSV that was cut: its split has 100 training images, and all were used.
         ({"train_images": 100, "train_subset_images": 100}, "trained on 100 training images, not 75,707"),
         ({"train_images": 100}, "trained on 100 training images, not 75,707; trained on 100 of 75,707 images"),
-        ({"image_side": 224}, "source images of 224 pixels, not source images of 1024 pixels"),
+        ({"image_side": 224}, "source images of 224 pixels, not 1024 pixels"),
     ],
 )
 def test_what_a_run_was_made_of_keeps_it_out(tmp_path, changes, reason):
@@ -395,14 +397,14 @@ def test_any_known_part_that_differs_keeps_a_run_out(tmp_path, field, split):
         ({"train_images": 0}, "training images unknown"),
         (
             {"basis": Basis(labels="declared", pixels="declared", pretraining="unknown")},
-            "labels, pixels declared; pretraining unknown",
+            "labels, pixels declared, not checked; pretraining unknown",
         ),
     ],
 )
 def test_what_nobody_checked_is_marked(tmp_path, changes, doubt):
     save(tmp_path, make_scores("resnet50-large-meta", "official", **changes))
     shown = report.official(tmp_path)
-    assert own_columns(shown) == ["resnet50-large-meta"]
+    assert own_columns(shown) == [f"resnet50-large-meta ({doubt})"]
     assert shown.tables[0].columns[-1].heading[-1] == "large-meta *"
     assert f"* resnet50-large-meta: {doubt}" in shown.tables[0].notes
 
@@ -419,7 +421,8 @@ def test_runs_on_other_source_files_than_most_are_kept_out(tmp_path):
     )
     (tmp_path / "resnet38-large-meta").rename(tmp_path.parent / f"{tmp_path.name}-aside")
     shown = report.official(tmp_path)
-    assert own_columns(shown) == ["resnet50-large-meta", "resnet101-large-meta"]
+    doubt = "source files differ between the complete runs, and no version of them has a majority"
+    assert own_columns(shown) == [f"resnet50-large-meta ({doubt})", f"resnet101-large-meta ({doubt})"]
     assert any("no version of them has a majority" in note for note in shown.tables[0].notes)
     assert all(head.heading[-1].endswith(" *") for head in shown.tables[0].columns if head.own)
 
@@ -436,7 +439,7 @@ def test_best_is_bold_with_ties_as_printed():
     assert [cell.bold for cell in bold.cells] == [True, True, True, False]
     (empty,) = bold_best([Row("Mass", "Mass", (Cell("-"),))], "auc", 3, {0})
     assert not empty.cells[0].bold
-    (constant,) = bold_best([Row("Mass", "Mass", (Cell("0.500 †", {"auc": 0.5}, competes=False),))], "auc", 3, {0})
+    (constant,) = bold_best([Row("Mass", "Mass", (Cell("† 0.500", {"auc": 0.5}, competes=False),))], "auc", 3, {0})
     assert not constant.cells[0].bold
 
 
@@ -704,14 +707,17 @@ def test_a_constant_label_of_one_fold_is_marked(folds):
     constant = replace(label_metric(NO_FINDING, 0.5, 22_425), constant=True)
     save(folds, with_metrics(make_scores("resnet50-ots", "resample-1"), constant))
     table = report.resampled(folds).tables[0]
-    assert column(table, "resnet50-ots")[NO_FINDING].text.endswith(" †")
+    assert column(table, "resnet50-ots")[NO_FINDING].text.startswith("† ")
     assert any(note.startswith("†: ") for note in table.notes)
 
 
 def test_partial_and_official_runs_are_kept_out_of_the_folds(folds):
     shown = report.resampled(folds)
-    assert reasons(shown) == {"resnet50-ft": "53 of 22,438 test images", "resnet50-large-meta": "another split"}
-    assert "`cxrkit report --official-split`" in shown.notes[-1]
+    assert reasons(shown) == {"resnet50-ft": "53 of 22,438 test images"}
+    assert shown.notes[-1] == "1 run on the official split belongs in another table: `cxrkit report --official-split`"
+    shown = report.official(folds)
+    assert reasons(shown) == {}
+    assert shown.notes[-1] == "10 runs on resampling folds belong in another table: `cxrkit report`"
 
 
 def test_without_comparable_folds_there_is_no_empty_table(tmp_path):

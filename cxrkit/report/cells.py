@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from cxrkit.evaluators import Metric
 from cxrkit.report.runs import Run
 from cxrkit.report.tables import AVERAGE, CONSTANT, EMPTY, UNCHECKED, Cell, heading_lines
@@ -27,11 +29,11 @@ def _score_cell(metric: Metric, uncertainty: bool) -> Cell:
     values: dict[str, float | int | None] = {"auc": metric.value, "lower": metric.lower, "upper": metric.upper}
     if metric.label is not None:
         values["positives"] = metric.positives
+    if metric.constant:
+        values["constant"] = 1
     if metric.value is None:
         return Cell(f"n/a ({metric.reason})" if metric.reason else "n/a", values)
-    text = f"{metric.value:.3f}"
-    if metric.constant:
-        text += f" {CONSTANT}"
+    text = f"{CONSTANT} " * metric.constant + f"{metric.value:.3f}"  # before it: digits stay below digits
     if metric.reason:
         text += f" ({metric.reason})"
     if uncertainty:
@@ -67,6 +69,17 @@ def run_heading(name: str, words: tuple[str, ...], *, doubtful: bool, width: int
     if doubtful:
         lines = (*lines[:-1], f"{lines[-1]} {UNCHECKED}")
     return (*lines, *(line for word in words for line in heading_lines(word, width)))
+
+
+def csv_fields(run: Run) -> tuple[str, ...]:
+    """Return what the run's cells hold for CSV."""
+    return ("auc", "lower", "upper", "positives", *["constant"] * has_constant(run))
+
+
+def csv_name(name: str, doubts: Iterable[str]) -> str:
+    """Return the name of a run's column in CSV, which has no notes: what is in doubt stands in it."""
+    doubts = "; ".join(doubts)
+    return f"{name} ({doubts})" if doubts else name
 
 
 def has_constant(run: Run) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, fields, replace
+from itertools import takewhile
 
 from cxrkit.origin import Difference, Origin, Part, differences
 from cxrkit.report.reference import KnownSplit, known_splits, reference_origin
@@ -67,7 +68,14 @@ def _words(difference: Difference, origin: Origin) -> str:
         case "training images":
             return f"trained on {difference.other}, not {difference.one.split()[0]}"
         case _:
-            return f"{difference.other}, not {difference.one}"
+            return f"{difference.other}, not {_rest(difference.one, difference.other)}"
+
+
+def _rest(text: str, said: str) -> str:
+    """Return `text` without the words that it begins with as `said` does."""
+    words = text.split()
+    common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(words, said.split(), strict=False)))
+    return " ".join(words[common:])
 
 
 def _incomplete(run: Run) -> list[str]:
@@ -121,7 +129,8 @@ def _doubts(run: Run) -> list[str]:
     for part, basis in how.items():
         if basis != "checked":
             by_basis.setdefault(basis, []).append("training images" if part == "training" else part)
-    return [f"{', '.join(parts)} {basis}" for basis, parts in by_basis.items()]
+    how_said = {"declared": "declared, not checked", "unknown": "unknown"}
+    return [f"{', '.join(parts)} {how_said[basis]}" for basis, parts in by_basis.items()]
 
 
 def _same_pixels(verdicts: list[Verdict]) -> list[Verdict]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from cxrkit.labels import LabelSet
-from cxrkit.report.cells import CONSTANT_NOTE, has_constant, run_heading, score_cells
+from cxrkit.report.cells import CONSTANT_NOTE, csv_fields, has_constant, run_heading, score_cells
 from cxrkit.report.comparability import Verdict
 from cxrkit.report.runs import Run
-from cxrkit.report.tables import AVERAGE, EMPTY, Cell, Column, Row, Table, label_rows
+from cxrkit.report.tables import Cell, Column, Row, Table, label_rows
 from cxrkit.report.variants import details, full_name, variant_of
 
 # Runs side by side in a table of their numbers; a page of text has no room for more.
@@ -47,7 +47,7 @@ def _numbers_table(verdicts: list[Verdict], labels: LabelSet, which: str) -> Tab
             Column(
                 name=f"not comparable ({'; '.join(verdict.reasons)}): {name} {run.split}",
                 heading=(*run_heading(run.name, words[variant], doubtful=bool(verdict.doubts)), run.split),
-                fields=("auc", "lower", "upper", "positives"),
+                fields=csv_fields(run),
                 own=True,
             )
         )
@@ -61,15 +61,13 @@ def _numbers_table(verdicts: list[Verdict], labels: LabelSet, which: str) -> Tab
 
 
 def _reasons_table(verdicts: list[Verdict]) -> Table:
-    heads = ("Split", "Test images", "Average")
-    columns = [Column(head, (head,), own=True) for head in heads]
+    columns = [Column(head, (head,), own=True) for head in ("Split", "Average")]
     rows = []
     for verdict in verdicts:
-        run, test = verdict.run, verdict.run.test
-        images = f"{test.images:,}" if test.complete else f"{test.images:,} of {test.subset_images:,}"
-        average = score_cells(run).get(AVERAGE, EMPTY).text
+        mean = verdict.run.auc()
+        average = "-" if mean is None or mean.value is None else f"{mean.value:.3f}"
         why = "; ".join((*verdict.reasons, *verdict.doubts))
-        rows.append(Row("", run.name, tuple(map(Cell, (run.split, images, average, why)))))
+        rows.append(Row("", verdict.run.name, tuple(map(Cell, (verdict.run.split, average, why)))))
     return Table(
         "Not comparable: runs kept out of the comparison",
         "Run",

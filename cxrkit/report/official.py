@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from cxrkit.labels import CHESTXRAY14
 from cxrkit.report import published
-from cxrkit.report.cells import CONSTANT_NOTE, aucs, has_constant, interval_cells, run_heading, score_cells
+from cxrkit.report.cells import (
+    CONSTANT_NOTE,
+    aucs,
+    csv_fields,
+    csv_name,
+    has_constant,
+    interval_cells,
+    run_heading,
+    score_cells,
+)
 from cxrkit.report.comparability import Verdict, judge
 from cxrkit.report.not_comparable import not_comparable_tables
 from cxrkit.report.published import Published
+from cxrkit.report.reference import known_splits
 from cxrkit.report.runs import Run, find_runs
 from cxrkit.report.tables import AVERAGE, UNCHECKED, Cell, Column, Report, Table, bold_best, label_rows
 from cxrkit.report.variants import Variant, details, full_name, is_altered, variant_of
@@ -28,14 +38,16 @@ def official(runs: Path, also: Sequence[str] = ()) -> Report:
     table = published.table5()
     columns = (*table.columns, *map(published.from_literature, also))
     found = find_runs(runs)
-    verdicts = judge(found.runs, (SPLIT,), table.label_release)
+    folds = known_splits().keys() - {SPLIT}
+    verdicts = judge((run for run in found.runs if run.split not in folds), (SPLIT,), table.label_release)
     comparable = [verdict for verdict in verdicts if verdict.comparable]
     own = _OwnColumns(comparable, columns)
     tables = [_main_table(table.citation, columns, own)]
     if comparable:
         tables.append(_interval_table(own))
     tables += not_comparable_tables(verdicts, detailed=lambda run: run.split == SPLIT)
-    return Report("ChestX-ray14, official split", tuple(tables), _closing_notes(verdicts, found.unusable))
+    notes = [*found.unusable, *elsewhere_note(found.runs, folds, "resampling folds", "cxrkit report")]
+    return Report("ChestX-ray14, official split", tuple(tables), tuple(notes))
 
 
 class _OwnColumns:
@@ -51,13 +63,13 @@ class _OwnColumns:
         """Return the full name of a column."""
         return full_name(variant, self.words[variant])
 
-    def columns(self, fields: tuple[str, ...] = (), width: int = 11) -> list[Column]:
-        """Return the columns without their cells."""
+    def columns(self, *, in_csv: bool, width: int = 11) -> list[Column]:
+        """Return the columns without their cells. width: about that many characters a line of the heading."""
         return [
             Column(
-                self.name(variant),
+                csv_name(self.name(variant), verdict.doubts),
                 run_heading(variant.name, self.words[variant], doubtful=bool(verdict.doubts), width=width),
-                fields,
+                csv_fields(verdict.run) if in_csv else (),
                 own=True,
             )
             for verdict, variant in zip(self.verdicts, self.variants, strict=True)
@@ -72,7 +84,7 @@ class _OwnColumns:
 def _main_table(citation: str, columns: Sequence[Published], own: _OwnColumns) -> Table:
     heads = [Column(column.name, column.heading, ("auc",)) for column in columns]
     rivals = {*range(len(heads)), *(len(heads) + index for index, altered in enumerate(own.altered) if not altered)}
-    heads += own.columns(("auc", "lower", "upper", "positives"))
+    heads += own.columns(in_csv=True)
     cells = [*map(_published_cells, columns), *(score_cells(verdict.run) for verdict in own.verdicts)]
     return Table(
         "AUC on the official test set (the paper's Table 5)",
@@ -107,7 +119,7 @@ def _notes(citation: str, columns: Sequence[Published], own: _OwnColumns) -> lis
             "of 2017 has 188 positive test labels fewer"
         )
     else:
-        notes.append("None of your runs compares with these columns; they follow below, with the reason")
+        notes.append("None of your runs compares with these columns; the reasons follow below")
     return notes
 
 
@@ -138,14 +150,16 @@ def _interval_table(own: _OwnColumns) -> Table:
     return Table(
         "Intervals of your runs",
         "Pathology",
-        (Column("positives", ("Positives",)), *own.columns(width=14)),
+        (Column("positives", ("Positives",)), *own.columns(in_csv=False, width=14)),
         label_rows([positives, *(interval_cells(verdict.run) for verdict in own.verdicts)], CHESTXRAY14),
         tuple(f"Intervals: {how}" for how in dict.fromkeys(made) if how),
     )
 
 
-def _closing_notes(verdicts: Sequence[Verdict], unusable: Sequence[str]) -> tuple[str, ...]:
-    notes = list(unusable)
-    if any(verdict.run.split.startswith("resample-") for verdict in verdicts):
-        notes.append("Resampling folds have a table of their own: `cxrkit report` without `--official-split`")
-    return tuple(notes)
+def elsewhere_note(runs: Sequence[Run], splits: Collection[str], what: str, command: str) -> list[str]:
+    """Return a note on the runs that another table of the paper is about."""
+    count = sum(run.split in splits for run in runs)
+    if not count:
+        return []
+    how_many = f"{count} runs on {what} belong" if count > 1 else f"1 run on {what} belongs"
+    return [f"{how_many} in another table: `{command}`"]

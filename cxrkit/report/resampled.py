@@ -13,10 +13,11 @@ from pathlib import Path
 
 from cxrkit.labels import CHESTXRAY14
 from cxrkit.report import published
-from cxrkit.report.cells import CONSTANT_NOTE, has_constant, run_heading
+from cxrkit.report.cells import CONSTANT_NOTE, csv_name, has_constant, run_heading
 from cxrkit.report.comparability import Verdict, judge
 from cxrkit.report.not_comparable import not_comparable_tables
-from cxrkit.report.official import doubt_notes
+from cxrkit.report.official import SPLIT as OFFICIAL
+from cxrkit.report.official import doubt_notes, elsewhere_note
 from cxrkit.report.published import PublishedFolds, Table3
 from cxrkit.report.runs import find_runs
 from cxrkit.report.tables import AVERAGE, CONSTANT, EMPTY, Cell, Column, Report, Row, Table, bold_best, label_rows
@@ -36,7 +37,7 @@ def resampled(runs: Path) -> Report:
     table = published.table3()
     splits = {f"{PREFIX}{number}": number for number in range(1, table.folds + 1)}
     found = find_runs(runs)
-    verdicts = judge(found.runs, splits, table.label_release)
+    verdicts = judge((run for run in found.runs if run.split != OFFICIAL), splits, table.label_release)
     pooled: dict[Variant, Folds] = defaultdict(dict)
     for verdict in verdicts:
         if verdict.comparable:
@@ -48,8 +49,7 @@ def resampled(runs: Path) -> Report:
         notes.insert(
             0, f"No run compares with the paper's Table 3 yet; it takes the folds {PREFIX}1 to {PREFIX}{table.folds}"
         )
-    if any(verdict.run.split == "official" for verdict in verdicts):
-        notes.append("Runs on the official split have a table of their own: `cxrkit report --official-split`")
+    notes += elsewhere_note(found.runs, [OFFICIAL], "the official split", "cxrkit report --official-split")
     return Report("ChestX-ray14, resampling by patient", tuple(tables), tuple(notes))
 
 
@@ -63,9 +63,16 @@ def _table(table: Table3, pooled: Mapping[Variant, Folds]) -> Table:
         paper = table.columns.get(variant.model)
         if len(folds) == table.folds and not is_altered(variant, paper):
             rivals.add(len(heads))
-        doubtful = any(verdict.doubts for verdict in folds.values())
-        heading = run_heading(variant.name, words[variant], doubtful=doubtful)
-        heads.append(Column(full_name(variant, words[variant]), heading, FIELDS, own=True))
+        doubts = dict.fromkeys(doubt for verdict in folds.values() for doubt in verdict.doubts)
+        constant = any(has_constant(verdict.run) for verdict in folds.values())
+        heads.append(
+            Column(
+                csv_name(full_name(variant, words[variant]), doubts),
+                run_heading(variant.name, words[variant], doubtful=bool(doubts)),
+                (*FIELDS, *["constant"] * constant),
+                own=True,
+            )
+        )
         cells.append(_own_cells(folds, table.folds))
         if paper is not None and last_of_model[variant.model] == variant:
             rivals.add(len(heads))
@@ -109,8 +116,10 @@ def _paper_cells(column: PublishedFolds, count: int) -> dict[str, Cell]:
 
 def _cell(mean: float, std: float | None, folds: int, constant: bool = False) -> Cell:
     text = f"{mean:.{DECIMALS}f}" if std is None else f"{mean:.{DECIMALS}f} ± {std:.{DECIMALS}f}"
-    values = {"mean_x100": mean, "std_x100": std, "folds": folds}
-    return Cell(text + f" {CONSTANT}" * constant, values, competes=not constant)
+    values: dict[str, float | int | None] = {"mean_x100": mean, "std_x100": std, "folds": folds}
+    if constant:
+        values["constant"] = 1
+    return Cell(f"{CONSTANT} " * constant + text, values, competes=not constant)
 
 
 def _averages(folds: Folds) -> dict[int, float]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from cxrkit.checkpoints import file_digest
 from cxrkit.errors import UserError
 from cxrkit.evaluators import Metric
 from cxrkit.evaluators.results import IDENTITY, Scores, SubsetScores, read_scores
@@ -133,11 +133,16 @@ def _newer_checkpoint(run: Run) -> list[str]:
         scored = folder.scores.stat().st_mtime_ns
         # An older file is not read at all: it may have 500 MB, and a report may have forty of them.
         newer = [path for path in (folder.best, folder.last) if path.exists() and path.stat().st_mtime_ns > scored]
-        if folder.best in newer and run.scores.checkpoint_sha256 not in map(file_digest, newer):
+        if folder.best in newer and run.scores.checkpoint_sha256 not in map(_sha256, newer):
             return ["its checkpoint was replaced after it was scored"]
     except OSError as error:
         return [f"its checkpoint cannot be read ({error.strerror})"]
     return []
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _told_apart(runs: list[Run], folder: Path) -> list[Run]:
