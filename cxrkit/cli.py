@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 from cxrkit import __version__
 from cxrkit.config import Setting, default_text, settings
 from cxrkit.errors import UserError
+from cxrkit.plain_text import survive_any_encoding
 
 
 class Commands(TyperGroup):
@@ -228,8 +229,13 @@ def predict(
 @app.command()
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Run folder, RUNS/MODEL/SPLIT.")],
-    data: Annotated[Path | None, typer.Option("--data", help="Prepared folder.", show_default="the run's")] = None,
-    replicates: Annotated[int, typer.Option(min=1, help="Bootstrap replicates of the intervals.")] = 1000,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="Prepared folder, or a table of labels.", show_default="the run's"),
+    ] = None,
+    replicates: Annotated[
+        int | None, typer.Option(min=1, help="Bootstrap replicates of the intervals.", show_default="1000")
+    ] = None,
 ) -> None:
     """Compute a run's AUCs and their patient-level intervals from its predictions."""
     from cxrkit import pipeline
@@ -259,7 +265,7 @@ def report(
     console.print(reports.to_rich(table))
     if out is not None:
         reports.write(table, out, format.value if format else reports.format_of(out))
-        console.print(f"written: {out}", highlight=False)
+        console.print(f"written: {out}", highlight=False, markup=False)
 
 
 recipes_app = typer.Typer(name="recipes", help="List the recipes, or show one.", invoke_without_command=True)
@@ -346,6 +352,7 @@ def _say_interrupted(command: str, said: str = "") -> None:
 
 def main() -> None:
     """Run the command line. Exit code 2: the user's mistake, with its remedy; 1: ours."""
+    survive_any_encoding(sys.stdout, sys.stderr)
     debug = "--debug" in sys.argv
     # A flag for every command, wherever it stands.
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]

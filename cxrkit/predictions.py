@@ -181,6 +181,8 @@ def _checked(path: Path, frame: pl.DataFrame, about: PredictionInfo) -> pl.DataF
         raise UserError(f"{path}: no column {', '.join(map(repr, missing))}; expected one per label", remedy=_AGAIN)
     try:
         frame = frame.select(pl.col(name).cast(kind) for name, kind in columns.items())
+        if other := [name for name, kind in columns.items() if frame[name].dtype != kind]:
+            raise pl.exceptions.InvalidOperationError(f"{other[0]} is {frame[other[0]].dtype}")  # structs are not cast
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise UserError(f"{path}: a column is of the wrong type ({_first_line(error)})", remedy=_AGAIN) from None
     if frame["image_id"].null_count() or frame["patient_id"].null_count():

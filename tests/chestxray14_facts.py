@@ -30,7 +30,7 @@ def read_raw(raw: Path) -> pl.DataFrame:
 
 
 def pack(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return the table with small numbers for names: 00000001_002.png is (1, 2), the labels are the bits of a number."""
+    """Return the table with small numbers for names: 00000001_002.png is (1, 2), the labels are bits of a number."""
     number = pl.col("image_id").str.extract_groups(r"^(\d{8})_(\d{3})\.png$")
     bits = [pl.col(label).cast(pl.UInt16) * (1 << place) for place, label in enumerate(CHESTXRAY14.labels)]
     return frame.select(

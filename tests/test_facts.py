@@ -1,4 +1,4 @@
-"""The whole real data set, from the compact table of tests/facts: counts, splits and digests are those of the manifests.
+"""The whole real data set, from the compact table in tests/facts: its counts, splits and digests are the manifests'.
 
 What the table is and how it is written anew: tests/chestxray14_facts.py.
 """

@@ -6,77 +6,127 @@ the difference.
 
 import csv
 import io
+import json
 import math
 import os
 import re
-from dataclasses import replace
+import subprocess
+import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from rich.console import Console
+from tiny_runs import make_records, make_run, make_split
 
 from cxrkit import report
 from cxrkit.contracts import LABELS, NO_FINDING, PATHOLOGIES
 from cxrkit.errors import UserError
-from cxrkit.evaluators import results
-from cxrkit.evaluators.results import Intervals, LabelScore, MeanScore, Scores, SubsetScores
+from cxrkit.evaluators import Metric
+from cxrkit.evaluators.results import Scores, SubsetScores, write_scores
+from cxrkit.evaluators.scoring import evaluate_run
+from cxrkit.evaluators.truth import Truth
+from cxrkit.files import write_json
+from cxrkit.labels import CHEXPERT
+from cxrkit.origin import Basis, Origin
+from cxrkit.predictions import METADATA_KEY, PredictionInfo, read_prediction_info
 from cxrkit.report import published
+from cxrkit.report.reference import known_splits, reference_origin
 from cxrkit.report.tables import AVERAGE, Cell, Row, bold_best, heading_lines
 
 GOLDEN = Path(__file__).parent / "golden"
-OFFICIAL_TEST = published.table5()[1].images_digest
 BASE = dict(zip(LABELS, np.linspace(0.92, 0.70, len(LABELS)).tolist(), strict=True))
+HOW = "95 % percentile bootstrap over patients, drawn with replacement with all their images, 1,000 replicates, seed 0"
+IDENTITY = {field for field in PredictionInfo.__dataclass_fields__ if field in Scores.__dataclass_fields__}
 
 
-def label_score(auc: float, positives: int = 500) -> LabelScore:
-    return LabelScore(auc, auc - 0.02, auc + 0.015, positives, 25_596 - positives)
+def label_metric(label: str, auc: float, images: int, positives: int = 500) -> Metric:
+    negatives = max(images - positives, 1)
+    return Metric("auc", auc, label, auc - 0.02, auc + 0.015, positives, negatives, interval=HOW)
 
 
-def make_scores(model: str, split: str, shift: float = 0.0, **changes) -> Scores:
-    """Scores of a complete run on the official test images; `changes` go to Scores or to its test subset."""
-    labels = {label: label_score(auc + shift) for label, auc in BASE.items()}
-    mean = float(np.mean([labels[label].auc for label in PATHOLOGIES]))
+def mean_metric(auc: float) -> Metric:
+    return Metric("auc", auc, None, auc - 0.01, auc + 0.01, labels=14, interval=HOW)
+
+
+def make_origin(split: str, **changes) -> Origin:
+    """The origin of a complete run on a known split, or on one of somebody's own."""
+    known = split if split in known_splits() else "official"
+    origin = replace(reference_origin(known), pixels_digest="ab" * 32, preparation_digest="cd" * 32, split=split)
+    if split not in known_splits():
+        origin = replace(origin, split_digest="0wn" + "0" * 61)
+    return replace(origin, **changes)
+
+
+def make_scores(name: str, split: str, shift: float = 0.0, **changes) -> Scores:
+    """Scores of a complete run; `changes` go to Scores, to its test subset, or to its origin."""
+    known = known_splits().get(split, known_splits()["official"])
+    metrics = [label_metric(label, auc + shift, known.test) for label, auc in BASE.items()]
     test = SubsetScores(
         subset="test",
-        images=25_596,
-        subset_images=25_596,
-        images_digest=OFFICIAL_TEST,
-        patients=2_797,
+        images=known.test,
+        subset_images=known.test,
+        images_digest=known.test_digest,
+        patients=known.test_patients,
+        predictions_sha256="",
         leakage_checked=True,
-        mean=MeanScore(mean, mean - 0.01, mean + 0.01, 14),
-        labels=labels,
-        intervals=Intervals(0.95, 1000, 0),
+        metrics=(*metrics, mean_metric(float(np.mean([BASE[label] + shift for label in PATHOLOGIES])))),
     )
-    of_test = {name: changes.pop(name) for name in list(changes) if hasattr(test, name)}
+    parts = {part: {k: changes.pop(k) for k in list(changes) if hasattr(part, k)} for part in (test,)}
+    of_origin = {k: changes.pop(k) for k in list(changes) if k in Origin.__dataclass_fields__}
     scores = Scores(
-        model=model,
-        split=split,
-        split_digest=f"digest of {split}",
-        dataset="nih-chestxray14",
-        label_release="v2020",
-        checkpoint_sha256="c0ffee" * 10 + "abcd",
-        input_size=448,
+        name=name,
+        model=name,
+        recipe=name,
+        recipe_digest="5e" * 32,
+        changes=(),
+        seed=0,
+        input_size=224 if re.search("ots|ft|1channel", name) else 448,
         epoch=12,
-        train_images=75_707,
-        train_subset_images=75_707,
-        subsets={"test": replace(test, **of_test)},
+        checkpoint_sha256="c0ffee" * 10 + "abcd",
+        origin=make_origin(split, **of_origin),
+        evaluator="auc",
+        subsets={"test": replace(test, **parts[test])},
     )
     return replace(scores, **changes)
 
 
-def undefined(scores: Scores, *labels: str) -> Scores:
+def with_metrics(scores: Scores, *metrics: Metric) -> Scores:
+    """Replace the metrics of the same names and labels."""
     test = scores.subsets["test"]
-    none = LabelScore(None, None, None, 0, test.images, "0 positives", "0 positives")
+    new = {(metric.name, metric.label): metric for metric in metrics}
+    kept = [new.pop((metric.name, metric.label), metric) for metric in test.metrics]
+    return replace(scores, subsets={"test": replace(test, metrics=(*kept, *new.values()))})
+
+
+def undefined(scores: Scores, *labels: str) -> Scores:
+    none = [Metric("auc", None, label, None, None, 0, 38, reason="0 positives") for label in labels]
     count = 14 - len(labels)
-    mean = replace(test.mean, labels=count, reason=f"over {count} of 14")
-    return replace(
-        scores, subsets={"test": replace(test, labels={**test.labels, **dict.fromkeys(labels, none)}, mean=mean)}
-    )
+    mean = replace(scores.subsets["test"].metric("auc"), labels=count, reason=f"over {count} of 14")
+    return with_metrics(scores, *none, mean)
 
 
-def save(runs: Path, scores: Scores, folder: str = "") -> None:
-    results.write(runs / (folder or scores.model.replace(":", ".")) / scores.split / "scores.json", scores)
+def save(runs: Path, scores: Scores, folder: str = "") -> Path:
+    """Write a run folder: scores.json, and a prediction file that they name."""
+    run = runs / (folder or scores.name.replace(":", ".")) / scores.origin.split
+    if scores.seed:
+        run = run.with_name(f"{run.name}-seed-{scores.seed}")
+    for subset in scores.subsets:
+        about = {name: value for name, value in asdict(scores).items() if name in IDENTITY}
+        about |= {"subset": subset, "subset_images": scores.subsets[subset].subset_images, "format_version": 2}
+        path = run / "predictions" / f"{subset}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pl.DataFrame({"image_id": ["a.png"]}).write_parquet(path, metadata={METADATA_KEY: json.dumps(about)})
+    named = {
+        subset: replace(part, predictions_sha256=read_prediction_info(run / "predictions" / f"{subset}.parquet")[1])
+        for subset, part in scores.subsets.items()
+    }
+    write_scores(run / "scores.json", replace(scores, subsets=named))
+    return run
 
 
 def terminal(shown: report.Report, width: int) -> str:
@@ -95,16 +145,20 @@ def check_golden(name: str, text: str) -> None:
 
 @pytest.fixture
 def mixed(tmp_path):
-    """Two comparable runs, one for every reason to be kept out, a fold, and a training that has not ended."""
+    """Runs that compare, also one on other terms and one of unknown origin; one for every reason to be kept out."""
     runs = tmp_path / "runs"
     save(runs, make_scores("resnet38-large-meta", "official", 0.005))
-    save(runs, make_scores("resnet101-large-meta", "official", -0.012))
-    part = make_scores("resnet50-large-meta", "official", images=38, patients=30, images_digest="part")
+    changes = ("input.size=64", "schedule.epochs=3")
+    save(runs, make_scores("resnet50-large-meta", "official", 0.03, changes=changes, input_size=64, epoch=3))
+    declared = make_scores("resnet101-large-meta", "official", -0.012, basis=Basis(pixels="declared"))
+    no_finding = replace(label_metric(NO_FINDING, 0.5, 25_596, 9_861), lower=0.5, upper=0.5, constant=True)
+    save(runs, with_metrics(declared, no_finding))
+    part = make_scores("part", "official", images=38, patients=30, images_digest="part", model="resnet50-large-meta")
     save(runs, undefined(part, "Hernia", "Fibrosis"))
-    synthetic = {"images": 400, "subset_images": 400, "images_digest": "drawn"}
+    synthetic = {"images": 400, "subset_images": 400, "images_digest": "drawn", "labels_digest": "5e" * 32}
     save(runs, make_scores("small-meta", "official", dataset="synthetic", label_release="synthetic", **synthetic))
-    save(runs, make_scores("resnet50-ots", "official", label_release="2017"))
-    save(runs, make_scores("resnet50-ft", "resample-1", images=22_425, subset_images=22_425, images_digest="fold"))
+    save(runs, make_scores("resnet50-ots", "official", label_release="2017", labels_digest="2017" * 16))
+    save(runs, make_scores("resnet50-ft", "resample-1"))
     save(runs, make_scores("my_lab.nets:wide_50", "file-ours_70%"))
     (runs / "mlp-meta" / "official").mkdir(parents=True)
     (runs / "mlp-meta" / "official" / "config.toml").touch()
@@ -114,7 +168,7 @@ def mixed(tmp_path):
 @pytest.fixture
 def folds(tmp_path):
     """Five folds of one model, three of another, one of a model that the paper does not have, one partial."""
-    runs = tmp_path / "runs"
+    runs = tmp_path / "folds"
     for number in range(1, 6):
         save(runs, make_scores("resnet50-large-meta", f"resample-{number}", 0.004 * number))
     for number in (1, 2, 4):
@@ -130,21 +184,32 @@ def column(table, name: str) -> dict[str, Cell]:
     return {row.key: row.cells[index] for row in table.rows}
 
 
+def reasons(shown: report.Report) -> dict[str, str]:
+    """Why each run was kept out, by its name."""
+    tables = [table for table in shown.tables if "kept out" in table.title]
+    return {row.heading: row.cells[-1].text for table in tables for row in table.rows}
+
+
+def own_columns(shown: report.Report) -> list[str]:
+    """The names of the user's columns in the comparison."""
+    return [head.name for head in shown.tables[0].columns if head.own]
+
+
 # Published results
 
 
 def test_published_means_equal_their_columns_to_rounding():
-    for paper in published.table5()[2]:
+    for paper in published.table5().columns:
         assert list(paper.auc)[:14] == list(PATHOLOGIES)
         mean = np.mean([paper.auc[label] for label in PATHOLOGIES])
         assert abs(mean - paper.mean) <= 0.0005, paper.key
-    with_no_finding = [paper.key for paper in published.table5()[2] if NO_FINDING in paper.auc]
+    with_no_finding = [paper.key for paper in published.table5().columns if NO_FINDING in paper.auc]
     assert with_no_finding == [f"baltruschat2019-resnet{depth}-official" for depth in (38, 50, 101)]
 
 
 def test_published_table3_averages_equal_their_columns_to_rounding():
-    _, _, count, columns = published.table3()
-    assert count == 5
+    columns = published.table3().columns
+    assert published.table3().folds == 5
     assert len(columns) == 8
     for paper in columns.values():
         means, stds = zip(*(paper.folds[label] for label in PATHOLOGIES), strict=True)
@@ -153,18 +218,14 @@ def test_published_table3_averages_equal_their_columns_to_rounding():
         assert abs(np.mean(stds) - paper.average[1]) <= 0.0501
 
 
-def test_table3_models_are_names_of_the_grammar():
+def test_published_sizes_and_networks_are_those_of_the_grammar():
     from cxrkit.models.grammar import SPECS
 
-    assert set(published.table3()[3]) <= set(SPECS)
-
-
-def test_official_test_digest_is_that_of_the_real_list(nih_raw):
-    from cxrkit.files import digest_lines
-
-    listed = (nih_raw / "test_list.txt").read_text().split()
-    reference = published.table5()[1]
-    assert (len(listed), digest_lines(sorted(listed))) == (reference.images, reference.images_digest)
+    papers = [*published.table3().columns.values(), *(paper for paper in published.table5().columns if paper.model)]
+    assert len(papers) == 11
+    assert {paper.model: paper.input_size for paper in papers} == {
+        paper.model: SPECS[paper.model].input_size for paper in papers
+    }
 
 
 def test_literature_is_whole_and_its_means_fit_its_values():
@@ -185,7 +246,7 @@ def test_literature_is_whole_and_its_means_fit_its_values():
 
 
 def test_literature_agrees_with_table5():
-    for paper in published.table5()[2]:
+    for paper in published.table5().columns:
         result = published.literature()[paper.key]
         assert result["mean"] == paper.mean
         assert result["auc"] == {label: paper.auc[label] for label in PATHOLOGIES}
@@ -212,7 +273,8 @@ def test_literature_columns_must_exist_and_compare(mixed):
 
 
 def test_official_table_holds_the_paper_and_comparable_runs_only(mixed):
-    table = report.official(mixed).tables[0]
+    shown = report.official(mixed)
+    table = shown.tables[0]
     assert [" ".join(head.heading) for head in table.columns] == [
         "Wang 2017",
         "Yao 2018",
@@ -221,7 +283,8 @@ def test_official_table_holds_the_paper_and_comparable_runs_only(mixed):
         "ResNet-50 large-meta",
         "ResNet-101 large-meta",
         "resnet38- large-meta",
-        "resnet101- large-meta",
+        "resnet50- large-meta at 64 px 3 epochs",
+        "resnet101- large-meta *",
     ]
     assert [row.key for row in table.rows] == [*PATHOLOGIES, AVERAGE, NO_FINDING]
     own = column(table, "resnet38-large-meta")
@@ -229,21 +292,39 @@ def test_official_table_holds_the_paper_and_comparable_runs_only(mixed):
     assert own["Cardiomegaly"].values["lower"] == pytest.approx(0.905)
 
 
+def test_a_column_on_other_terms_says_so_and_is_no_rival(mixed):
+    table = report.official(mixed).tables[0]
+    altered = column(table, "resnet50-large-meta, at 64 px, 3 epochs")
+    assert float(altered["Cardiomegaly"].text) > float(column(table, "resnet38-large-meta")["Cardiomegaly"].text)
+    assert not any(cell.bold for cell in altered.values())
+    assert column(table, "resnet38-large-meta")["Cardiomegaly"].bold
+    assert any("with input.size=64, schedule.epochs=3" in note for note in table.notes)
+
+
+def test_constant_scores_and_unchecked_origins_are_marked(mixed):
+    table = report.official(mixed).tables[0]
+    cell = column(table, "resnet101-large-meta (pixels declared, not checked)")[NO_FINDING]
+    assert (cell.text, cell.bold) == ("† 0.500", False)
+    assert "* resnet101-large-meta: pixels declared, not checked" in table.notes
+    assert any(note.startswith("†: every image has the same score") for note in table.notes)
+    rows = csv.DictReader(io.StringIO(report.render(report.official(mixed), "csv")))
+    constant = {row["label"]: row["resnet101-large-meta (pixels declared, not checked): constant"] for row in rows}
+    assert [label for label, value in constant.items() if value] == [NO_FINDING]
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("resnet50-large-meta", "38 of 25,596 test images; AUC undefined for Hernia, Fibrosis"),
+        ("part", "38 of 25,596 test images; AUC undefined for Hernia, Fibrosis"),
         ("small-meta", "synthetic images, not nih-chestxray14"),
         ("resnet50-ots", "labels of release 2017, not v2020"),
-        ("resnet50-ft", "another split"),
         ("my_lab.nets:wide_50", "another split"),
     ],
 )
-def test_runs_that_do_not_compare_are_shown_apart_with_the_reason(mixed, name, reason):
+def test_runs_that_do_not_compare_are_named_with_the_reason(mixed, name, reason):
     shown = report.official(mixed)
     assert name not in [head.name for table in shown.tables[:2] for head in table.columns]
-    (reasons,) = [table for table in shown.tables if "kept out" in table.title]
-    assert [row.cells[-1].text for row in reasons.rows if row.heading == name] == [reason]
+    assert reasons(shown)[name] == reason
 
 
 def test_undefined_auc_is_printed_with_its_reason_and_never_as_a_number(mixed):
@@ -260,22 +341,95 @@ def test_undefined_auc_is_printed_with_its_reason_and_never_as_a_number(mixed):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"images_digest": "other"}, "its 25,596 test images are not the 25,596 of the official list"),
-        ({"leakage_checked": False}, r"not checked against its training images \(no split.parquet\)"),
+        ({"images_digest": "other"}, "its 25,596 test images are not the 25,596 of split official"),
+        ({"leakage_checked": False}, "not checked against its training images (no split.parquet)"),
         ({"dataset": "chexpert", "label_release": "unknown"}, "data set chexpert, not nih-chestxray14"),
+        # Labels that were changed by hand, under the known name.
+        (
+            {"labels_digest": "99" * 32},
+            "v2020 labels with digest 999999999999, not eccf1fac7db1",
+        ),
+        # Another validation set: the checkpoint was chosen on other images.
+        ({"split_digest": "77" * 32}, "split official is not the known one (digest 777777777777)"),
+        # A CSV that was cut: its split has 100 training images, and all were used.
+        ({"train_images": 100, "train_subset_images": 100}, "trained on 100 training images, not 75,707"),
+        ({"train_images": 100}, "trained on 100 training images, not 75,707; trained on 100 of 75,707 images"),
+        ({"image_side": 224}, "source images of 224 pixels, not 1024 pixels"),
     ],
 )
-def test_further_reasons_to_keep_a_run_out(tmp_path, changes, reason):
+def test_what_a_run_was_made_of_keeps_it_out(tmp_path, changes, reason):
     save(tmp_path, make_scores("resnet50-large-meta", "official", **changes))
     shown = report.official(tmp_path)
-    assert re.search(reason, report.render(shown, "md"))
-    assert not any(head.own for head in shown.tables[0].columns)
+    assert reasons(shown) == {"resnet50-large-meta": reason}
+    assert own_columns(shown) == []
     assert "None of your runs compares with these columns" in shown.tables[0].notes[-1]
+
+
+COUNTED = {name for name in Origin.__dataclass_fields__ if name.endswith(("digest", "images"))}
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(field=st.sampled_from(sorted(COUNTED | {"dataset", "label_set", "image_side"})), split=st.integers(0, 5))
+def test_any_known_part_that_differs_keeps_a_run_out(tmp_path, field, split):
+    """Whatever of the origin is known beforehand decides, on every known split, in the table of that split."""
+    name = list(known_splits())[split]
+    known = getattr(make_origin(name), field)
+    # The pixels and the preparation are compared among runs, not with what is known beforehand.
+    out = field not in ("pixels_digest", "preparation_digest")
+    value = known - 1 if isinstance(known, int) else "chestxray8" if field == "label_set" else "12" * 32
+    scores = make_scores("resnet50-large-meta", name)
+    if field == "label_set":
+        keep = tuple(m for m in scores.subsets["test"].metrics if m.label is None or m.label in ("Mass", "Nodule"))
+        scores = replace(scores, subsets={"test": replace(scores.subsets["test"], metrics=keep)})
+    save(tmp_path, replace(scores, origin=replace(scores.origin, **{field: value})))
+    shown = report.official(tmp_path) if name == "official" else report.resampled(tmp_path)
+    assert bool(reasons(shown)) == out
+    for path in sorted(tmp_path.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("changes", "doubt"),
+    [
+        ({"labels_digest": ""}, "labels unknown"),
+        ({"image_side": 0}, "pixels unknown"),
+        ({"pixels_digest": "", "split_digest": ""}, "pixels, split unknown"),
+        ({"train_images": 0}, "training images unknown"),
+        (
+            {"basis": Basis(labels="declared", pixels="declared", pretraining="unknown")},
+            "labels, pixels declared, not checked; pretraining unknown",
+        ),
+    ],
+)
+def test_what_nobody_checked_is_marked(tmp_path, changes, doubt):
+    save(tmp_path, make_scores("resnet50-large-meta", "official", **changes))
+    shown = report.official(tmp_path)
+    assert own_columns(shown) == [f"resnet50-large-meta ({doubt})"]
+    assert shown.tables[0].columns[-1].heading[-1] == "large-meta *"
+    assert f"* resnet50-large-meta: {doubt}" in shown.tables[0].notes
+
+
+def test_runs_on_other_source_files_than_most_are_kept_out(tmp_path):
+    for name in ("resnet38-large-meta", "resnet50-large-meta"):
+        save(tmp_path, make_scores(name, "official"))
+    negatives = make_scores("resnet101-large-meta", "official", pixels_digest="ef" * 32)
+    save(tmp_path, negatives)
+    shown = report.official(tmp_path)
+    assert own_columns(shown) == ["resnet38-large-meta", "resnet50-large-meta"]
+    assert reasons(shown)["resnet101-large-meta"] == (
+        "source files with digest efefefefefef, while 2 complete runs have abababababab"
+    )
+    (tmp_path / "resnet38-large-meta").rename(tmp_path.parent / f"{tmp_path.name}-aside")
+    shown = report.official(tmp_path)
+    doubt = "source files differ between the complete runs, and no version of them has a majority"
+    assert own_columns(shown) == [f"resnet50-large-meta ({doubt})", f"resnet101-large-meta ({doubt})"]
+    assert any("no version of them has a majority" in note for note in shown.tables[0].notes)
+    assert all(head.heading[-1].endswith(" *") for head in shown.tables[0].columns if head.own)
 
 
 def test_many_undefined_labels_are_counted(tmp_path):
     save(tmp_path, undefined(make_scores("resnet50-large-meta", "official"), "Hernia", "Edema", "Mass"))
-    assert "AUC undefined for 3 of 14 pathologies" in report.render(report.official(tmp_path), "md")
+    assert reasons(report.official(tmp_path)) == {"resnet50-large-meta": "AUC undefined for 3 of 14 pathologies"}
 
 
 def test_best_is_bold_with_ties_as_printed():
@@ -285,29 +439,160 @@ def test_best_is_bold_with_ties_as_printed():
     assert [cell.bold for cell in bold.cells] == [True, True, True, False]
     (empty,) = bold_best([Row("Mass", "Mass", (Cell("-"),))], "auc", 3, {0})
     assert not empty.cells[0].bold
+    (constant,) = bold_best([Row("Mass", "Mass", (Cell("† 0.500", {"auc": 0.5}, competes=False),))], "auc", 3, {0})
+    assert not constant.cells[0].bold
 
 
-def test_two_runs_of_one_model_are_told_apart(tmp_path):
+def test_two_runs_of_one_name_are_told_apart(tmp_path):
     save(tmp_path, make_scores("resnet50-large-meta", "official"))
     save(tmp_path, make_scores("resnet50-large-meta", "official", 0.01), folder="second-try")
-    names = [head.name for head in report.official(tmp_path).tables[0].columns if head.own]
-    assert names == ["resnet50-large-meta/official", "second-try/official"]
+    assert own_columns(report.official(tmp_path)) == ["resnet50-large-meta", "second-try"]
 
 
-@pytest.mark.parametrize(("build", "split"), [(report.official, "official"), (report.resampled, "resample-2")])
-def test_mixed_digests_are_refused(tmp_path, build, split):
-    save(tmp_path, make_scores("resnet50-large", split))
-    save(tmp_path, make_scores("resnet50-ots", split, split_digest="0123456789abcdef"))
-    with pytest.raises(UserError, match=f"split '{split}' is not the same in all runs") as caught:
-        build(tmp_path)
-    assert "digest 0123456789ab: " in str(caught.value)
-    assert "--runs" in str(caught.value)
+def test_seeds_and_settings_of_one_name_are_told_apart(tmp_path):
+    base = make_scores("mine", "official", model="mine")
+    save(tmp_path, base)
+    save(tmp_path, replace(base, seed=3))
+    save(tmp_path, replace(base, recipe_digest="77" * 32), folder="edited")
+    shown = report.official(tmp_path)
+    assert sorted(own_columns(shown)) == [
+        "mine, seed 0, settings 5e5e5e5e",
+        "mine, seed 0, settings 77777777",
+        "mine, seed 3",
+    ]
 
 
-def test_a_partial_run_of_another_digest_does_not_stop_the_report(tmp_path):
-    save(tmp_path, make_scores("resnet50-large", "official"))
-    save(tmp_path, make_scores("resnet50-ots", "official", split_digest="other", images=38))
-    assert len(report.official(tmp_path).tables) == 4
+def test_every_column_has_a_heading_of_its_own(tmp_path):
+    """Whatever differs between two runs of one name, their headings do."""
+    base = make_scores("resnet50-large-meta", "official")
+    origin = base.origin
+    others = [
+        {"changes": ("loss.name=focal",)},
+        {"changes": tuple(f"optimizer.beta{number}=0.5" for number in range(5))},
+        {"recipe": "mine.toml"},
+        {"input_size": 256},
+        {"seed": 1},
+        {"recipe_digest": "00" * 32},
+        {"origin": replace(origin, pretraining="ImageNet")},
+        {"origin": replace(origin, initial_weights="11" * 32)},
+        {"origin": replace(origin, preparation_digest="22" * 32)},
+        {"model": "resnet38-large-meta"},
+    ]
+    save(tmp_path, base)
+    for number, changes in enumerate(others):
+        save(tmp_path, replace(base, **changes), folder=f"run-{number}")
+    heads = [head for head in report.official(tmp_path).tables[0].columns if head.own]
+    assert len({head.name for head in heads}) == len({head.heading for head in heads}) == len(others) + 1
+
+
+# Scores, and the files that they were made of
+
+
+def test_replaced_and_missing_predictions_keep_a_run_out(tmp_path):
+    run = save(tmp_path, make_scores("resnet50-large-meta", "official"))
+    test = run / "predictions" / "test.parquet"
+    before = test.read_bytes()
+    pl.DataFrame({"image_id": ["b.png"]}).write_parquet(test, metadata=dict(pl.read_parquet_metadata(test)))
+    found = reasons(report.official(tmp_path))["resnet50-large-meta"]
+    assert found == "its predictions/test.parquet was replaced after it was scored"
+    test.write_bytes(before[:-9])
+    assert "predictions/test.parquet cannot be read" in reasons(report.official(tmp_path))["resnet50-large-meta"]
+    test.unlink()
+    assert reasons(report.official(tmp_path))["resnet50-large-meta"] == "its predictions/test.parquet is missing"
+    test.write_bytes(before)
+    assert reasons(report.official(tmp_path)) == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"checkpoint_sha256": "00"}, "checkpoint_sha256"),
+        ({"input_size": 448}, "input_size"),
+        ({"image_side": 1024}, "image_side"),
+    ],
+)
+def test_scores_that_say_other_than_their_predictions_keep_a_run_out(tmp_path, changes, what):
+    """As after an edit of scores.json by hand."""
+    scores = make_scores("resnet50-large-meta", "official", input_size=64, image_side=224)
+    run = save(tmp_path, scores)
+    edited = json.loads((run / "scores.json").read_text())
+    for name, value in changes.items():
+        (edited["origin"] if name in edited["origin"] else edited)[name] = value
+    write_json(run / "scores.json", edited)
+    found = reasons(report.official(tmp_path))["resnet50-large-meta"]
+    assert f"its scores.json says another {what} than its predictions" in found
+
+
+def test_a_checkpoint_that_is_newer_and_another_keeps_a_run_out(tmp_path):
+    run = save(tmp_path, make_scores("resnet50-large-meta", "official", checkpoint_sha256="00" * 32))
+    best = run / "checkpoints" / "best.safetensors"
+    best.parent.mkdir()
+    best.write_bytes(b"trained again")
+    scored = (run / "scores.json").stat().st_mtime
+    os.utime(best, (scored - 9, scored - 9))
+    assert reasons(report.official(tmp_path)) == {}
+    os.utime(best, (scored + 9, scored + 9))
+    assert reasons(report.official(tmp_path)) == {
+        "resnet50-large-meta": "its checkpoint was replaced after it was scored"
+    }
+
+
+def test_a_broken_or_old_scores_file_is_named_and_does_not_end_the_report(mixed):
+    path = mixed / "resnet50-ots" / "official" / "scores.json"
+    text = path.read_text()
+    path.write_text(text[:200])
+    shown = report.official(mixed)
+    assert any(
+        note.startswith("resnet50-ots/official/scores.json: the scores file is not valid JSON") for note in shown.notes
+    )
+    assert "resnet38-large-meta" in own_columns(shown)
+    path.write_text(json.dumps(json.loads(text) | {"schema_version": 1}))
+    assert any(
+        "scores of schema version 1 (int); this cxrkit reads version 2; train, predict and evaluate again" in note
+        for note in report.official(mixed).notes
+    )
+    path.unlink()
+    path.mkdir()
+    assert any(note.startswith("resnet50-ots/official/scores.json: ") for note in report.official(mixed).notes)
+
+
+def test_an_odd_digest_does_not_end_the_report(tmp_path):
+    for build, split in ((report.official, "official"), (report.resampled, "resample-2")):
+        save(tmp_path, make_scores("resnet50-large", split))
+        save(tmp_path, make_scores("resnet50-ots", split, split_digest="0123456789abcdef"))
+        shown = build(tmp_path)
+        assert own_columns(shown) == ["resnet50-large"]
+        assert f"split {split} is not the known one (digest 0123456789ab)" in reasons(shown)["resnet50-ots"]
+
+
+def test_numbers_of_another_evaluator_or_label_set_are_named(tmp_path):
+    foreign = make_scores("resnet50-large-meta", "official", evaluator="mine:hits")
+    hits = tuple(replace(metric, name="hits") for metric in foreign.subsets["test"].metrics)
+    save(tmp_path, replace(foreign, subsets={"test": replace(foreign.subsets["test"], metrics=hits)}))
+    other = make_scores("chex", "official", dataset="chexpert", label_set="chexpert14")
+    aucs = tuple(Metric("auc", 0.8, label, positives=3, negatives=4) for label in (*CHEXPERT.labels, None))
+    save(tmp_path, replace(other, subsets={"test": replace(other.subsets["test"], metrics=aucs)}))
+    shown = report.official(tmp_path)
+    assert reasons(shown) == {
+        "chex": "data set chexpert, not nih-chestxray14",
+        "resnet50-large-meta": "no auc: its evaluator mine:hits gives hits",
+    }
+    (numbers,) = [table for table in shown.tables if "their numbers" in table.title]
+    assert [row.key for row in numbers.rows] == [*CHEXPERT.averaged, AVERAGE, *CHEXPERT.beside]
+    for format in ("md", "csv", "latex"):
+        assert "Lung Lesion" in report.render(shown, format)
+
+
+def test_from_predictions_to_the_report(tmp_path):
+    """Nothing is made up here: prediction files, evaluated, in a report that says what they are."""
+    records = make_records()
+    make_run(tmp_path / "mine" / "official", records, make_split(records))
+    evaluate_run(
+        tmp_path / "mine" / "official", Truth(tmp_path / "records.parquet", records), options={"replicates": 9}
+    )
+    found = reasons(report.official(tmp_path))["resnet50-large-meta"]
+    assert "v2020 labels with digest" in found
+    assert "split official is not the known one" in found
 
 
 # The resampling table
@@ -353,14 +638,86 @@ def test_only_models_with_all_folds_can_be_best(folds):
     assert column(table, "resnet50-large-meta")["Emphysema"].bold
 
 
-def test_partial_and_official_runs_are_apart_from_the_folds(folds):
-    shown = report.resampled(folds)
-    (reasons,) = [table for table in shown.tables if "kept out" in table.title]
-    assert [(row.heading, row.cells[-1].text) for row in reasons.rows] == [
-        ("resnet50-ft", "53 of 25,596 test images"),
-        ("resnet50-large-meta", "another split"),
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        # A test set of one's own, and the official list, under the name of a fold.
+        ({"split_digest": "ab" * 32}, "split resample-1 is not the known one (digest abababababab)"),
+        (
+            {"split_digest": known_splits()["official"].digest},
+            "split resample-1 is not the known one (digest efe1ba459412)",
+        ),
+        # The same where the split's digest is not known.
+        (
+            {"split_digest": "", "images_digest": known_splits()["official"].test_digest},
+            "its 22,425 test images are not the 22,425 of split resample-1; split unknown",
+        ),
+    ],
+)
+def test_a_test_set_of_ones_own_does_not_pass_for_a_fold(tmp_path, changes, reason):
+    save(tmp_path, make_scores("resnet50-large-meta", "resample-1", **changes))
+    assert reasons(report.resampled(tmp_path)) == {"resnet50-large-meta": reason}
+
+
+def test_folds_on_other_terms_are_never_pooled(tmp_path):
+    """Five folds of three sizes, epochs and seeds: bold and beside the paper before, as if one experiment."""
+    terms = [
+        {},
+        {"changes": ("input.size=64",), "input_size": 64, "recipe_digest": "01" * 32},
+        {"changes": ("schedule.epochs=3",), "recipe_digest": "02" * 32},
+        {"seed": 7},
+        {"recipe_digest": "03" * 32},
     ]
-    assert "`cxrkit report --official-split`" in shown.notes[-1]
+    for number, changes in enumerate(terms, 1):
+        save(tmp_path, make_scores("resnet50-large-meta", f"resample-{number}", 0.05, **changes))
+    table = report.resampled(tmp_path).tables[0]
+    assert [head.name for head in table.columns] == [
+        "resnet50-large-meta, at 448 px, seed 0, settings 5e5e5e5e",
+        "resnet50-large-meta, at 64 px, seed 0",
+        "resnet50-large-meta, at 448 px, 3 epochs, seed 0",
+        "resnet50-large-meta, at 448 px, seed 7",
+        "resnet50-large-meta, at 448 px, seed 0, settings 03030303",
+        "Baltruschat 2019, large, with non-image features",
+    ]
+    assert [cell.text for cell in table.rows[-1].cells] == ["1 of 5"] * 5 + ["5 of 5"]
+    assert not any(cell.bold for row in table.rows for cell in row.cells[:-1])
+
+
+def test_five_folds_on_other_terms_are_named_so_and_no_rivals_of_the_paper(tmp_path):
+    for number in range(1, 6):
+        other = {"changes": ("input.size=64", "schedule.epochs=3"), "input_size": 64}
+        save(tmp_path, make_scores("resnet50-large-meta", f"resample-{number}", 0.05, **other))
+    table = report.resampled(tmp_path).tables[0]
+    assert [" ".join(head.heading) for head in table.columns] == [
+        "resnet50- large-meta at 64 px 3 epochs",
+        "paper: large with",
+    ]
+    assert not any(row.cells[0].bold for row in table.rows)
+    assert all(row.cells[1].bold for row in table.rows[:-1])
+    # The recipe of another name is other terms, too; and a network that the paper does not have is compared.
+    for number in range(1, 6):
+        save(tmp_path, make_scores("resnet38-large", f"resample-{number}", 0.05))
+        save(tmp_path, make_scores("resnet50-ots", f"resample-{number}", 0.06, recipe="mine"))
+    table = report.resampled(tmp_path).tables[0]
+    assert column(table, "resnet38-large")["Cardiomegaly"].bold
+    assert not column(table, "resnet50-ots, recipe mine")["Cardiomegaly"].bold
+
+
+def test_a_constant_label_of_one_fold_is_marked(folds):
+    constant = replace(label_metric(NO_FINDING, 0.5, 22_425), constant=True)
+    save(folds, with_metrics(make_scores("resnet50-ots", "resample-1"), constant))
+    table = report.resampled(folds).tables[0]
+    assert column(table, "resnet50-ots")[NO_FINDING].text.startswith("† ")
+    assert any(note.startswith("†: ") for note in table.notes)
+
+
+def test_partial_and_official_runs_are_kept_out_of_the_folds(folds):
+    shown = report.resampled(folds)
+    assert reasons(shown) == {"resnet50-ft": "53 of 22,438 test images"}
+    assert shown.notes[-1] == "1 run on the official split belongs in another table: `cxrkit report --official-split`"
+    shown = report.official(folds)
+    assert reasons(shown) == {}
+    assert shown.notes[-1] == "10 runs on resampling folds belong in another table: `cxrkit report`"
 
 
 def test_without_comparable_folds_there_is_no_empty_table(tmp_path):
@@ -395,11 +752,70 @@ def test_a_run_with_validation_scores_only_is_unfinished(tmp_path):
         report.official(tmp_path)
 
 
-def test_a_broken_scores_file_is_named(mixed):
-    path = mixed / "resnet50-ots" / "official" / "scores.json"
-    path.write_text(path.read_text()[:200])
-    with pytest.raises(UserError, match=r"resnet50-ots/official/scores\.json: the scores file is not valid JSON"):
-        report.official(mixed)
+JUNK = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9) | st.lists(st.integers(), max_size=2)
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), junk=JUNK)
+def test_whatever_stands_in_scores_there_is_a_report_or_a_users_error(tmp_path, data, junk):
+    """Values of right and of wrong kinds; every output survives those that are accepted."""
+    run = save(tmp_path, make_scores("resnet50-large-meta", "official"))
+    value = json.loads((run / "scores.json").read_text())
+    where = data.draw(
+        st.sampled_from([value, value["origin"], value["subsets"]["test"], value["subsets"]["test"]["metrics"][0]])
+    )
+    where[data.draw(st.sampled_from(sorted(where)))] = junk
+    (run / "scores.json").write_text(json.dumps(value))
+    for build in (report.official, report.resampled):
+        try:
+            shown = build(tmp_path)
+        except UserError:
+            continue
+        assert terminal(shown, 80)
+        assert all(report.render(shown, format) for format in ("md", "csv", "latex"))
+
+
+# The command
+
+
+def command(*arguments: object, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "cxrkit", *map(str, arguments)],
+        capture_output=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_report_without_utf8(folds, tmp_path, encoding):
+    """An internal error before: the table's "±" ended it."""
+    out = tmp_path / "table [1].md"
+    done = command("report", "--runs", folds, "--out", out, PYTHONIOENCODING=encoding, LANG="C")
+    assert done.returncode == 0, done.stderr
+    text = done.stdout.decode(encoding)
+    assert "89.6 +- 4.4" in text if encoding == "ascii" else "89.6 ± 4.4" in text
+    assert f"written: {out}" in text
+    assert "89.6 ± 4.4" in out.read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if line.startswith(("Mass", "Hernia", "Average"))][:3]
+    assert len({len(line.rstrip()) for line in lines}) == 1  # the longer "+-" is reckoned with
+
+
+def test_a_rendered_report_and_errors_without_utf8(folds, tmp_path):
+    done = command("report", "--runs", folds, "--format", "md", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr
+    assert b"89.6 +- 4.4" in done.stdout
+    done = command("report", "--runs", tmp_path / "Läufe", PYTHONIOENCODING="ascii")
+    assert done.returncode == 2
+    assert b"L?ufe: there is no such folder of runs" in done.stderr
+
+
+def test_brackets_in_the_folder_of_runs(tmp_path):
+    runs = tmp_path / "r [exp1]"
+    save(runs, make_scores("resnet50-large-meta", "official"))
+    assert own_columns(report.official(runs)) == ["resnet50-large-meta"]
 
 
 # How it looks
@@ -415,9 +831,10 @@ def test_golden_resampled(folds, format, ending):
     check_golden(f"report_resampled.{ending}", report.render(report.resampled(folds), format))
 
 
-@pytest.mark.parametrize("width", [80, 100])
-def test_golden_terminal(mixed, width):
+@pytest.mark.parametrize("width", [80, 120])
+def test_golden_terminal(mixed, folds, width):
     check_golden(f"report_official_{width}.txt", terminal(report.official(mixed), width))
+    check_golden(f"report_resampled_{width}.txt", terminal(report.resampled(folds), width))
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 140])
@@ -440,8 +857,8 @@ def test_csv_has_one_row_per_label_and_plain_numbers(mixed):
     assert first["resnet38-large-meta: positives"] == "500"
     for row in table:
         assert all(text == "" or math.isfinite(float(text)) for name, text in row.items() if name != "label")
-    apart = [name for name in first if "not comparable (38 of 25,596 test images" in name]
-    assert len(apart) == 4
+    kept_out = [name for name in first if "not comparable (38 of 25,596 test images" in name]
+    assert len(kept_out) == 4
 
 
 def test_latex_escapes_and_balances(mixed, folds):

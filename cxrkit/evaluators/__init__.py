@@ -58,16 +58,16 @@ class Evaluator(Protocol):
 
     def __call__(
         self,
-        score_NL: NDArray[np.float32],
+        scores_NL: NDArray[np.float32],
         truth_NL: NDArray[np.float32],
-        cluster_N: NDArray[np.intp],
+        clusters_N: NDArray[np.intp],
         labels: LabelSet,
         /,
     ) -> Iterable[Metric]:
         """Return the metrics of N images and L labels, in the order of `labels.labels`.
 
-        score_NL: probabilities, finite. truth_NL: 1, 0, or NaN where an image's label is not known; such pairs are to
-        be left out. cluster_N: the number of each image's patient, from 0. Further settings are keyword arguments with
+        scores_NL: probabilities, finite. truth_NL: 1, 0, or NaN where an image's label is not known; such pairs are to
+        be left out. clusters_N: the number of each image's patient, from 0. Further settings are keyword arguments with
         defaults; those that the user gives are passed on.
         """
         ...

@@ -6,7 +6,9 @@ leaves out: counts and intervals.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +22,14 @@ NAME = "auc"
 # finding, a share of about 1 - exp(-k) does: so an interval needs positives (and negatives) from three patients.
 DEFINED_SHARE = 0.9
 
+# Lower and upper bound, both or neither, and how they were made, or why there are none.
+Interval = tuple[float | None, float | None, str]
+
 
 def evaluate(
-    score_NL: NDArray[np.float32],
+    scores_NL: NDArray[np.float32],
     truth_NL: NDArray[np.float32],
-    cluster_N: NDArray[np.intp],
+    clusters_N: NDArray[np.intp],
     labels: LabelSet,
     *,
     replicates: int = 1000,
@@ -39,19 +44,22 @@ def evaluate(
     _check_settings(replicates, confidence)
     known_NL = ~np.isnan(truth_NL)
     positive_NL = truth_NL > 0.5  # NaN compares as False, and is masked
-    drawn_RL = ranking.bootstrap(score_NL, positive_NL, cluster_N, known_NL=known_NL, replicates=replicates, seed=seed)
+    drawn_RL = ranking.bootstrap(
+        scores_NL, positive_NL, clusters_N, known_NL=known_NL, replicates=replicates, seed=seed
+    )
     how = (
         f"{100 * confidence:g} % percentile bootstrap over patients, drawn with replacement with all their images, "
         f"{replicates:,} replicates, seed {seed}"
     )
-    point_L = np.full(len(labels), np.nan)
+    interval = partial(_interval, confidence=confidence, how=how)
+    found = {}
     for number, label in enumerate(labels.labels):
         known_N = known_NL[:, number]
-        score_N, truth_N = score_NL[known_N, number], positive_NL[known_N, number]
-        point_L[number] = ranking.auc(score_N, truth_N)
-        yield _label_metric(label, point_L[number], score_N, truth_N, drawn_RL[:, number], confidence, how)
+        score_N, truth_N = scores_NL[known_N, number], positive_NL[known_N, number]
+        found[label] = _label_metric(label, score_N, truth_N, interval(drawn_RL[:, number]))
+    yield from found.values()
     averaged = [labels.labels.index(label) for label in labels.averaged]
-    yield _mean_metric(point_L[averaged], drawn_RL[:, averaged], confidence, how)
+    yield _mean_metric([found[label].value for label in labels.averaged], drawn_RL[:, averaged], interval)
 
 
 def _check_settings(replicates: int, confidence: float) -> None:
@@ -61,35 +69,35 @@ def _check_settings(replicates: int, confidence: float) -> None:
         raise UserError(f"confidence {confidence}; expected a number between 0 and 1", remedy="0.95 is the default")
 
 
-def _label_metric(
-    label: str,
-    point: float,
-    score_N: NDArray[np.float32],
-    truth_N: NDArray[np.bool_],
-    drawn_R: NDArray[np.float64],
-    confidence: float,
-    how: str,
-) -> Metric:
+def _label_metric(label: str, score_N: NDArray[np.float32], truth_N: NDArray[np.bool_], interval: Interval) -> Metric:
     positives = int(truth_N.sum())
     negatives = len(truth_N) - positives
-    constant = len(score_N) > 0 and bool((score_N == score_N[0]).all())
-    if np.isnan(point):
-        reason = "0 positives" if positives == 0 else "0 negatives"
-        return Metric(NAME, None, label, None, None, positives, negatives, None, reason, reason, constant)
-    lower, upper, interval = _interval(drawn_R, confidence, how)
-    return Metric(NAME, float(point), label, lower, upper, positives, negatives, None, "", interval, constant)
+    metric = Metric(
+        NAME,
+        None,
+        label,
+        positives=positives,
+        negatives=negatives,
+        constant=len(score_N) > 0 and bool((score_N == score_N[0]).all()),
+    )
+    if not positives or not negatives:
+        reason = "0 positives" if not positives else "0 negatives"
+        return replace(metric, reason=reason, interval=reason)
+    lower, upper, how = interval
+    return replace(metric, value=ranking.auc(score_N, truth_N), lower=lower, upper=upper, interval=how)
 
 
-def _mean_metric(point_L: NDArray[np.float64], drawn_RL: NDArray[np.float64], confidence: float, how: str) -> Metric:
+def _mean_metric(
+    values: list[float | None], drawn_RL: NDArray[np.float64], interval: Callable[[NDArray[np.float64]], Interval]
+) -> Metric:
     """Average the labels that have an AUC; a replicate counts only where all of these have one."""
-    defined_L = ~np.isnan(point_L)
-    count = int(defined_L.sum())
-    reason = "" if count == len(point_L) else f"over {count} of {len(point_L)}"
-    if count == 0:
+    defined = [number for number, value in enumerate(values) if value is not None]
+    reason = "" if len(defined) == len(values) else f"over {len(defined)} of {len(values)}"
+    if not defined:
         return Metric(NAME, None, labels=0, reason=reason, interval=reason)
-    lower, upper, interval = _interval(drawn_RL[:, defined_L].mean(axis=1), confidence, how)
-    mean = float(point_L[defined_L].mean())
-    return Metric(NAME, mean, None, lower, upper, labels=count, reason=reason, interval=interval)
+    mean = float(np.mean([values[number] for number in defined]))
+    lower, upper, how = interval(drawn_RL[:, defined].mean(axis=1))
+    return Metric(NAME, mean, None, lower, upper, labels=len(defined), reason=reason, interval=how)
 
 
 def _interval(drawn_R: NDArray[np.float64], confidence: float, how: str) -> tuple[float | None, float | None, str]:

@@ -153,7 +153,7 @@ def read_split(path: Path, about: PredictionInfo) -> pl.DataFrame | None:
         # An open file, because polars takes brackets in a name for a pattern.
         with open(path, "rb") as file:
             frame = pl.read_parquet(file, columns=list(columns))
-        frame = frame.select(pl.col(name).cast(kind) for name, kind in columns.items())
+        frame = pl.DataFrame({name: frame[name].cast(kind) for name, kind in columns.items()}, schema=columns)
     except FileNotFoundError:
         return None
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from cxrkit.contracts import LABELS
-from cxrkit.evaluators.results import LabelScore, MeanScore
+from cxrkit.labels import CHESTXRAY14
 from cxrkit.report import published
-from cxrkit.report.apart import apart_tables, score_cells
-from cxrkit.report.published import Published
-from cxrkit.report.runs import Run, find, reasons_apart, refuse_mixed_digests
-from cxrkit.report.tables import (
-    AVERAGE,
-    EMPTY,
-    Cell,
-    Column,
-    Report,
-    Table,
-    bold_best,
-    heading_lines,
-    label_rows,
+from cxrkit.report.cells import (
+    CONSTANT_NOTE,
+    aucs,
+    csv_fields,
+    csv_name,
+    has_constant,
+    interval_cells,
+    run_heading,
+    score_cells,
 )
+from cxrkit.report.comparability import Verdict, judge
+from cxrkit.report.not_comparable import not_comparable_tables
+from cxrkit.report.published import Published
+from cxrkit.report.reference import known_splits
+from cxrkit.report.runs import Run, find_runs
+from cxrkit.report.tables import AVERAGE, UNCHECKED, Cell, Column, Report, Table, bold_best, label_rows
+from cxrkit.report.variants import Variant, details, full_name, is_altered, variant_of
 
 SPLIT = "official"
 DECIMALS = 3
@@ -31,45 +33,65 @@ def official(runs: Path, also: Sequence[str] = ()) -> Report:
     """Return the official-split table: published columns, and beside them every run that compares with them.
 
     also: keys of `data_manifests/published/literature.toml` to add as columns. Raises UserError when `runs` holds no
-    evaluated run, when one of its scores files is broken, and when runs disagree on what the official split is.
+    evaluated run.
     """
-    citation, reference, columns = published.table5()
-    columns = (*columns, *map(published.from_literature, also))
-    found = find(runs)
-    judged = [(run, reasons_apart(run, reference, {SPLIT})) for run in found.runs]
-    comparable = [run for run, reasons in judged if not reasons]
-    refuse_mixed_digests(comparable)
-    apart = [(run, reasons) for run, reasons in judged if reasons]
-    tables = [_main_table(citation, columns, comparable)]
+    table = published.table5()
+    columns = (*table.columns, *map(published.from_literature, also))
+    found = find_runs(runs)
+    folds = known_splits().keys() - {SPLIT}
+    verdicts = judge((run for run in found.runs if run.split not in folds), (SPLIT,), table.label_release)
+    comparable = [verdict for verdict in verdicts if verdict.comparable]
+    own = _OwnColumns(comparable, columns)
+    tables = [_main_table(table.citation, columns, own)]
     if comparable:
-        tables.append(_interval_table(comparable))
-    tables += apart_tables(apart, detailed=lambda run: run.split == SPLIT)
-    return Report("ChestX-ray14, official split", tuple(tables), _closing_notes(apart, found.unfinished))
+        tables.append(_interval_table(own))
+    tables += not_comparable_tables(verdicts, detailed=lambda run: run.split == SPLIT)
+    notes = [*found.unusable, *elsewhere_note(found.runs, folds, "resampling folds", "cxrkit report")]
+    return Report("ChestX-ray14, official split", tuple(tables), tuple(notes))
 
 
-def _main_table(citation: str, columns: Sequence[Published], runs: Sequence[Run]) -> Table:
+class _OwnColumns:
+    """The comparable runs, with the words that each heading needs."""
+
+    def __init__(self, verdicts: Sequence[Verdict], columns: Sequence[Published]) -> None:
+        self.verdicts = verdicts
+        self.papers = {column.model: column for column in columns if column.model}
+        self.variants = [variant_of(verdict.run) for verdict in verdicts]
+        self.words = details(self.variants, self.papers)
+
+    def name(self, variant: Variant) -> str:
+        """Return the full name of a column."""
+        return full_name(variant, self.words[variant])
+
+    def columns(self, *, in_csv: bool, width: int = 11) -> list[Column]:
+        """Return the columns without their cells. width: about that many characters a line of the heading."""
+        return [
+            Column(
+                csv_name(self.name(variant), verdict.doubts),
+                run_heading(variant.name, self.words[variant], doubtful=bool(verdict.doubts), width=width),
+                csv_fields(verdict.run) if in_csv else (),
+                own=True,
+            )
+            for verdict, variant in zip(self.verdicts, self.variants, strict=True)
+        ]
+
+    @property
+    def altered(self) -> list[bool]:
+        """Whether each repeats a published network on other terms than its column."""
+        return [is_altered(variant, self.papers.get(variant.model)) for variant in self.variants]
+
+
+def _main_table(citation: str, columns: Sequence[Published], own: _OwnColumns) -> Table:
     heads = [Column(column.name, column.heading, ("auc",)) for column in columns]
-    heads += [
-        Column(run.name, heading_lines(run.name), ("auc", "lower", "upper", "positives"), own=True) for run in runs
-    ]
-    rows = label_rows([*map(_published_cells, columns), *map(score_cells, runs)])
-    notes = [f"Published columns: {citation}, as printed there"]
-    notes += [f"{' '.join(column.heading)}: {column.note}" for column in columns if column.note]
-    notes += ["Bold: the highest AUC of a row as printed, ties included", "Average: over the 14 pathologies"]
-    notes += [_origin(run) for run in runs]
-    if runs:
-        notes.append(
-            "Labels: your runs and the three ResNets on release v2020; the other works do not say, and the release "
-            "of 2017 has 188 positive test labels fewer"
-        )
-    else:
-        notes.append("None of your runs compares with these columns; they follow below, with the reason")
+    rivals = {*range(len(heads)), *(len(heads) + index for index, altered in enumerate(own.altered) if not altered)}
+    heads += own.columns(in_csv=True)
+    cells = [*map(_published_cells, columns), *(score_cells(verdict.run) for verdict in own.verdicts)]
     return Table(
         "AUC on the official test set (the paper's Table 5)",
         "Pathology",
         tuple(heads),
-        bold_best(rows, "auc", DECIMALS, set(range(len(heads)))),
-        tuple(notes),
+        bold_best(label_rows(cells, CHESTXRAY14), "auc", DECIMALS, rivals),
+        tuple(_notes(citation, columns, own)),
     )
 
 
@@ -80,48 +102,64 @@ def _published_cells(column: Published) -> dict[str, Cell]:
     return cells
 
 
-def _origin(run: Run) -> str:
+def _notes(citation: str, columns: Sequence[Published], own: _OwnColumns) -> list[str]:
+    notes = [f"Published columns: {citation}, as printed there"]
+    notes += [f"{' '.join(column.heading)}: {column.note}" for column in columns if column.note]
+    bold = "Bold: the highest AUC of a row as printed, ties included"
+    if any(own.altered):
+        bold += "; not among them: a published network that was trained on other terms"
+    notes += [bold, f"Average: over the {len(CHESTXRAY14.averaged)} pathologies"]
+    if any(has_constant(verdict.run) for verdict in own.verdicts):
+        notes.append(CONSTANT_NOTE)
+    for verdict, variant in zip(own.verdicts, own.variants, strict=True):
+        notes += [_origin(verdict.run, variant, own.name(variant)), *doubt_notes(verdict, own.name(variant))]
+    if own.verdicts:
+        notes.append(
+            "Labels: your runs and the three ResNets on release v2020; the other works do not say, and the release "
+            "of 2017 has 188 positive test labels fewer"
+        )
+    else:
+        notes.append("None of your runs compares with these columns; the reasons follow below")
+    return notes
+
+
+def doubt_notes(verdict: Verdict, name: str) -> list[str]:
+    """Return what the mark in a run's heading stands for."""
+    return [f"{UNCHECKED} {name}: {'; '.join(verdict.doubts)}"] if verdict.doubts else []
+
+
+def _origin(run: Run, variant: Variant, name: str) -> str:
     scores, test = run.scores, run.test
+    terms = f"recipe {variant.recipe}" + (f" with {', '.join(variant.changes)}" if variant.changes else "")
     return (
-        f"{run.name}: your run at {scores.input_size} px, epoch {scores.epoch}, "
+        f"{name}: your run at {scores.input_size} px, {terms}, epoch {scores.epoch}, "
         f"checkpoint {scores.checkpoint_sha256[:12]}; {test.images:,} images of {test.patients:,} patients"
     )
 
 
-def _interval_table(runs: Sequence[Run]) -> Table:
+def _interval_table(own: _OwnColumns) -> Table:
     """Show the intervals by themselves: beside the AUCs they would not fit a terminal."""
-    first = runs[0].test
     # Comparable runs have the same test images and labels, hence the same positives.
-    positives = {label: Cell(f"{first.labels[label].positives:,}") for label in LABELS}
-    heads = [Column("positives", ("Positives",))]
-    heads += [Column(run.name, heading_lines(run.name, 14), own=True) for run in runs]
-    notes = []
-    for run in runs:
-        how = run.test.intervals
-        note = f"{100 * how.confidence:g} % intervals: {how.method}, {how.replicates:,} replicates, seed {how.seed}"
-        if note not in notes:
-            notes.append(note)
+    first = own.verdicts[0].run
+    positives = {
+        metric.label: Cell(f"{metric.positives:,}")
+        for metric in aucs(first)
+        if metric.label is not None and metric.positives is not None
+    }
+    made = [metric.interval for verdict in own.verdicts for metric in aucs(verdict.run) if metric.lower is not None]
     return Table(
         "Intervals of your runs",
         "Pathology",
-        tuple(heads),
-        label_rows([positives, *map(_intervals, runs)]),
-        tuple(notes),
+        (Column("positives", ("Positives",)), *own.columns(in_csv=False, width=14)),
+        label_rows([positives, *(interval_cells(verdict.run) for verdict in own.verdicts)], CHESTXRAY14),
+        tuple(f"Intervals: {how}" for how in dict.fromkeys(made) if how),
     )
 
 
-def _intervals(run: Run) -> dict[str, Cell]:
-    scores: dict[str, LabelScore | MeanScore] = {**run.test.labels, AVERAGE: run.test.mean}
-    return {
-        key: EMPTY
-        if score.lower is None or score.upper is None
-        else Cell(f"[{score.lower:.{DECIMALS}f}, {score.upper:.{DECIMALS}f}]")
-        for key, score in scores.items()
-    }
-
-
-def _closing_notes(apart: Sequence[tuple[Run, list[str]]], unfinished: Sequence[str]) -> tuple[str, ...]:
-    notes = list(unfinished)
-    if any(run.split.startswith("resample-") for run, _ in apart):
-        notes.append("Resampling folds have a table of their own: `cxrkit report` without `--official-split`")
-    return tuple(notes)
+def elsewhere_note(runs: Sequence[Run], splits: Collection[str], what: str, command: str) -> list[str]:
+    """Return a note on the runs that another table of the paper is about."""
+    count = sum(run.split in splits for run in runs)
+    if not count:
+        return []
+    how_many = f"{count} runs on {what} belong" if count > 1 else f"1 run on {what} belongs"
+    return [f"{how_many} in another table: `{command}`"]

@@ -8,53 +8,101 @@ from functools import cache
 from typing import Any
 
 from cxrkit import manifests
-from cxrkit.contracts import NO_FINDING, PATHOLOGIES
 from cxrkit.errors import UserError
+from cxrkit.labels import CHESTXRAY14, NO_FINDING
 from cxrkit.registry import unknown
 
 
 @dataclass(frozen=True)
-class Reference:
-    """What a run must have been measured on to stand beside the columns of a published table."""
-
-    dataset: str
-    label_release: str
-    images: int = 0
-    images_digest: str = ""
-
-
-@dataclass(frozen=True)
 class Published:
-    """One published column of AUCs on the official test list.
-
-    heading: one or two short lines; auc: by label, without the labels that were not published; mean: as stated.
-    """
+    """One published column of AUCs on the official test list."""
 
     key: str
+    """Its key in `literature.toml`."""
+
     heading: tuple[str, ...]
+    """One or two short lines."""
+
     name: str
+    """The full name, for CSV."""
+
     ref: str
+    """Where it was published: arXiv number or DOI."""
+
     auc: dict[str, float]
+    """By label, without the labels that were not published."""
+
     mean: float | None
+    """Over the pathologies, as stated."""
+
     note: str = ""
+    """What a reader must know of it."""
+
+    model: str = ""
+    """The network of this toolkit that repeats it, whose recipe has the same name; "" where there is none."""
+
+    input_size: int = 0
+    """Side of the network's input in pixels; 0 where not known."""
 
 
 @dataclass(frozen=True)
 class PublishedFolds:
-    """One column of Table 3: AUC x 100, mean and standard deviation by label; average: of the Average row."""
+    """One column of Table 3: AUC x 100, mean and standard deviation over the folds."""
 
     heading: tuple[str, ...]
+    """One or two short lines."""
+
     name: str
+    """The full name, for CSV."""
+
     model: str
+    """The network of this toolkit that repeats it, whose recipe has the same name."""
+
+    input_size: int
+    """Side of the network's input in pixels."""
+
     folds: dict[str, tuple[float, float]]
+    """Mean and standard deviation by label."""
+
     average: tuple[float, float]
+    """Of the Average row."""
+
+
+@dataclass(frozen=True)
+class Table5:
+    """Table 5 of Baltruschat et al. 2019."""
+
+    citation: str
+    """Of the paper that prints it."""
+
+    label_release: str
+    """Of the labels that it was measured on."""
+
+    columns: tuple[Published, ...]
+    """In the paper's order."""
+
+
+@dataclass(frozen=True)
+class Table3:
+    """Table 3 of Baltruschat et al. 2019."""
+
+    citation: str
+    """Of the paper that prints it."""
+
+    label_release: str
+    """Of the labels that it was measured on."""
+
+    folds: int
+    """Number of folds behind every column."""
+
+    columns: dict[str, PublishedFolds]
+    """By the name of the network that repeats them, in the paper's order."""
 
 
 @cache
-def table5() -> tuple[str, Reference, tuple[Published, ...]]:
-    """Return Table 5 of Baltruschat et al. 2019: its citation, what it was measured on, and its columns."""
+def table5() -> Table5:
+    """Return Table 5 from `table5.toml`."""
     table = manifests.read("published/table5.toml")
-    reference = {name: value for name, value in table["reference"].items() if name != "split"}
     columns = tuple(
         Published(
             key=column["key"],
@@ -64,15 +112,17 @@ def table5() -> tuple[str, Reference, tuple[Published, ...]]:
             auc=_by_label(table, column),
             mean=column["mean"],
             note=column.get("note", ""),
+            model=column.get("model", ""),
+            input_size=column.get("input_size", 0),
         )
         for column in table["column"]
     )
-    return table["citation"], Reference(**reference), columns
+    return Table5(table["citation"], table["label_release"], columns)
 
 
 @cache
-def table3() -> tuple[str, Reference, int, dict[str, PublishedFolds]]:
-    """Return Table 3: its citation, what it was measured on, the number of folds, and its columns by model name."""
+def table3() -> Table3:
+    """Return Table 3 from `table3.toml`."""
     table = manifests.read("published/table3.toml")
     columns = {}
     for column in table["column"]:
@@ -81,10 +131,11 @@ def table3() -> tuple[str, Reference, int, dict[str, PublishedFolds]]:
             heading=tuple(column["heading"]),
             name=column["name"],
             model=column["model"],
+            input_size=column["input_size"],
             folds=dict(zip((*table["pathologies"], NO_FINDING), pairs, strict=True)),
             average=tuple(column["average"]),
         )
-    return table["citation"], Reference(table["dataset"], table["label_release"]), table["folds"], columns
+    return Table3(table["citation"], table["label_release"], table["folds"], columns)
 
 
 @cache
@@ -121,7 +172,7 @@ def from_literature(key: str) -> Published:
 
 
 def _by_label(table: dict[str, Any], column: dict[str, Any]) -> dict[str, float]:
-    assert set(table["pathologies"]) == set(PATHOLOGIES), "a manifest's pathologies are those of the contracts"
+    assert set(table["pathologies"]) == set(CHESTXRAY14.averaged), "a manifest's pathologies are those of the label set"
     values = dict(zip(table["pathologies"], column["auc"], strict=True)) if "auc" in column else {}
     if "no_finding" in column:
         values[NO_FINDING] = column["no_finding"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cxrkit.errors import UserError
 from cxrkit.files import write_text
-from cxrkit.report.tables import ROWS, Cell, Column, Report, Table
+from cxrkit.report.tables import Cell, Column, Report, Table
 
 
 def render(report: Report, format: str) -> str:
@@ -66,21 +66,27 @@ def _plain_markdown(text: str) -> str:
 
 def _csv(report: Report) -> str:
     """One row per label under its contract name; a column per field of every column that has fields."""
-    columns = [(table, index, column) for table in report.tables for index, column in enumerate(table.columns)]
-    by_key = {id(table): {row.key: row.cells for row in table.rows if row.key} for table in report.tables}
+    columns = [
+        (_by_key(table, index), column)
+        for table in report.tables
+        for index, column in enumerate(table.columns)
+        if column.fields
+    ]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["label", *(f"{column.name}: {name}" for _, _, column in columns for name in column.fields)])
-    for key in ROWS:
-        values = [
-            _number(by_key[id(table)][key][index], name) for table, index, column in columns for name in column.fields
-        ]
+    writer.writerow(["label", *(f"{column.name}: {name}" for _, column in columns for name in column.fields)])
+    for key in dict.fromkeys(key for cells, _ in columns for key in cells):
+        values = [_number(cells.get(key), name) for cells, column in columns for name in column.fields]
         writer.writerow([key, *values])
     return out.getvalue()
 
 
-def _number(cell: Cell, name: str) -> str:
-    value = cell.values.get(name)
+def _by_key(table: Table, index: int) -> dict[str, Cell]:
+    return {row.key: row.cells[index] for row in table.rows if row.key}
+
+
+def _number(cell: Cell | None, name: str) -> str:
+    value = cell.values.get(name) if cell else None
     return "" if value is None else str(value) if isinstance(value, int) else f"{value:.6g}"
 
 
@@ -142,6 +148,7 @@ def _latex_cell(cell: Cell) -> str:
 _LATEX = {
     "\\": "\\textbackslash{}",
     "±": "$\\pm$",
+    "†": "$\\dagger$",
     "~": "\\textasciitilde{}",
     "^": "\\textasciicircum{}",
     "<": "$<$",

@@ -1,134 +1,164 @@
-"""The user's evaluated runs: find them, and say why one cannot stand beside published numbers."""
+"""The user's evaluated runs: find them, name them, and see whether their scores are still those of their files."""
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from cxrkit.errors import UserError
-from cxrkit.evaluators import results
-from cxrkit.evaluators.results import Scores, SubsetScores
-from cxrkit.report.published import Reference
+from cxrkit.evaluators import Metric
+from cxrkit.evaluators.results import IDENTITY, Scores, SubsetScores, read_scores
+from cxrkit.origin import Origin
+from cxrkit.predictions import read_prediction_info
+from cxrkit.runs import RunFolder
+
+AUC = "auc"  # the metric that the paper's tables are of
 
 
 @dataclass(frozen=True)
 class Run:
-    """One evaluated run. name: its model, or its folder where two runs of one split have the same model."""
+    """One evaluated run."""
 
     folder: Path
+    """Its run folder."""
+
     name: str
+    """The run's own name, or its folder's where two runs would have the same."""
+
     scores: Scores
+    """The content of its scores.json, with test scores."""
+
+    @property
+    def origin(self) -> Origin:
+        """What its numbers were made of."""
+        return self.scores.origin
 
     @property
     def split(self) -> str:
         """The split's name: official, resample-1, ..."""
-        return self.scores.split
+        return self.scores.origin.split
 
     @property
     def test(self) -> SubsetScores:
-        """The test scores. `find` returns only runs that have them."""
+        """The test scores. `find_runs` returns only runs that have them."""
         return self.scores.subsets["test"]
+
+    def auc(self, label: str | None = None) -> Metric | None:
+        """Return the test AUC of a label, or the mean; None where the evaluator has not found it."""
+        return self.test.metric(AUC, label)
+
+    @property
+    def has_auc(self) -> bool:
+        """Whether its evaluator found any AUC."""
+        return AUC in self.test.names
 
 
 @dataclass(frozen=True)
-class Found:
-    """runs: evaluated on a test set, in natural order of their names; unfinished: the others, each with the reason."""
+class FoundRuns:
+    """What a folder of runs holds."""
 
     runs: tuple[Run, ...]
-    unfinished: tuple[str, ...]
+    """Evaluated on a test set, in natural order of their names."""
+
+    unusable: tuple[str, ...]
+    """The others, each with the reason."""
 
 
-def find(folder: Path) -> Found:
-    """Return the runs in `folder` (`<model>/<split>/scores.json`).
+def find_runs(folder: Path) -> FoundRuns:
+    """Return the runs in `folder` (`<name>/<split>/scores.json`).
 
-    Raises UserError when the folder or any evaluated run is missing, and for a scores file that cannot be read.
+    Raises UserError when the folder is missing, or no run in it has test scores that can be read.
     """
     remedy = (
         "train a model with `cxrkit train --model NAME --fold official`, or name the folder of your runs with --runs"
     )
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder of runs", remedy=remedy)
-    runs, unfinished = [], []
-    for run in sorted(path for path in folder.glob("*/*") if path.is_dir()):
-        shown = run.relative_to(folder).as_posix()
-        if not (run / "scores.json").is_file():
-            if (run / "config.toml").is_file() or (run / "predictions").is_dir():
-                unfinished.append(f"{shown}: not evaluated yet (no scores.json)")
+    runs, unusable = [], []
+    for path in sorted(path for path in folder.glob("*/*") if path.is_dir()):
+        shown = path.relative_to(folder).as_posix()
+        try:
+            scores = _scores(path)
+        except UserError as error:
+            message, _, advice = str(error).partition("\n  remedy: ")
+            unusable.append(f"{message.replace(str(path), shown)}; {advice}")
             continue
-        scores = results.read(run / "scores.json")
-        if "test" in scores.subsets:
-            runs.append(Run(run, scores.model, scores))
-        else:
-            unfinished.append(f"{shown}: no test scores, only {', '.join(scores.subsets) or 'an empty file'}")
+        if scores is not None and "test" in scores.subsets:
+            runs.append(Run(path, scores.name, scores))
+        elif scores is not None:
+            unusable.append(f"{shown}: no test scores, only {', '.join(scores.subsets) or 'an empty file'}")
+        elif (path / "config.toml").is_file() or (path / "predictions").is_dir():
+            unusable.append(f"{shown}: not evaluated yet (no scores.json)")
     if not runs:
-        found = "".join(f"\n  {line}" for line in unfinished)
-        if unfinished:
+        found = "".join(f"\n  {line}" for line in unusable)
+        if unusable:
             remedy = "finish it with `cxrkit train --resume`, or `cxrkit predict` and `cxrkit evaluate` what is trained"
-        raise UserError(f"{folder}: no evaluated run (<model>/<split>/scores.json){found}", remedy=remedy)
-    return Found(tuple(sorted(_distinct(runs, folder), key=_natural_order)), tuple(unfinished))
+        raise UserError(f"{folder}: no evaluated run (<name>/<split>/scores.json){found}", remedy=remedy)
+    return FoundRuns(tuple(sorted(_told_apart(runs, folder), key=_natural_order)), tuple(unusable))
 
 
-def reasons_apart(run: Run, reference: Reference, splits: Iterable[str]) -> list[str]:
-    """Return why the run's numbers cannot stand beside results on `reference` and one of `splits`; empty: they can."""
-    scores, test = run.scores, run.test
-    reasons = []
-    if scores.dataset != reference.dataset:
-        drawn = "synthetic images" if scores.dataset == "synthetic" else f"data set {scores.dataset}"
-        reasons.append(f"{drawn}, not {reference.dataset}")
-    elif scores.label_release != reference.label_release:
-        reasons.append(f"labels of release {scores.label_release}, not {reference.label_release}")
-    if scores.split not in splits:
-        reasons.append("another split")
-    if not test.complete:
-        reasons.append(f"{test.images:,} of {test.subset_images:,} test images")
-    elif not reasons and reference.images_digest and test.images_digest != reference.images_digest:
-        reasons.append(f"its {test.images:,} test images are not the {reference.images:,} of the official list")
-    if scores.train_images < scores.train_subset_images:
-        reasons.append(f"trained on {scores.train_images:,} of {scores.train_subset_images:,} images")
-    if test.undefined:
-        named = ", ".join(test.undefined) if len(test.undefined) <= 2 else f"{len(test.undefined)} of 14 pathologies"
-        reasons.append(f"AUC undefined for {named}")
-    if not test.leakage_checked:
-        reasons.append("not checked against its training images (no split.parquet)")
-    return reasons
+def _scores(path: Path) -> Scores | None:
+    return read_scores(path / "scores.json") if (path / "scores.json").exists() else None
 
 
-def refuse_mixed_digests(runs: Iterable[Run]) -> None:
-    """Raise UserError when runs of one split name were made with different assignments of images.
-
-    Such runs were trained or chosen on different images, so ranking them would be wrong; which of them is right is not
-    for a report to guess.
-    """
-    by_split: dict[str, dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
-    for run in runs:
-        by_split[run.split][run.scores.split_digest].append(run)
-    for split, by_digest in by_split.items():
-        if len(by_digest) > 1:
-            lines = "".join(
-                f"\n  digest {digest[:12]}: {', '.join(str(run.folder) for run in group)}"
-                for digest, group in by_digest.items()
-            )
-            raise UserError(
-                f"split {split!r} is not the same in all runs, so they must not be compared{lines}",
-                remedy="train the odd ones again, or report them from a folder of their own with --runs",
-            )
+def stale_reasons(run: Run) -> list[str]:
+    """Return why the run's scores are not those of the files that lie beside them now; empty: they are."""
+    path = RunFolder(run.folder).predictions("test")
+    try:
+        about, sha256 = read_prediction_info(path)
+    except UserError as error:
+        if not path.exists():
+            return ["its predictions/test.parquet is missing"]
+        return [f"its predictions/test.parquet cannot be read ({str(error).splitlines()[0]})"]
+    if sha256 != run.test.predictions_sha256:
+        return ["its predictions/test.parquet was replaced after it was scored"]
+    if other := [name for name in IDENTITY if getattr(about, name) != getattr(run.scores, name)]:
+        return [f"its scores.json says another {_field(about.origin, run.origin, other[0])} than its predictions"]
+    return _newer_checkpoint(run)
 
 
-def _distinct(runs: list[Run], folder: Path) -> list[Run]:
-    """Name runs by their folder where model and split do not tell them apart."""
-    taken = [(run.name, run.split) for run in runs]
-    return [
-        Run(run.folder, run.folder.relative_to(folder).as_posix(), run.scores)
-        if taken.count((run.name, run.split)) > 1
-        else run
-        for run in runs
-    ]
+def _field(one: Origin, other: Origin, name: str) -> str:
+    if name != "origin":
+        return name
+    return next(item.name for item in fields(Origin) if getattr(one, item.name) != getattr(other, item.name))
 
 
-def _natural_order(run: Run) -> tuple[list[str | int], str]:
+def _newer_checkpoint(run: Run) -> list[str]:
+    """Return a reason when the best checkpoint is newer than the scores, and another one than they were made with."""
+    folder = RunFolder(run.folder)
+    try:
+        scored = folder.scores.stat().st_mtime_ns
+        # An older file is not read at all: it may have 500 MB, and a report may have forty of them.
+        newer = [path for path in (folder.best, folder.last) if path.exists() and path.stat().st_mtime_ns > scored]
+        if folder.best in newer and run.scores.checkpoint_sha256 not in map(_sha256, newer):
+            return ["its checkpoint was replaced after it was scored"]
+    except OSError as error:
+        return [f"its checkpoint cannot be read ({error.strerror})"]
+    return []
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _told_apart(runs: list[Run], folder: Path) -> list[Run]:
+    """Name runs by their folders where two of one split, seed and recipe would have the same name."""
+
+    def identity(run: Run) -> tuple[object, ...]:
+        scores = run.scores
+        return (run.name, run.split, scores.seed, scores.recipe_digest, scores.input_size)
+
+    twice = {name for (name, *_), count in Counter(map(identity, runs)).items() if count > 1}
+    runs = [replace(run, name=run.folder.relative_to(folder).parts[0]) if run.name in twice else run for run in runs]
+    twice = {name for (name, *_), count in Counter(map(identity, runs)).items() if count > 1}
+    return [replace(run, name=run.folder.relative_to(folder).as_posix()) if run.name in twice else run for run in runs]
+
+
+def _natural_order(run: Run) -> tuple[list[str | int], str, int]:
     """Sort resnet38 before resnet101."""
     pieces = re.split(r"(\d+)", run.name)
-    return [int(piece) if index % 2 else piece for index, piece in enumerate(pieces)], run.split
+    return [int(piece) if index % 2 else piece for index, piece in enumerate(pieces)], run.split, run.scores.seed

@@ -5,23 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from cxrkit.contracts import NO_FINDING, PATHOLOGIES
+from cxrkit.labels import LabelSet
 
-AVERAGE = "Average"
-# Keys of a result table's rows, in the paper's order; a row's key is a label or AVERAGE, its heading the paper's word.
-ROWS = (*PATHOLOGIES, AVERAGE, NO_FINDING)
-HEADINGS = {"Pleural_Thickening": "Pleural Thicken.", NO_FINDING: "No Findings"}
+AVERAGE = "Average"  # the key of a result table's row that is no label's
+UNCHECKED = "*"  # marks a run of whose origin something is not checked
+CONSTANT = "†"  # marks an AUC of scores that are all equal
 
 Number = float | int | None
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What is printed, and the plain numbers behind it, by field name ("auc", "lower", ...), for CSV."""
+    """One cell of a table."""
 
     text: str
+    """What is printed."""
+
     values: Mapping[str, Number] = field(default_factory=dict)
+    """The plain numbers behind it, by field name ("auc", "lower", ...), for CSV."""
+
     bold: bool = False
+    """Whether it is the best of its row."""
+
+    competes: bool = True
+    """Whether it may be the best of its row."""
 
 
 EMPTY = Cell("-")
@@ -29,59 +36,84 @@ EMPTY = Cell("-")
 
 @dataclass(frozen=True)
 class Column:
-    """name: the full name, for CSV; heading: the lines that are printed; fields: what its cells hold for CSV.
-
-    own: one of the user's runs, not a published column. left: text, aligned to the left.
-    """
+    """One column of a table, without its cells."""
 
     name: str
+    """The full name, for CSV."""
+
     heading: tuple[str, ...]
+    """The lines that are printed."""
+
     fields: tuple[str, ...] = ()
+    """What its cells hold for CSV."""
+
     own: bool = False
+    """Whether it is one of the user's runs, not a published column."""
+
     left: bool = False
+    """Whether it is text, aligned to the left."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """key: what the row is about, in contract names, or "" where it has no place in a CSV; cells: one per column."""
+    """One row of a table."""
 
     key: str
+    """What it is about: a label or AVERAGE; "" where it has no place in a CSV."""
+
     heading: str
+    """What is printed at its beginning."""
+
     cells: tuple[Cell, ...]
+    """One per column."""
+
     rule_above: bool = False
+    """Whether a line separates it from the row above."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """stub: the heading of the row headings. Notes are printed below."""
+    """Rows and columns, and what is to be said of them."""
 
     title: str
+    """Printed above."""
+
     stub: str
+    """The heading of the row headings."""
+
     columns: tuple[Column, ...]
+    """From left to right."""
+
     rows: tuple[Row, ...]
+    """From top to bottom."""
+
     notes: tuple[str, ...] = ()
+    """Printed below."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """Tables in reading order; the notes of the whole come last."""
+    """A document of tables."""
 
     title: str
+    """Printed first."""
+
     tables: tuple[Table, ...]
+    """In reading order."""
+
     notes: tuple[str, ...] = ()
+    """Of the whole; they come last."""
 
 
-def label_rows(cells_by_column: Iterable[Mapping[str, Cell]]) -> tuple[Row, ...]:
-    """Return the 16 rows of a result table from each column's cells by row key; "-" where a column has none."""
+def label_rows(cells_by_column: Iterable[Mapping[str, Cell]], labels: LabelSet) -> tuple[Row, ...]:
+    """Return the rows of a result table: the averaged labels, their mean, the labels beside it.
+
+    cells_by_column: each column's cells by row key; "-" where a column has none.
+    """
     columns = list(cells_by_column)
     return tuple(
-        Row(
-            key,
-            HEADINGS.get(key, key),
-            tuple(column.get(key, EMPTY) for column in columns),
-            rule_above=key == AVERAGE,
-        )
-        for key in ROWS
+        Row(key, labels.heading(key), tuple(column.get(key, EMPTY) for column in columns), rule_above=key == AVERAGE)
+        for key in (*labels.averaged, AVERAGE, *labels.beside)
     )
 
 
@@ -94,7 +126,7 @@ def _bold_row(row: Row, field_name: str, decimals: int, columns: set[int]) -> Ro
     printed = {
         index: float(f"{value:.{decimals}f}")
         for index, cell in enumerate(row.cells)
-        if index in columns and (value := cell.values.get(field_name)) is not None
+        if index in columns and cell.competes and (value := cell.values.get(field_name)) is not None
     }
     best = max(printed.values(), default=None)
     cells = (replace(cell, bold=True) if printed.get(i, -1.0) == best else cell for i, cell in enumerate(row.cells))
@@ -102,15 +134,15 @@ def _bold_row(row: Row, field_name: str, decimals: int, columns: set[int]) -> Ro
 
 
 def heading_lines(name: str, width: int = 11) -> tuple[str, ...]:
-    """Break a model or run name after its hyphens, colons and dots into lines of about `width` characters."""
+    """Break a run's name or a setting after its punctuation into lines of about `width` characters."""
     lines = [""]
     piece = ""
     for character in name:
         piece += character
-        if character in "-_.:/":
+        if character in "-_.:/=, ":
             lines = _append(lines, piece, width)
             piece = ""
-    return tuple(_append(lines, piece, width))
+    return tuple(line.strip() for line in _append(lines, piece, width))
 
 
 def _append(lines: list[str], piece: str, width: int) -> list[str]:

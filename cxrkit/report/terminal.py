@@ -2,42 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 from rich import box
-from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from cxrkit.report.tables import Cell, Report, Table
+from cxrkit.plain_text import spelled
+from cxrkit.report.tables import Cell, Column, Report, Row, Table
 
 _GAP = 2  # columns between two columns
 _PROSE = 24  # the least width of a column that may wrap
+_ASCII_HEAD = box.Box(str(box.SIMPLE_HEAD).replace("─", "-"), ascii=True)  # rich's own draws a grid
 
 
-def to_rich(report: Report) -> Group:
+def to_rich(report: Report) -> RenderableType:
     """Return the report for `rich.console.Console.print`."""
-    parts: list[RenderableType] = [Text(report.title, style="bold underline"), Text()]
-    for table in report.tables:
-        parts += [_Fitted(table), *_notes(table.notes), Text()]
-    if report.notes:
-        parts += [Text("Notes", style="bold"), *_notes(report.notes)]
-    return Group(*parts)
+    return _Page(report)
 
 
 @dataclass(frozen=True)
-class _Fitted:
-    """A table that breaks into as many parts as the console's width asks for."""
+class _Page:
+    """A report in the console's width, and in the signs that it can show."""
 
-    table: Table
+    report: Report
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
-        for number, columns in enumerate(_fit(self.table, options.max_width)):
-            if number:
-                yield Text()
-            yield Text(self.table.title + (" (continued)" if number else ""), style="bold")
-            yield _part(self.table, columns)
+        # Before the layout: "±" takes one place, and its "+-" two.
+        report = _spelled_report(self.report, lambda text: spelled(text, options.encoding))
+        bullet = spelled("·", options.encoding)
+        yield Text(report.title, style="bold underline")
+        yield Text()
+        for table in report.tables:
+            yield from _table(table, options)
+            yield from _notes(table.notes, bullet)
+            yield Text()
+        if report.notes:
+            yield Text("Notes", style="bold")
+            yield from _notes(report.notes, bullet)
+
+
+def _spelled_report(report: Report, say: Callable[[str], str]) -> Report:
+    tables = tuple(_spelled_table(table, say) for table in report.tables)
+    return Report(say(report.title), tables, tuple(map(say, report.notes)))
+
+
+def _spelled_table(table: Table, say: Callable[[str], str]) -> Table:
+    def column(item: Column) -> Column:
+        return replace(item, heading=tuple(map(say, item.heading)))
+
+    def row(item: Row) -> Row:
+        cells = tuple(replace(cell, text=say(cell.text)) for cell in item.cells)
+        return replace(item, heading=say(item.heading), cells=cells)
+
+    return Table(
+        say(table.title),
+        say(table.stub),
+        tuple(map(column, table.columns)),
+        tuple(map(row, table.rows)),
+        tuple(map(say, table.notes)),
+    )
+
+
+def _table(table: Table, options: ConsoleOptions) -> Iterator[RenderableType]:
+    lines = _ASCII_HEAD if options.ascii_only else box.SIMPLE_HEAD
+    for number, columns in enumerate(_fit(table, options.max_width)):
+        if number:
+            yield Text()
+        yield Text(table.title + (" (continued)" if number else ""), style="bold")
+        yield _part(table, columns, lines)
 
 
 def _fit(table: Table, width: int) -> list[list[int]]:
@@ -59,9 +94,9 @@ def _fit(table: Table, width: int) -> list[list[int]]:
     return parts
 
 
-def _part(table: Table, columns: list[int]) -> RichTable:
+def _part(table: Table, columns: list[int], lines: box.Box) -> RichTable:
     shown = RichTable(
-        box=box.SIMPLE_HEAD,
+        box=lines,
         show_edge=False,
         padding=(0, _GAP - 1, 0, 0),  # the box draws one more
         pad_edge=False,
@@ -86,10 +121,9 @@ def _cell(cell: Cell) -> Text:
     return Text(cell.text, style="bold" if cell.bold else "")
 
 
-def _notes(notes: tuple[str, ...]) -> list[RenderableType]:
-    if not notes:
-        return []
-    grid = RichTable.grid(padding=(0, 1, 0, 0))
-    for note in notes:
-        grid.add_row(Text("·"), Text(note, style="dim"))
-    return [grid]
+def _notes(notes: tuple[str, ...], bullet: str) -> Iterator[RenderableType]:
+    if notes:
+        grid = RichTable.grid(padding=(0, 1, 0, 0))
+        for note in notes:
+            grid.add_row(Text(bullet), Text(note, style="dim"))
+        yield grid

@@ -1,0 +1,87 @@
+"""What a run's scores look like in a table, and how a column of it is headed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cxrkit.evaluators import Metric
+from cxrkit.report.runs import Run
+from cxrkit.report.tables import AVERAGE, CONSTANT, EMPTY, UNCHECKED, Cell, heading_lines
+
+CONSTANT_NOTE = f"{CONSTANT}: every image has the same score for this label; such an AUC says nothing of it"
+
+
+def score_cells(run: Run, *, uncertainty: bool = False) -> dict[str, Cell]:
+    """Return the run's test AUCs by row key, three decimals; an undefined one is "n/a" with the reason.
+
+    uncertainty: print the interval too, or how few positives or negatives there are where no interval could be made.
+    """
+    return {metric.label or AVERAGE: _score_cell(metric, uncertainty) for metric in aucs(run)}
+
+
+def aucs(run: Run) -> list[Metric]:
+    """Return the run's test AUCs: of its labels, and the mean."""
+    found = [run.auc(label) for label in (*run.scores.labels.labels, None)]
+    return [metric for metric in found if metric is not None]
+
+
+def _score_cell(metric: Metric, uncertainty: bool) -> Cell:
+    values: dict[str, float | int | None] = {"auc": metric.value, "lower": metric.lower, "upper": metric.upper}
+    if metric.label is not None:
+        values["positives"] = metric.positives
+    if metric.constant:
+        values["constant"] = 1
+    if metric.value is None:
+        return Cell(f"n/a ({metric.reason})" if metric.reason else "n/a", values)
+    text = f"{CONSTANT} " * metric.constant + f"{metric.value:.3f}"  # before it: digits stay below digits
+    if metric.reason:
+        text += f" ({metric.reason})"
+    if uncertainty:
+        text += _uncertainty(metric)
+    return Cell(text, values, competes=not metric.constant)
+
+
+def _uncertainty(metric: Metric) -> str:
+    if metric.lower is not None:
+        return f" [{metric.lower:.3f}, {metric.upper:.3f}]"
+    counts = [
+        (count, what)
+        for count, what in ((metric.positives, "positive"), (metric.negatives, "negative"))
+        if count is not None
+    ]
+    if not counts:
+        return ""
+    count, what = min(counts)
+    return f" ({count:,} {what}{'s' * (count != 1)})"
+
+
+def interval_cells(run: Run) -> dict[str, Cell]:
+    """Return the intervals of the run's test AUCs by row key."""
+    return {
+        metric.label or AVERAGE: EMPTY if metric.lower is None else Cell(f"[{metric.lower:.3f}, {metric.upper:.3f}]")
+        for metric in aucs(run)
+    }
+
+
+def run_heading(name: str, words: tuple[str, ...], *, doubtful: bool, width: int = 11) -> tuple[str, ...]:
+    """Return the lines above a run's column: its name, marked where its origin is in doubt, and what is special."""
+    lines = heading_lines(name, width)
+    if doubtful:
+        lines = (*lines[:-1], f"{lines[-1]} {UNCHECKED}")
+    return (*lines, *(line for word in words for line in heading_lines(word, width)))
+
+
+def csv_fields(run: Run) -> tuple[str, ...]:
+    """Return what the run's cells hold for CSV."""
+    return ("auc", "lower", "upper", "positives", *["constant"] * has_constant(run))
+
+
+def csv_name(name: str, doubts: Iterable[str]) -> str:
+    """Return the name of a run's column in CSV, which has no notes: what is in doubt stands in it."""
+    doubts = "; ".join(doubts)
+    return f"{name} ({doubts})" if doubts else name
+
+
+def has_constant(run: Run) -> bool:
+    """Whether some label of the run has the same score for every image."""
+    return any(metric.constant for metric in aucs(run))

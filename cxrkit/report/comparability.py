@@ -1,0 +1,159 @@
+"""Which runs may stand beside published numbers: every reason against it, and every doubt that stays.
+
+Reasons come out of the comparison of two Origins, the run's and that of the published table, and out of what the run's
+own scores say: how much was trained and tested, what is undefined, whether they are those of its files.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, fields, replace
+from itertools import takewhile
+
+from cxrkit.origin import Difference, Origin, Part, differences
+from cxrkit.report.reference import KnownSplit, known_splits, reference_origin
+from cxrkit.report.runs import AUC, Run, stale_reasons
+
+_ANYWHERE: tuple[Part, ...] = ("data set", "labels", "pixels")
+_ON_A_KNOWN_SPLIT: tuple[Part, ...] = (*_ANYWHERE, "split", "training images")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a run's numbers may stand beside published ones."""
+
+    run: Run
+    """The run that is judged."""
+
+    reasons: tuple[str, ...]
+    """Why they may not; empty: they may."""
+
+    doubts: tuple[str, ...]
+    """What of their origin nobody has checked; such a run is marked."""
+
+    @property
+    def comparable(self) -> bool:
+        """Whether nothing speaks against it."""
+        return not self.reasons
+
+
+def judge(runs: Iterable[Run], splits: Collection[str], label_release: str) -> list[Verdict]:
+    """Return a verdict on each run, for a table of the known splits called `splits`, in the order of the runs."""
+    verdicts = [Verdict(run, tuple(_reasons(run, splits, label_release)), tuple(_doubts(run))) for run in runs]
+    return _same_pixels(verdicts)
+
+
+def _reasons(run: Run, splits: Collection[str], label_release: str) -> list[str]:
+    known = known_splits()[run.split] if run.split in splits else None
+    reference = reference_origin(run.split if known else next(iter(splits)), label_release)
+    found = differences(reference, run.origin, _ON_A_KNOWN_SPLIT if known else _ANYWHERE)
+    if found and found[0].part == "data set":
+        found = found[:1]  # everything else of another data set is another, too
+    reasons = [_words(difference, run.origin) for difference in found]
+    if known is None:
+        reasons.append("another split")
+    return [*reasons, *_incomplete(run), *_other_images(run, known, found), *_gaps(run), *stale_reasons(run)]
+
+
+def _words(difference: Difference, origin: Origin) -> str:
+    match difference.part:
+        case "data set" if difference.other == "synthetic":
+            return f"synthetic images, not {difference.one}"
+        case "data set":
+            what = "data set" if difference.other == origin.dataset else "label set"
+            return f"{what} {difference.other}, not {difference.one}"
+        case "split":
+            return f"split {origin.split} is not the known one (digest {origin.split_digest[:12]})"
+        case "training images":
+            return f"trained on {difference.other}, not {difference.one.split()[0]}"
+        case _:
+            return f"{difference.other}, not {_rest(difference.one, difference.other)}"
+
+
+def _rest(text: str, said: str) -> str:
+    """Return `text` without the words that it begins with as `said` does."""
+    words = text.split()
+    common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(words, said.split(), strict=False)))
+    return " ".join(words[common:])
+
+
+def _incomplete(run: Run) -> list[str]:
+    """Return how much of the run's own subsets was left out."""
+    reasons = []
+    if not run.test.complete:
+        reasons.append(f"{run.test.images:,} of {run.test.subset_images:,} test images")
+    if run.origin.train_images and not run.origin.complete:
+        reasons.append(f"trained on {run.origin.train_images:,} of {run.origin.train_subset_images:,} images")
+    return reasons
+
+
+def _other_images(run: Run, known: KnownSplit | None, found: Collection[Difference]) -> list[str]:
+    """Return a reason where a whole test set of the right name is not the known one, and nothing has said so yet."""
+    said = any(difference.part in ("data set", "split") for difference in found)
+    if known is None or said or not run.test.complete or run.test.images_digest == known.test_digest:
+        return []
+    return [f"its {run.test.images:,} test images are not the {known.test:,} of split {known.name}"]
+
+
+def _gaps(run: Run) -> list[str]:
+    """Return what the scores lack: AUCs, or the comparison with the training images."""
+    reasons = []
+    averaged = run.scores.labels.averaged
+    undefined = [label for label in averaged if (metric := run.auc(label)) is None or metric.value is None]
+    if not run.has_auc:
+        reasons.append(f"no {AUC}: its evaluator {run.scores.evaluator} gives {', '.join(run.test.names)}")
+    elif undefined:
+        named = ", ".join(undefined) if len(undefined) <= 2 else f"{len(undefined)} of {len(averaged)} pathologies"
+        reasons.append(f"AUC undefined for {named}")
+    elif (mean := run.auc()) is None or mean.value is None:
+        reasons.append(f"no mean {AUC} from its evaluator {run.scores.evaluator}")
+    if not run.test.leakage_checked:
+        reasons.append("not checked against its training images (no split.parquet)")
+    return reasons
+
+
+def _doubts(run: Run) -> list[str]:
+    """Return which parts of the run's origin are declared only, or not known at all."""
+    origin = run.origin
+    how = {field.name: getattr(origin.basis, field.name) for field in fields(origin.basis)}
+    # A digest that is not there was not checked, whatever the basis says.
+    absent = {
+        "labels": not origin.labels_digest,
+        "pixels": not (origin.pixels_digest and origin.image_side),
+        "split": not origin.split_digest,
+        "training": not origin.train_images,
+    }
+    how |= {part: "unknown" for part, missing in absent.items() if missing}
+    by_basis: dict[str, list[str]] = {}
+    for part, basis in how.items():
+        if basis != "checked":
+            by_basis.setdefault(basis, []).append("training images" if part == "training" else part)
+    how_said = {"declared": "declared, not checked", "unknown": "unknown"}
+    return [f"{', '.join(parts)} {how_said[basis]}" for basis, parts in by_basis.items()]
+
+
+def _same_pixels(verdicts: list[Verdict]) -> list[Verdict]:
+    """Set apart complete runs on other source files than most of them; where there is no majority, say so on each."""
+    digests = Counter(
+        verdict.run.origin.pixels_digest
+        for verdict in verdicts
+        if verdict.comparable and verdict.run.origin.pixels_digest
+    )
+    if len(digests) < 2:
+        return verdicts
+    (most, count), (_, next_count) = digests.most_common(2)
+    if count == next_count:
+        doubt = "source files differ between the complete runs, and no version of them has a majority"
+        return [replace(item, doubts=(*item.doubts, doubt)) if item.comparable else item for item in verdicts]
+    return [_with_pixels(item, most, count) if item.comparable else item for item in verdicts]
+
+
+def _with_pixels(verdict: Verdict, most: str, count: int) -> Verdict:
+    # The preparation's settings may differ: sides of the levels and codec are the run's own choice.
+    wanted = replace(verdict.run.origin, pixels_digest=most)
+    reasons = tuple(
+        f"{found.other}, while {count} complete run{'s have' if count > 1 else ' has'} {most[:12]}"
+        for found in differences(wanted, verdict.run.origin, {"pixels"})
+    )
+    return replace(verdict, reasons=reasons)

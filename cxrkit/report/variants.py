@@ -1,0 +1,145 @@
+"""Runs that were trained on equal terms, and what tells them from others of the same name and from the paper."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from cxrkit.report.published import Published, PublishedFolds
+from cxrkit.report.runs import Run
+
+_SHOWN = 3  # changed settings in a heading; the notes name all
+
+
+@dataclass(frozen=True)
+class Variant:
+    """All but the split that decides a run's numbers: folds are pooled when they are of one variant.
+
+    Several seeds are several variants, so each seed has a column of its own.
+    """
+
+    name: str
+    """The run's name."""
+
+    model: str
+    """Name of the network."""
+
+    recipe: str
+    """Name of the recipe that it started from."""
+
+    changes: tuple[str, ...]
+    """Settings that differ from the recipe's own, as "section.key=value"."""
+
+    input_size: int
+    """Side of the network's input in pixels."""
+
+    seed: int
+    """Of initialisation, order and augmentation."""
+
+    pretraining: str
+    """What the network had seen before."""
+
+    initial_weights: str
+    """SHA-256 of the file that training started from."""
+
+    preparation: str
+    """Digest of the preparation's settings: other levels or another quality are other pixels."""
+
+    recipe_digest: str
+    """SHA-256 over all settings that decide numbers, apart from fold and seed."""
+
+
+def variant_of(run: Run) -> Variant:
+    """Return the terms on which a run was trained."""
+    scores = run.scores
+    return Variant(
+        name=run.name,
+        model=scores.model,
+        recipe=scores.recipe,
+        changes=scores.changes,
+        input_size=scores.input_size,
+        seed=scores.seed,
+        pretraining=run.origin.pretraining,
+        initial_weights=run.origin.initial_weights,
+        preparation=run.origin.preparation_digest,
+        recipe_digest=scores.recipe_digest,
+    )
+
+
+def is_altered(variant: Variant, paper: Published | PublishedFolds | None) -> bool:
+    """Whether a run of a published network was trained on other terms than the published column: no fair rival."""
+    if paper is None:
+        return False
+    other_size = paper.input_size != 0 and paper.input_size != variant.input_size
+    return bool(variant.changes) or variant.recipe != paper.model or other_size
+
+
+def details(
+    variants: Iterable[Variant], papers: Mapping[str, Published | PublishedFolds]
+) -> dict[Variant, tuple[str, ...]]:
+    """Return what the heading of each variant must say beside its name, in a few words each.
+
+    That is: how it differs from its recipe, from the published column of its network (`papers`, by network), and from
+    other variants of the same name.
+    """
+    groups: dict[str, list[Variant]] = defaultdict(list)
+    for variant in dict.fromkeys(variants):
+        groups[variant.name].append(variant)
+    found: dict[Variant, tuple[str, ...]] = {}
+    for group in groups.values():
+        found |= _group_details(group, papers)
+    return found
+
+
+def _group_details(
+    group: list[Variant], papers: Mapping[str, Published | PublishedFolds]
+) -> dict[Variant, tuple[str, ...]]:
+    varying = {name for name in Variant.__dataclass_fields__ if len({getattr(variant, name) for variant in group}) > 1}
+    found = {variant: _words(variant, varying, papers.get(variant.model)) for variant in group}
+    alike = Counter(found.values())
+    return {
+        variant: words if alike[words] == 1 else (*words, f"settings {variant.recipe_digest[:8]}")
+        for variant, words in found.items()
+    }
+
+
+def _words(variant: Variant, varying: set[str], paper: Published | PublishedFolds | None) -> tuple[str, ...]:
+    words = []
+    if "model" in varying:
+        words.append(variant.model)
+    if "recipe" in varying or variant.recipe not in (variant.name, variant.model):
+        words.append(f"recipe {variant.recipe}")
+    other_size = paper is not None and paper.input_size not in (0, variant.input_size)
+    if "input_size" in varying or other_size:
+        words.append(f"at {variant.input_size} px")
+    changes = [word for word in map(_change, variant.changes) if word not in words]
+    words += changes[:_SHOWN]
+    if len(changes) > _SHOWN:
+        words.append(f"{len(changes) - _SHOWN} more")
+    if "seed" in varying:
+        words.append(f"seed {variant.seed}")
+    if "pretraining" in varying:
+        words.append(f"pretraining {variant.pretraining}")
+    if "initial_weights" in varying:
+        words.append(f"weights {variant.initial_weights[:8] or 'none'}")
+    if "preparation" in varying:
+        words.append(f"prepared {variant.preparation[:8]}")
+    return tuple(words)
+
+
+def _change(change: str) -> str:
+    """Return a changed setting as a heading says it: input.size=64 is "at 64 px"."""
+    setting, _, value = change.partition("=")
+    match setting:
+        case "input.size":
+            return f"at {value} px"
+        case "schedule.epochs":
+            return f"{value} epoch{'s' * (value != '1')}"
+        case _:
+            return change
+
+
+def full_name(variant: Variant, words: Iterable[str]) -> str:
+    """Return name and details in one line, for CSV and notes."""
+    return ", ".join((variant.name, *words))
