@@ -823,6 +823,27 @@ def test_a_resized_copy_needs_leave(raw: Path, tmp_path: Path) -> None:
         run(tmp_path / "raw", tmp_path / "d", cohort, levels=None)
 
 
+@pytest.mark.parametrize(("side", "levels"), [(224, (224,)), (320, (320, 160)), (512, (512, 256))])
+def test_a_resized_copy_says_so(raw: Path, tmp_path: Path, side: int, levels: tuple[int, ...]) -> None:
+    cohort = resized(raw, tmp_path / "raw", side)
+    run(tmp_path / "raw", tmp_path / "d", cohort, levels=None, resized=True, codec="raw")
+    store = ShardStore(tmp_path / "d")
+    assert (store.levels, store.image_size, store.about["image_size"]) == (levels, side, side)
+    expected = cv2.resize(picture(2), (side, side), interpolation=cv2.INTER_AREA)
+    assert np.array_equal(store.image(2, 0), expected)
+    assert store.image(2, len(levels) - 1).shape == (levels[-1], levels[-1])
+    full = resized(raw, tmp_path / "full", 1024)
+    run(tmp_path / "full", tmp_path / "f", full, levels=(256,), resized=True, codec="raw")
+    assert ShardStore(tmp_path / "f").settings_digest != store.settings_digest
+
+
+def test_an_image_of_another_size_is_damaged(raw: Path, tmp_path: Path) -> None:
+    cohort = resized(raw, tmp_path / "raw", 256)
+    (tmp_path / "raw" / "images" / image_id(1)).write_bytes(png(picture(1)))
+    with pytest.raises(UserError, match=r"00000001_001.png: 1024 x 1024 pixels, expected 256 x 256"):
+        run(tmp_path / "raw", tmp_path / "d", cohort, levels=None, resized=True)
+
+
 @pytest.mark.parametrize(
     ("side", "levels"),
     [(1024, (1024, 512, 256)), (512, (512, 256)), (320, (320, 160)), (256, (256,)), (224, (224,)), (299, (299,))],
