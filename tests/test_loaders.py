@@ -17,14 +17,13 @@ import polars as pl
 import psutil
 import pytest
 import torch
-from tiny_cohort import shards, table_of, write_prepared
 
-from cxrkit import codecs, loaders, registry
-from cxrkit.contracts import IMAGE_SIZE, LABELS, RECORD_SCHEMA, Batch, Records
+from cxrkit import codecs, loaders, registry, shards
+from cxrkit.contracts import LABELS, RECORD_SCHEMA, Batch
 from cxrkit.errors import UserError
+from cxrkit.files import write_json
 from cxrkit.loaders import opencv, targets
 from cxrkit.loaders.plan import Augmentation, Plan
-from cxrkit.shard_file import ShardSettings
 from cxrkit.shards import ShardStore
 
 LEVELS = (128, 64)
@@ -50,9 +49,17 @@ def write_folder(folder: Path, codec: str, n: int = N, levels: tuple[int, ...] =
         | {label: (i + k) % 5 == 0 for k, label in enumerate(LABELS)}
         for i in range(n)
     ]
-    frame = pl.DataFrame(rows, schema=RECORD_SCHEMA).with_columns(path=pl.lit("here"), member=None)
-    settings = ShardSettings("test", codec, 95 if codec == "jpeg" else 0, levels, IMAGE_SIZE)
-    return write_prepared(folder, Records("test", frame, "unknown"), settings, encoded, per_shard=n)
+    frame = pl.DataFrame(rows, schema=RECORD_SCHEMA)
+    path = folder / shards.shard_name(0)
+    shards.write_shard(path, shards.ShardSettings("test", "unknown", codec, 95, levels), frame, encoded)
+    _, table = shards.read_shard_table(path)
+    table.with_columns(pl.lit(0).alias("shard")).write_parquet(folder / shards.INDEX)
+    write_json(
+        folder / shards.DESCRIPTION,
+        {"format_version": shards.FORMAT_VERSION, "codec": codec, "levels": list(levels)}
+        | {"shards": [{"file": path.name, "bytes": path.stat().st_size}]},
+    )
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -198,8 +205,8 @@ def test_a_damaged_record_is_named_and_the_loader_survives(tmp_path: Path, backe
     folder = write_folder(tmp_path, "jpeg")
     store = ShardStore(folder)
     row = 9
-    table = pl.read_parquet(table_of(folder, "index"))
-    path = folder / shards(folder)[0]
+    table = pl.read_parquet(folder / shards.INDEX)
+    path = folder / shards.shard_name(0)
     data = bytearray(path.read_bytes())
     for level in LEVELS:
         data[table[f"offset_{level}"][row] + 150] ^= 0xFF
@@ -218,8 +225,8 @@ def test_a_damaged_record_is_named_and_the_loader_survives(tmp_path: Path, backe
 
 def test_bytes_that_are_no_image_are_named(tmp_path: Path) -> None:
     folder = write_folder(tmp_path, "jpeg")
-    table = pl.read_parquet(table_of(folder, "index"))
-    path = folder / shards(folder)[0]
+    table = pl.read_parquet(folder / shards.INDEX)
+    path = folder / shards.shard_name(0)
     data = bytearray(path.read_bytes())
     for level in LEVELS:
         start = table[f"offset_{level}"][4]
