@@ -24,7 +24,7 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -194,11 +194,7 @@ def write_shard(
             file.seek(start + position)
             file.write(data)
         file.truncate(max(start + length, file.seek(0, 2)))
-        end = file.tell()
-        header = _header_crc32(file, start, length, end)
-        file.seek(end)
-        file.write(_SEAL.pack(_MAGIC, header, start, length))
-        total = file.tell()
+        total = seal(file, start, length)
     return ShardTable(settings, list(image_ids), source, offset + start, size, crc32, total, list(damaged))
 
 
@@ -213,7 +209,28 @@ def _attributes(settings: ShardSettings, damaged: Sequence[Left]) -> dict[str, A
     }
 
 
-def _header_crc32(file: Any, start: int, length: int, end: int) -> int:
+def seal(file: IO[bytes], start: int, length: int) -> int:
+    """Write the seal behind all that the open file holds; start, length: of its payload. Return the file's size."""
+    end = file.seek(0, 2)
+    header = _header_crc32(file, start, length, end)
+    file.seek(end)
+    file.write(_SEAL.pack(_MAGIC, header, start, length))
+    return file.tell()
+
+
+def unseal(file: IO[bytes]) -> tuple[int, int] | None:
+    """Cut off the seal and return start and length of the payload as it had them; None where there is none."""
+    end = max(0, file.seek(0, 2) - _SEAL.size)
+    file.seek(end)
+    last = file.read()
+    if len(last) < _SEAL.size or not last.startswith(_MAGIC):
+        return None
+    file.truncate(end)
+    _, _, start, length = _SEAL.unpack(last)
+    return start, length
+
+
+def _header_crc32(file: IO[bytes], start: int, length: int, end: int) -> int:
     """Return the checksum of everything before and behind the payload, up to `end`."""
     file.seek(0)
     before = zlib.crc32(file.read(start))
