@@ -199,7 +199,7 @@ def write_shard(
 
 
 def _attributes(settings: ShardSettings, damaged: Sequence[Left]) -> dict[str, Any]:
-    return {
+    values = {
         "format_version": FORMAT_VERSION,
         "settings_digest": settings.digest,
         "tool_version": __version__,
@@ -207,6 +207,9 @@ def _attributes(settings: ShardSettings, damaged: Sequence[Left]) -> dict[str, A
         "levels": np.array(settings.levels, dtype=np.int64),
         "damaged": json.dumps([asdict(left) for left in damaged]),
     }
+    # Text of a fixed length lies in the header itself. HDF5's other kind lies in a heap, where libhdf5 runs in circles
+    # when it was zeroed.
+    return {name: np.bytes_(value.encode()) if isinstance(value, str) else value for name, value in values.items()}
 
 
 def seal(file: IO[bytes], start: int, length: int) -> int:
@@ -310,8 +313,8 @@ def _read_tables(path: Path, start: int, length: int, end: int) -> ShardTable:
     import h5py
 
     with h5py.File(path, "r", locking=False) as file:
-        settings = _read_settings(file.attrs)
-        damaged: list[Left] = build(list[Left], json.loads(file.attrs["damaged"]), "damaged")
+        settings = _read_settings(file)
+        damaged: list[Left] = build(list[Left], json.loads(_read_attribute(file, "damaged")), "damaged")
         payload = _dataset(file, "payload")
         if (payload.id.get_offset() or 0, payload.shape) != (start, (length,)):
             raise ValueError("its payload does not lie where it says")
@@ -338,8 +341,8 @@ def _read_tables(path: Path, start: int, length: int, end: int) -> ShardTable:
     return table
 
 
-def _read_settings(attributes: Mapping[str, Any]) -> ShardSettings:
-    found = {name: _plain(attributes[name]) for name in (*ShardSettings.__dataclass_fields__, "settings_digest")}
+def _read_settings(file: Any) -> ShardSettings:
+    found = {name: _read_attribute(file, name) for name in (*ShardSettings.__dataclass_fields__, "settings_digest")}
     try:
         settings: ShardSettings = build(ShardSettings, found)
     except FieldError as error:
@@ -370,7 +373,9 @@ def _dataset(file: Any, name: str) -> Any:
     return table
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    return value.item() if isinstance(value, np.generic) else value
+def _read_attribute(file: Any, name: str) -> Any:
+    """Return an attribute as text, a number or a list of numbers."""
+    if file.attrs.get_id(name).dtype.kind not in "Siu":
+        raise ValueError(f"its attribute {name!r} is neither text nor a number")
+    value = file.attrs[name]
+    return value.decode() if isinstance(value, bytes) else value.tolist()
