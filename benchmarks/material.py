@@ -7,7 +7,7 @@ images works on N different ones.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from cxrkit.datasets import nih_chestxray14, synthetic
 from cxrkit.datasets.nih_tables import entries_path
 from cxrkit.errors import UserError
 from cxrkit.prepare import PrepareConfig, prepare
-from cxrkit.shards import DESCRIPTION, INDEX, RECORDS
+from cxrkit.shard_index import DESCRIPTION, read_description, read_index, read_listed, write_generation
 
 COPY_STEP = 100_000  # added to the patient ids of each further copy; NIH's end at 30,805
 DRAWN = 250  # different images of a synthetic cohort
@@ -86,13 +86,18 @@ class Material:
         if times == 1 or (folder / DESCRIPTION).exists():
             return folder if times > 1 else source
         folder.mkdir(parents=True, exist_ok=True)
-        for shard in source.glob("shard-*.h5"):
-            (folder / shard.name).symlink_to(shard.resolve())
-        for table in (INDEX, RECORDS):
-            frame = pl.read_parquet(source / table)
+        about = read_description(source)
+        for shard in about.shards:
+            (folder / shard.file).symlink_to((source / shard.file).resolve())
+
+        def repeated(frame: pl.DataFrame) -> pl.DataFrame:
             numbered = [frame.with_columns(image_id=pl.format("{}-{}", pl.lit(n), "image_id")) for n in range(times)]
-            pl.concat(numbered).sort("image_id").write_parquet(folder / table)
-        (folder / DESCRIPTION).write_bytes((source / DESCRIPTION).read_bytes())
+            return pl.concat(numbered).sort("image_id")
+
+        listed = read_listed(source, about).with_columns(path=pl.lit("here"), member=None)
+        records = Records(about.dataset, repeated(listed), about.label_release)
+        shards = [replace(shard, images=times * shard.images) for shard in about.shards]
+        write_generation(folder, records, about.settings, repeated(read_index(source, about)), shards)
         return folder
 
     def by_peer(self, target: str, name: str, python: str, **job: Any) -> Path:

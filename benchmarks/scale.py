@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -17,9 +16,9 @@ from benchmarks.contender import Contender
 from benchmarks.material import gather
 from benchmarks.record import Entry, Record
 from benchmarks.session import Part, Row, Session
-from cxrkit.contracts import RECORD_SCHEMA
-from cxrkit.shard_file import ShardSettings, shard_name
-from cxrkit.shards import DESCRIPTION, FORMAT_VERSION, INDEX, RECORDS, read_shard_table, write_shard
+from cxrkit.contracts import IMAGE_SIZE, RECORD_SCHEMA, Records
+from cxrkit.shard_file import SOURCE, ShardSettings, shard_name, write_shard
+from cxrkit.shard_index import DESCRIPTION, ShardEntry, index_frame, write_generation
 
 ALL_IMAGES = 112_120
 COUNTS, QUICK_COUNTS = (250, 500, 1000, 2000, 4000), (50, 100)
@@ -125,19 +124,19 @@ def _index(part: Part, rows: int) -> None:
 
 def tiny_folder(folder: Path, rows: int, per_shard: int = 64) -> None:
     """Write a prepared folder of `rows` images whose records are four bytes long: real but for its pixels."""
-    settings = ShardSettings("synthetic", "synthetic", "jpeg", 95, (1024, 512, 256))
-    frame = _records(rows)
+    settings = ShardSettings("synthetic", "jpeg", 95, (1024, 512, 256), IMAGE_SIZE)
+    records = Records("synthetic", _records(rows).with_columns(path=pl.lit("here"), member=None), "synthetic")
+    image_ids = records.frame["image_id"].to_list()
     folder.mkdir(parents=True, exist_ok=True)
-    tables, shards = [], []
-    for number, start in enumerate(range(0, rows, per_shard)):
-        records, path = frame[start : start + per_shard], folder / shard_name(number)
-        write_shard(path, settings, records, [[b"tiny"] * 3] * len(records))
-        tables.append(read_shard_table(path)[1].with_columns(shard=pl.lit(number, dtype=pl.Int32)))
-        shards.append({"file": path.name, "images": len(records), "bytes": path.stat().st_size})
-    pl.concat(tables).write_parquet(folder / INDEX)
-    frame.write_parquet(folder / RECORDS)
-    about = {"format_version": FORMAT_VERSION, "codec": "jpeg", "levels": [1024, 512, 256], "shards": shards}
-    (folder / DESCRIPTION).write_text(json.dumps(about))
+    tables = []
+    for start in range(0, rows, per_shard):
+        names = image_ids[start : start + per_shard]
+        file = shard_name(start, settings, ((name, 4, 0) for name in names))
+        source = np.full(len(names), np.array((4, 0, 4, 0), SOURCE))
+        table = write_shard(folder / file, settings, names, source, [[b"tiny"] * 3] * len(names))
+        tables.append(replace(table, file=file))
+    shards = [ShardEntry(table.file, len(table.image_ids), table.bytes) for table in tables]
+    write_generation(folder, records, settings, index_frame(tables, settings.levels), shards)
 
 
 def _records(rows: int) -> pl.DataFrame:

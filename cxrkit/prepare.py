@@ -304,7 +304,8 @@ def _make_shards(
         progress_bar("prepare", images, console=console) as bar,
         closing(pool.run(plan.take, finish)) as results,
     ):
-        bar.advance(sum(len(table.image_ids) + len(table.damaged) for table in kept))
+        if there := sum(len(table.image_ids) + len(table.damaged) for table in kept):
+            bar.advance(there)
         for result, right in results:
             _count(summary, result)
             made += [result.table] if result.table is not None else []

@@ -24,7 +24,7 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -194,16 +194,12 @@ def write_shard(
             file.seek(start + position)
             file.write(data)
         file.truncate(max(start + length, file.seek(0, 2)))
-        end = file.tell()
-        header = _header_crc32(file, start, length, end)
-        file.seek(end)
-        file.write(_SEAL.pack(_MAGIC, header, start, length))
-        total = file.tell()
+        total = seal(file, start, length)
     return ShardTable(settings, list(image_ids), source, offset + start, size, crc32, total, list(damaged))
 
 
 def _attributes(settings: ShardSettings, damaged: Sequence[Left]) -> dict[str, Any]:
-    return {
+    values = {
         "format_version": FORMAT_VERSION,
         "settings_digest": settings.digest,
         "tool_version": __version__,
@@ -211,9 +207,33 @@ def _attributes(settings: ShardSettings, damaged: Sequence[Left]) -> dict[str, A
         "levels": np.array(settings.levels, dtype=np.int64),
         "damaged": json.dumps([asdict(left) for left in damaged]),
     }
+    # Text of a fixed length lies in the header itself. HDF5's other kind lies in a heap, where libhdf5 runs in circles
+    # when it was zeroed.
+    return {name: np.bytes_(value.encode()) if isinstance(value, str) else value for name, value in values.items()}
 
 
-def _header_crc32(file: Any, start: int, length: int, end: int) -> int:
+def seal(file: IO[bytes], start: int, length: int) -> int:
+    """Write the seal behind all that the open file holds; start, length: of its payload. Return the file's size."""
+    end = file.seek(0, 2)
+    header = _header_crc32(file, start, length, end)
+    file.seek(end)
+    file.write(_SEAL.pack(_MAGIC, header, start, length))
+    return file.tell()
+
+
+def unseal(file: IO[bytes]) -> tuple[int, int] | None:
+    """Cut off the seal and return start and length of the payload as it had them; None where there is none."""
+    end = max(0, file.seek(0, 2) - _SEAL.size)
+    file.seek(end)
+    last = file.read()
+    if len(last) < _SEAL.size or not last.startswith(_MAGIC):
+        return None
+    file.truncate(end)
+    _, _, start, length = _SEAL.unpack(last)
+    return start, length
+
+
+def _header_crc32(file: IO[bytes], start: int, length: int, end: int) -> int:
     """Return the checksum of everything before and behind the payload, up to `end`."""
     file.seek(0)
     before = zlib.crc32(file.read(start))
@@ -293,8 +313,8 @@ def _read_tables(path: Path, start: int, length: int, end: int) -> ShardTable:
     import h5py
 
     with h5py.File(path, "r", locking=False) as file:
-        settings = _read_settings(file.attrs)
-        damaged: list[Left] = build(list[Left], json.loads(file.attrs["damaged"]), "damaged")
+        settings = _read_settings(file)
+        damaged: list[Left] = build(list[Left], json.loads(_read_attribute(file, "damaged")), "damaged")
         payload = _dataset(file, "payload")
         if (payload.id.get_offset() or 0, payload.shape) != (start, (length,)):
             raise ValueError("its payload does not lie where it says")
@@ -321,8 +341,8 @@ def _read_tables(path: Path, start: int, length: int, end: int) -> ShardTable:
     return table
 
 
-def _read_settings(attributes: Mapping[str, Any]) -> ShardSettings:
-    found = {name: _plain(attributes[name]) for name in (*ShardSettings.__dataclass_fields__, "settings_digest")}
+def _read_settings(file: Any) -> ShardSettings:
+    found = {name: _read_attribute(file, name) for name in (*ShardSettings.__dataclass_fields__, "settings_digest")}
     try:
         settings: ShardSettings = build(ShardSettings, found)
     except FieldError as error:
@@ -353,7 +373,9 @@ def _dataset(file: Any, name: str) -> Any:
     return table
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    return value.item() if isinstance(value, np.generic) else value
+def _read_attribute(file: Any, name: str) -> Any:
+    """Return an attribute as text, a number or a list of numbers."""
+    if file.attrs.get_id(name).dtype.kind not in "Siu":
+        raise ValueError(f"its attribute {name!r} is neither text nor a number")
+    value = file.attrs[name]
+    return value.decode() if isinstance(value, bytes) else value.tolist()

@@ -129,7 +129,7 @@ def sort_out(frame: pl.DataFrame, finished: Sequence[ShardTable], *, skip_damage
         elif not taken[rows].any():
             taken[rows] = True
             found.kept.append(table)
-    for table, rows in suspects:
+    for table, rows in sorted(suspects, key=lambda suspect: len(suspect[0].damaged)):  # the most complete first
         if taken[rows].any():
             continue
         # Damage that may not be skipped is looked at again in any case: there is nothing to compare.

@@ -19,7 +19,7 @@ import numpy as np
 from cxrkit import codecs
 from cxrkit.errors import UserError
 from cxrkit.files import output_error
-from cxrkit.pixels import DamagedImage, Pixels, read_png
+from cxrkit.pixels import DamagedImage, Pixels, read_image
 from cxrkit.shard_file import SOURCE, Left, ShardSettings, ShardTable, Source, shard_name, write_shard
 
 STAGES = ("read", "decode", "scale", "encode", "write")
@@ -180,7 +180,7 @@ def _unchanged(known: list[Source], places: list[SourcePlace], buffer: int) -> l
 
 def _decode(data: bytes, side: int, clock: _Clock) -> Pixels:
     try:
-        return read_png(data)
+        return read_image(data, side)
     finally:
         clock.lap("decode")
 

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+import errno
+import fcntl
 import io
-import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,16 +21,17 @@ import polars as pl
 import psutil
 import pytest
 from rich.console import Console
-from tiny_cohort import image_id, picture, png, records, write_archive, write_images
+from tiny_cohort import describe, image_id, picture, png, records, shards, table_of, write_archive, write_images
 
-from cxrkit import shard_file
 from cxrkit.contracts import Records
 from cxrkit.errors import UserError
-from cxrkit.files import read_json
-from cxrkit.prepare import PrepareConfig, parse_levels, prepare
+from cxrkit.files import claimed, read_json
+from cxrkit.prepare import LOCK, PrepareConfig, default_levels, parse_levels, prepare
 from cxrkit.prepare_summary import PrepareSummary
+from cxrkit.shard_file import read_shard
 from cxrkit.shard_plan import shard_size
 from cxrkit.shards import ShardStore
+from cxrkit.verify import verify
 from cxrkit.workers import Workers
 
 COUNT = 20  # images: three shards of 8, 8 and 4
@@ -53,16 +57,24 @@ def run(raw: Path, data: Path, cohort: Records | None = None, **options: object)
     return prepare(config, cohort or records(raw, COUNT))
 
 
-def contents(data: Path) -> dict[str, bytes]:
-    """Return the files of a prepared folder; the description without its date."""
-    files = {path.name: path.read_bytes() for path in sorted(data.iterdir())}
-    about = json.loads(files.pop("dataset.json", b"{}"))
-    about.pop("created", None)
-    return files | {"dataset.json": json.dumps(about).encode()}
-
-
-def shards(data: Path) -> list[str]:
-    return sorted(path.name for path in data.glob("shard-*"))
+def contents(data: Path) -> dict[str, Any]:
+    """Return what a prepared folder says and holds, without dates: of its making and of the source files."""
+    about = ShardStore(data).about
+    named = [about.pop(kind) for kind in ("records", "index", "boxes")]
+    tables = {item["file"].partition("-")[0]: pl.read_parquet(data / item["file"]) for item in named if item}
+    tables["index"] = tables["index"].drop("file_size", "file_mtime_ns")
+    read = {name: read_shard(data / name) for name in shards(data)}
+    bytes_of = {
+        name: [
+            (data / name).read_bytes()[start:][:size] for start, size in zip(t.offset.flat, t.size.flat, strict=True)
+        ]
+        for name, t in read.items()
+    }
+    ids = {name: (table.image_ids, [left.reason for left in table.damaged]) for name, table in read.items()}
+    about = {key: value for key, value in about.items() if key not in ("created", "damaged")}
+    return {"about": about, "images": ids, "bytes": bytes_of} | {
+        name: table.to_dicts() for name, table in tables.items()
+    }
 
 
 def copy_of(raw: Path, folder: Path) -> Path:
@@ -90,21 +102,23 @@ def small_disk(folder: Path, size: str, *, read_only: bool = False) -> Iterator[
 def test_everything_is_where_a_reader_looks(raw: Path, tmp_path: Path) -> None:
     cohort = records(raw, COUNT, absent=3)
     summary = run(raw, tmp_path / "d", cohort, codec="raw", allow_missing=True)
-    assert sorted(path.name for path in (tmp_path / "d").iterdir()) == [
-        *("dataset.json", "index.parquet", "records.parquet"),
-        *("shard-00000.h5", "shard-00001.h5", "shard-00002.h5"),
-    ]
+    names = sorted(path.name for path in (tmp_path / "d").iterdir())
+    expected = ["dataset.json", r"index-\w{8}.parquet", r"records-\w{8}.parquet"]
+    expected += [rf"shard-0000{place}-\w{{8}}.h5" for place in ("00", "08", "16")]
+    assert len(names) == len(expected)
+    assert all(re.fullmatch(pattern, name) for pattern, name in zip(expected, names, strict=True))
     store = ShardStore(tmp_path / "d")
     assert store.records().equals(cohort.frame.select(store.records().columns))
     assert store.index.equals(store.records()[:COUNT])
     assert (store.codec, store.levels) == ("raw", (256, 64))
-    index = pl.read_parquet(tmp_path / "d" / "index.parquet")
+    index = pl.read_parquet(table_of(tmp_path / "d", "index"))
     assert index["shard"].to_list() == [0] * 8 + [1] * 8 + [2] * 4
     assert index.schema["shard"] == pl.Int32
+    assert not {*index.columns} & {"patient_id", "Mass"}, "labels have one home"
     about = store.about
-    assert {key: about[key] for key in ("dataset", "label_release", "codec", "quality", "levels")} == {
+    assert {key: about[key] for key in ("dataset", "label_release", "codec", "quality", "levels", "image_size")} == {
         **{"dataset": "tiny", "label_release": "unknown", "codec": "raw"},
-        **{"quality": 0, "levels": [256, 64]},
+        **{"quality": 0, "levels": [256, 64], "image_size": 1024},
     }
     assert (about["listed_images"], about["prepared_images"], about["missing_images"]) == (COUNT + 3, COUNT, 3)
     assert about["damaged"] == []
@@ -156,7 +170,10 @@ def test_boxes_are_kept(raw: Path, tmp_path: Path) -> None:
     )
     cohort = records(raw, 2)
     run(raw, tmp_path / "d", Records(cohort.dataset, cohort.frame, cohort.label_release, boxes))
-    assert pl.read_parquet(tmp_path / "d" / "boxes.parquet").equals(boxes)
+    assert pl.read_parquet(table_of(tmp_path / "d", "boxes")).equals(boxes)
+    run(raw, tmp_path / "d", cohort)
+    assert not list((tmp_path / "d").glob("boxes*")), "they are those of the raw folder, which has none now"
+    assert ShardStore(tmp_path / "d").about["boxes"] is None
 
 
 def test_conversions_are_counted(raw: Path, tmp_path: Path) -> None:
@@ -204,7 +221,9 @@ def test_a_finished_archive_is_not_read_again(raw: Path, tmp_path: Path) -> None
     write_archive(archive, raw / "images")
     run(raw, tmp_path / "d", records(raw, COUNT, archive=archive))
     before = contents(tmp_path / "d")
-    archive.write_bytes(b"gone bad")
+    about = archive.stat()
+    archive.write_bytes(b"gone bad".ljust(about.st_size))
+    os.utime(archive, ns=(about.st_atime_ns, about.st_mtime_ns))
     assert run(raw, tmp_path / "d", records(raw, COUNT, archive=archive)).reused == COUNT
     assert contents(tmp_path / "d") == before
 
@@ -215,12 +234,14 @@ def test_a_half_finished_archive_goes_on_where_it_was(raw: Path, tmp_path: Path)
     cohort = records(raw, COUNT, archive=archive)
     run(raw, tmp_path / "d", cohort)
     before = contents(tmp_path / "d")
-    (tmp_path / "d" / "shard-00001.h5").unlink()
+    names = shards(tmp_path / "d")
+    size = len(read_shard(tmp_path / "d" / names[1]).image_ids)
+    (tmp_path / "d" / names[1]).unlink()
     (tmp_path / "d" / "dataset.json").unlink()
-    stamp = (tmp_path / "d" / "shard-00002.h5").stat().st_mtime_ns
+    stamp = (tmp_path / "d" / names[2]).stat().st_mtime_ns
     summary = run(raw, tmp_path / "d", cohort)
-    assert (summary.shards_reused, summary.reused) == (2, COUNT - 8)
-    assert (tmp_path / "d" / "shard-00002.h5").stat().st_mtime_ns == stamp
+    assert (summary.shards_reused, summary.reused) == (2, COUNT - size)
+    assert (tmp_path / "d" / names[2]).stat().st_mtime_ns == stamp
     assert contents(tmp_path / "d") == before
 
 
@@ -256,7 +277,7 @@ def test_a_truncated_archive_keeps_the_shards_before_it(raw: Path, tmp_path: Pat
     )
     with pytest.raises(UserError, match=message):
         run(raw, tmp_path / "d", cohort, workers=1)
-    assert shards(tmp_path / "d") == ["shard-00000.h5"]
+    assert len(shards(tmp_path / "d")) == 1
     assert not (tmp_path / "d" / "dataset.json").exists()
     archive.write_bytes(whole)
     assert run(raw, tmp_path / "d", cohort).shards_reused == 1
@@ -329,7 +350,7 @@ def test_damaged_images_are_all_listed_and_stop_the_run(damaged: Path, tmp_path:
     )
     assert lines[1:4] == [f"    {image}: {why}" for image, why in REASONS.items()]
     assert lines[4] == "  remedy: download them again and run the same command, or add --skip-damaged to leave them out"
-    assert shards(tmp_path / "d") == ["shard-00001.h5"]
+    assert [name[:12] for name in shards(tmp_path / "d")] == ["shard-000008"]
     assert not (tmp_path / "d" / "dataset.json").exists()
 
 
@@ -343,7 +364,8 @@ def test_damaged_images_can_be_left_out(damaged: Path, tmp_path: Path) -> None:
     assert len(store) == COUNT - 3
     assert len(store.records()) == COUNT
     assert not set(store.index["image_id"]) & set(REASONS)
-    assert store.about["damaged"] == [{"image_id": image, "reason": why} for image, why in REASONS.items()]
+    assert {left["image_id"]: left["reason"] for left in store.about["damaged"]} == REASONS
+    assert [left["source"]["size"] for left in store.about["damaged"]] == [0, 50_000, -1]
     assert "left out as damaged: 3 (see dataset.json)" in summary.text()
     again = run(damaged, tmp_path / "d", cohort, skip_damaged=True)
     assert (again.images, again.reused, again.damaged) == (COUNT - 3, COUNT - 3, REASONS)
@@ -355,6 +377,7 @@ def test_repaired_images_come_in_with_the_next_run(damaged: Path, raw: Path, pre
     with pytest.raises(UserError, match="3 damaged images"):
         run(damaged, tmp_path / "d", cohort)
     assert len(ShardStore(tmp_path / "d")) == COUNT - 3, "a failed run leaves the folder as it was"
+    assert verify(tmp_path / "d", workers=1).ok
     (damaged / "images" / image_id(19)).rmdir()
     for number in (2, 5, 19):
         shutil.copy(raw / "images" / image_id(number), damaged / "images")
@@ -365,7 +388,7 @@ def test_repaired_images_come_in_with_the_next_run(damaged: Path, raw: Path, pre
 def test_a_shard_of_nothing_but_damage_is_empty(raw: Path, tmp_path: Path) -> None:
     folder = copy_of(raw, tmp_path / "raw")
     for number in range(8):
-        (folder / "images" / image_id(number)).write_text("not an image")
+        (folder / "images" / image_id(number)).write_text(f"not an image {number}")
     summary = run(folder, tmp_path / "d", records(folder, COUNT), skip_damaged=True)
     assert (summary.images, len(summary.damaged)) == (COUNT - 8, 8)
     assert ShardStore(tmp_path / "d").image(0, 1).shape == (64, 64)
@@ -425,7 +448,7 @@ class Held:
                 waiting = psutil.wait_procs(waiting, timeout=0.01)[1]
                 continue
             os.set_blocking(pipe, True)
-            with open(pipe, "wb", buffering=0) as file:
+            with open(pipe, "wb", buffering=0) as file, suppress(BrokenPipeError):  # the reader may go at any moment
                 file.write(self.image)
         _, errors = self.process.communicate()
         self.pipe.unlink()
@@ -439,8 +462,8 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_files(raw: Path, prepared: Pa
     held.stop(signal.SIGKILL)  # returns when the workers are gone too
     assert not (held.data / "dataset.json").exists()
     for name in shards(held.data):
-        shard_file.read(held.data / name)
-    (held.data / ".shard-00002.h5.0123abcd.part").write_bytes(b"what a killed worker left")
+        read_shard(held.data / name)
+    (held.data / ".shard-2.h5.0123abcd.part").write_bytes(b"what a killed worker left")
     summary = run(held.raw, held.data)
     assert 1 <= summary.shards_reused < 3
     assert contents(held.data) == contents(prepared)
@@ -479,7 +502,7 @@ def test_a_second_run_keeps_everything(raw: Path, prepared: Path, tmp_path: Path
 @pytest.mark.parametrize("damage", ["truncated", "garbage", "gone"])
 def test_a_broken_shard_is_made_again(raw: Path, prepared: Path, tmp_path: Path, damage: str) -> None:
     data = Path(shutil.copytree(prepared, tmp_path / "d"))
-    path = data / "shard-00001.h5"
+    path = data / shards(data)[1]
     if damage == "gone":
         path.unlink()
     else:
@@ -489,27 +512,266 @@ def test_a_broken_shard_is_made_again(raw: Path, prepared: Path, tmp_path: Path,
 
 
 def test_two_preparations_do_not_share_a_folder(raw: Path, tmp_path: Path) -> None:
-    import fcntl
+    message = r"d: another cxrkit prepare is writing here \(process \d+ on .*\)\n  remedy: wait for it"
+    with claimed(tmp_path / "d" / LOCK, "test", "none"), pytest.raises(UserError, match=message):
+        run(raw, tmp_path / "d")
 
-    (tmp_path / "d").mkdir()
-    holder = os.open(tmp_path / "d", os.O_RDONLY)
-    fcntl.flock(holder, fcntl.LOCK_EX)
-    try:
-        with pytest.raises(UserError, match="d: another cxrkit prepare is writing here\n  remedy: wait for it"):
-            run(raw, tmp_path / "d")
-    finally:
-        os.close(holder)
+
+# Sources
+
+
+def negative(path: Path) -> None:
+    """Replace the PNG by its negative."""
+    path.write_bytes(png(255 - cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)))
+
+
+@pytest.mark.parametrize("same", ["nothing", "time", "size"])
+def test_replaced_images_are_prepared_again(raw: Path, tmp_path: Path, same: str) -> None:
+    folder = copy_of(raw, tmp_path / "raw")
+    paths = [folder / "images" / image_id(number) for number in range(COUNT)]
+    for path in paths:
+        path.write_bytes(path.read_bytes().ljust(2_000_000))  # what follows a PNG's end is no part of the image
+    run(folder, tmp_path / "d", codec="raw")
+    old, names = ShardStore(tmp_path / "d"), shards(tmp_path / "d")
+    for path in paths:
+        before = path.stat()
+        negative(path)
+        if same == "size":
+            path.write_bytes(path.read_bytes().ljust(2_000_000))
+        elif same == "time":
+            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        now = path.stat()
+        assert (now.st_size == before.st_size, now.st_mtime_ns == before.st_mtime_ns) == (
+            same == "size",
+            same == "time",
+        )
+    summary = run(folder, tmp_path / "d", codec="raw")
+    assert (summary.images, summary.reused, summary.shards_reused) == (COUNT, 0, 0)
+    new = ShardStore(tmp_path / "d")
+    for row in range(COUNT):
+        # Each of four halvings rounds.
+        assert np.abs(255 - old.image(row, 1).astype(int) - new.image(row, 1)).max() <= 4
+    assert new.pixels_digest != old.pixels_digest
+    assert not set(names) & set(shards(tmp_path / "d")), "what is replaced is removed"
+
+
+def test_one_replaced_image_remakes_its_shard_alone(raw: Path, tmp_path: Path) -> None:
+    folder = copy_of(raw, tmp_path / "raw")
+    run(folder, tmp_path / "d")
+    names = shards(tmp_path / "d")
+    negative(folder / "images" / image_id(9))
+    assert run(folder, tmp_path / "d").shards_reused == 2
+    assert len(set(names) & set(shards(tmp_path / "d"))) == 2
+    assert contents(tmp_path / "d") == contents_of_a_fresh_run(folder, tmp_path / "fresh")
+
+
+def contents_of_a_fresh_run(raw: Path, data: Path, **options: object) -> dict[str, Any]:
+    run(raw, data, **options)
+    return contents(data)
+
+
+def test_touched_and_copied_images_keep_their_shards(raw: Path, tmp_path: Path) -> None:
+    folder = copy_of(raw, tmp_path / "raw")
+    run(folder, tmp_path / "d")
+    before, stamp = contents(tmp_path / "d"), (10**9, 10**9)
+    for path in (folder / "images").iterdir():
+        os.utime(path, ns=stamp)
+    assert run(folder, tmp_path / "d").reused == COUNT
+    assert contents(tmp_path / "d") == before
+    # The new times are known from now on, and nothing is read again: it would be found changed.
+    for path in (folder / "images").iterdir():
+        path.write_bytes(bytes(path.stat().st_size))
+        os.utime(path, ns=stamp)
+    assert run(folder, tmp_path / "d").reused == COUNT
+
+
+@pytest.mark.parametrize("change", ["touched", "packed anew", "replaced"])
+def test_an_archive_that_was_changed_is_read_again(raw: Path, tmp_path: Path, change: str) -> None:
+    folder = copy_of(raw, tmp_path / "raw")
+    archive = tmp_path / "images_001.tar.gz"
+    write_archive(archive, folder / "images")
+    run(raw, tmp_path / "d", records(raw, COUNT, archive=archive))
+    before = contents(tmp_path / "d")
+    if change == "touched":
+        os.utime(archive, (1, 1))
+    else:
+        if change == "replaced":
+            negative(folder / "images" / image_id(3))
+        write_archive(archive.with_suffix(""), folder / "images", mode="w")
+        archive.with_suffix("").replace(archive)
+    summary = run(raw, tmp_path / "d", records(raw, COUNT, archive=archive))
+    assert summary.shards_reused == (2 if change == "replaced" else 3)
+    assert (contents(tmp_path / "d") == before) == (change != "replaced")
+    again = run(raw, tmp_path / "d", records(raw, COUNT, archive=archive))
+    assert again.shards_reused == 3
+
+
+def test_other_labels_keep_every_shard(raw: Path, tmp_path: Path) -> None:
+    run(raw, tmp_path / "d")
+    old = ShardStore(tmp_path / "d")
+    stamps = {name: (tmp_path / "d" / name).stat().st_mtime_ns for name in shards(tmp_path / "d")}
+    cohort = records(raw, COUNT)
+    other = Records(cohort.dataset, cohort.frame.with_columns(~pl.col("Mass")), "2017")
+    assert run(raw, tmp_path / "d", other).reused == COUNT
+    assert {name: (tmp_path / "d" / name).stat().st_mtime_ns for name in shards(tmp_path / "d")} == stamps
+    new = ShardStore(tmp_path / "d")
+    assert new.index["Mass"].to_list() == (~old.index["Mass"]).to_list()
+    assert new.about["label_release"] == "2017"
+    assert (new.pixels_digest, new.labels_digest == old.labels_digest) == (old.pixels_digest, False)
+    assert len(list((tmp_path / "d").glob("records-*"))) == 1
+
+
+def test_an_image_is_looked_at_again_once_it_changed(raw: Path, tmp_path: Path) -> None:
+    folder = copy_of(raw, tmp_path / "raw")
+    path = folder / "images" / image_id(2)
+    path.write_bytes(b"")
+    run(folder, tmp_path / "d", skip_damaged=True)
+    assert run(folder, tmp_path / "d", skip_damaged=True).reused == COUNT - 1
+    shutil.copy(raw / "images" / image_id(2), path)
+    summary = run(folder, tmp_path / "d", skip_damaged=True)
+    assert (summary.images, summary.reused, summary.damaged) == (COUNT, COUNT - 8, {})
+
+
+def test_nothing_but_damage_is_an_error(raw: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "raw"
+    (folder / "images").mkdir(parents=True)
+    for number in range(3):
+        (folder / "images" / image_id(number)).write_bytes(b"")
+    message = r"raw: all 3 images at hand are damaged: nothing to prepare\n    00000001_000.png: the file is empty"
+    with pytest.raises(UserError, match=message):
+        run(folder, tmp_path / "d", records(folder, 3), skip_damaged=True)
+    assert not (tmp_path / "d" / "dataset.json").exists()
+
+
+# Generations
+
+
+def test_a_failed_extension_leaves_the_folder_usable(raw: Path, tmp_path: Path) -> None:
+    folder = copy_of(raw, tmp_path / "raw")
+    run(folder, tmp_path / "d", limit=COUNT - 1)
+    before = contents(tmp_path / "d")
+    store = ShardStore(tmp_path / "d")
+    (folder / "images" / image_id(COUNT - 1)).write_bytes(b"")
+    with pytest.raises(UserError, match=r"1 damaged image, so .* is as it was before \(the shards without"):
+        run(folder, tmp_path / "d")
+    assert contents(tmp_path / "d") == before
+    assert verify(tmp_path / "d", workers=1).ok
+    assert store.index.equals(ShardStore(tmp_path / "d").index)
+    # A smaller run afterwards is refused, and takes nothing away.
+    with pytest.raises(UserError, match="of which this run would drop 10"):
+        run(folder, tmp_path / "d", limit=9)
+    assert contents(tmp_path / "d") == before
+
+
+def test_what_a_run_leaves_out_stays(raw: Path, tmp_path: Path) -> None:
+    run(raw, tmp_path / "d")
+    all_shards = shards(tmp_path / "d")
+    (tmp_path / "d" / "dataset.json").unlink()
+    summary = run(raw, tmp_path / "d", limit=8)
+    assert (summary.images, summary.reused) == (8, 8)
+    assert shards(tmp_path / "d") == all_shards
+    report = verify(tmp_path / "d", workers=1)
+    assert report.ok
+    assert [note.split()[0] for note in report.notes] == all_shards[1:]
+    assert f"  note: {all_shards[1]} is not one of the shards that dataset.json names" in report.text()
+    assert run(raw, tmp_path / "d").reused == COUNT
+
+
+def test_a_good_image_that_was_damaged_later_is_not_lost(raw: Path, tmp_path: Path) -> None:
+    folder = copy_of(raw, tmp_path / "raw")
+    run(folder, tmp_path / "d")
+    names = shards(tmp_path / "d")
+    whole = (folder / "images" / image_id(2)).read_bytes()
+    (folder / "images" / image_id(2)).write_bytes(whole[:5000])
+    assert run(folder, tmp_path / "d", skip_damaged=True).images == COUNT - 1
+    assert set(names) < set(shards(tmp_path / "d"))
+    (folder / "images" / image_id(2)).write_bytes(whole)
+    assert run(folder, tmp_path / "d", skip_damaged=True).reused == COUNT
+    assert shards(tmp_path / "d") == names
+
+
+def test_a_reader_keeps_the_generation_that_it_opened(raw: Path, tmp_path: Path) -> None:
+    folder = copy_of(raw, tmp_path / "raw")
+    run(folder, tmp_path / "d", codec="raw")
+    store = ShardStore(tmp_path / "d")
+    expected = cv2.resize(picture(4), (512, 512), interpolation=cv2.INTER_AREA)
+    expected = cv2.resize(expected, (256, 256), interpolation=cv2.INTER_AREA)
+    for path in (folder / "images").iterdir():
+        negative(path)
+    run(folder, tmp_path / "d", codec="raw")
+    assert np.array_equal(store.image(4, 0), expected)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "null", '{"format_version": 2}', "{"])
+def test_a_broken_description_is_written_anew(raw: Path, prepared: Path, tmp_path: Path, text: str) -> None:
+    data = Path(shutil.copytree(prepared, tmp_path / "d"))
+    (data / "dataset.json").write_text(text)
+    assert run(raw, data).reused == COUNT
+    assert contents(data) == contents(prepared)
+
+
+@pytest.mark.parametrize("kind", ["records", "index"])
+def test_broken_tables_are_written_anew(raw: Path, prepared: Path, tmp_path: Path, kind: str) -> None:
+    data = Path(shutil.copytree(prepared, tmp_path / "d"))
+    table_of(data, kind).write_bytes(b"PAR1 garbled PAR1")
+    assert run(raw, data).reused == COUNT
+    assert contents(data) == contents(prepared)
+
+
+def test_a_folder_of_the_first_version_is_refused(raw: Path, prepared: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(prepared, tmp_path / "d"))
+    describe(data, format_version=1)
+    message = (
+        r"d/dataset.json: format version 1, this cxrkit reads 2\n  remedy: prepare again with this version: delete"
+    )
+    with pytest.raises(UserError, match=message):
+        run(raw, data)
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, 524])
+def test_a_disk_without_locks_is_no_obstacle(raw: Path, tmp_path: Path, monkeypatch: Any, number: int) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, "no locks here")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    monkeypatch.setenv("HDF5_USE_FILE_LOCKING", "TRUE")
+    assert run(raw, tmp_path / "d", limit=8).images == 8
+    assert run(raw, tmp_path / "d").shards_reused == 1
+    assert verify(tmp_path / "d", workers=1).ok
+
+
+def test_shards_that_somebody_locks_are_read(raw: Path, prepared: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(prepared, tmp_path / "d"))
+    with open(data / shards(data)[0], "rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert verify(data, workers=1).ok
+        assert run(raw, data).reused == COUNT
+
+
+def test_brackets_in_a_path_are_no_pattern(raw: Path, tmp_path: Path) -> None:
+    folder = copy_of(raw, tmp_path / "raw[1]")
+    (tmp_path / "d1").mkdir()
+    summary = run(folder, tmp_path / "d[1]", records(folder, COUNT))
+    assert summary.images == COUNT
+    assert run(folder, tmp_path / "d[1]", records(folder, COUNT)).reused == COUNT
+    assert len(ShardStore(tmp_path / "d[1]")) == COUNT
+    assert verify(tmp_path / "d[1]", workers=1).ok
+    assert list((tmp_path / "d1").iterdir()) == []
 
 
 # Other settings, other images
 
 
-def test_other_settings_are_refused_and_named(raw: Path, prepared: Path) -> None:
+def test_other_settings_are_refused_and_named(raw: Path, prepared: Path, tmp_path: Path) -> None:
     before = contents(prepared)
-    message = r"shard-00000.h5: was prepared with quality 95 \(asked for: 80\), levels 256,64 \(asked for: 512\)\n"
+    message = r"dataset.json: was prepared with quality 95 \(asked for: 80\), levels 256,64 \(asked for: 512\)\n"
     with pytest.raises(UserError, match=message + "  remedy: choose another --data folder, delete"):
         run(raw, prepared, quality=80, levels=(512,))
     assert contents(prepared) == before
+    unfinished = Path(shutil.copytree(prepared, tmp_path / "d"))
+    (unfinished / "dataset.json").unlink()
+    with pytest.raises(UserError, match=r"shard-000000-\w+.h5: was prepared with codec jpeg \(asked for: png\)"):
+        run(raw, unfinished, codec="png")
 
 
 def test_more_images_extend_a_folder(raw: Path, prepared: Path, tmp_path: Path) -> None:
@@ -538,21 +800,83 @@ def test_missing_images_need_leave(raw: Path, tmp_path: Path) -> None:
         run(raw, tmp_path / "d", records(raw, 0, absent=4), allow_missing=True)
 
 
+# Resized copies
+
+
+def resized(raw: Path, folder: Path, side: int, count: int = 3) -> Records:
+    """Write `count` images of `side` pixels; return their records."""
+    (folder / "images").mkdir(parents=True)
+    for number in range(count):
+        small = cv2.resize(picture(number), (side, side), interpolation=cv2.INTER_AREA)
+        (folder / "images" / image_id(number)).write_bytes(png(small))
+    cohort = records(folder, count)
+    return Records(cohort.dataset, cohort.frame, cohort.label_release, side=side)
+
+
+def test_a_resized_copy_needs_leave(raw: Path, tmp_path: Path) -> None:
+    cohort = resized(raw, tmp_path / "raw", 224)
+    message = (
+        r"raw: its images are 224 x 224 pixels, the original ones 1024 x 1024: a resized copy\n"
+        r"  remedy: download the original, or add --resized"
+    )
+    with pytest.raises(UserError, match=message):
+        run(tmp_path / "raw", tmp_path / "d", cohort, levels=None)
+
+
+@pytest.mark.parametrize(("side", "levels"), [(224, (224,)), (320, (320, 160)), (512, (512, 256))])
+def test_a_resized_copy_says_so(raw: Path, tmp_path: Path, side: int, levels: tuple[int, ...]) -> None:
+    cohort = resized(raw, tmp_path / "raw", side)
+    run(tmp_path / "raw", tmp_path / "d", cohort, levels=None, resized=True, codec="raw")
+    store = ShardStore(tmp_path / "d")
+    assert (store.levels, store.image_size, store.about["image_size"]) == (levels, side, side)
+    expected = cv2.resize(picture(2), (side, side), interpolation=cv2.INTER_AREA)
+    assert np.array_equal(store.image(2, 0), expected)
+    assert store.image(2, len(levels) - 1).shape == (levels[-1], levels[-1])
+    full = resized(raw, tmp_path / "full", 1024)
+    run(tmp_path / "full", tmp_path / "f", full, levels=(256,), resized=True, codec="raw")
+    assert ShardStore(tmp_path / "f").settings_digest != store.settings_digest
+
+
+def test_an_image_of_another_size_is_damaged(raw: Path, tmp_path: Path) -> None:
+    cohort = resized(raw, tmp_path / "raw", 256)
+    (tmp_path / "raw" / "images" / image_id(1)).write_bytes(png(picture(1)))
+    with pytest.raises(UserError, match=r"00000001_001.png: 1024 x 1024 pixels, expected 256 x 256"):
+        run(tmp_path / "raw", tmp_path / "d", cohort, levels=None, resized=True)
+
+
+@pytest.mark.parametrize(
+    ("side", "levels"),
+    [(1024, (1024, 512, 256)), (512, (512, 256)), (320, (320, 160)), (256, (256,)), (224, (224,)), (299, (299,))],
+)
+def test_default_levels_are_halves(side: int, levels: tuple[int, ...]) -> None:
+    assert default_levels(side) == levels
+
+
+@pytest.mark.parametrize(
+    ("side", "levels", "message"),
+    [
+        (224, (1024, 512), "--levels 1024,512: 1024 does not divide 224 or is not within 32 to 224\n  remedy: .*224"),
+        (300, (150, 100), "--levels 150,100: 100 does not divide 150\n  remedy: write them like 300"),
+    ],
+)
+def test_levels_of_a_resized_copy(raw: Path, tmp_path: Path, side: int, levels: tuple[int, ...], message: str) -> None:
+    cohort = resized(raw, tmp_path / "raw", side, 1)
+    with pytest.raises(UserError, match=message):
+        run(tmp_path / "raw", tmp_path / "d", cohort, levels=levels, resized=True)
+
+
 # The disk
 
 
 def test_a_full_disk_keeps_what_is_finished(raw: Path, tmp_path: Path) -> None:
-    message = (
-        r"shard-0000\d.h5: the disk is full; the file was not written.*\n  remedy: free some space or choose another"
-    )
+    message = r"shard-0000\d+-\w+.h5: the disk is full; the file was not written.*\n  remedy: free some space or choose"
     with small_disk(tmp_path / "disk", "1500k") as disk:
         # Raw levels of 256 pixels: 0.5 MB per shard of eight, so the second or the third shard is one too many.
         filler = disk / "filler"
         filler.write_bytes(bytes(700_000))
         with pytest.raises(UserError, match=message):
             run(raw, disk / "d", codec="raw", levels=(256,), workers=1)
-        assert shards(disk / "d") == ["shard-00000.h5"]
-        assert {path.name for path in (disk / "d").iterdir()} - {"records.parquet"} == {"shard-00000.h5"}
+        assert [path.name[:12] for path in (disk / "d").iterdir()] == ["shard-000000"]
         filler.unlink()
         assert run(raw, disk / "d", codec="raw", levels=(256,), limit=16).shards_reused == 1
 
@@ -560,11 +884,11 @@ def test_a_full_disk_keeps_what_is_finished(raw: Path, tmp_path: Path) -> None:
 def test_a_read_only_output_is_named(raw: Path, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "1m", read_only=True) as disk:
         message = (
-            r"disk/d: cannot be written \(Read-only file system\)\n  remedy: choose an output folder that you may write"
+            r"disk/d/.lock: cannot be written \(Read-only file system\)\n  remedy: choose an output folder that you may"
         )
         with pytest.raises(UserError, match=message):
             run(raw, disk / "d")
-        with pytest.raises(UserError, match=r"disk/shard-0000\d.h5: cannot be written \(Read-only file system\)"):
+        with pytest.raises(UserError, match=r"disk/.lock: cannot be written \(Read-only file system\)"):
             run(raw, disk)
 
 

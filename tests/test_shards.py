@@ -181,7 +181,7 @@ def tamper(file: h5py.File, damage: str) -> None:
         case "other settings":
             file.attrs["quality"] = 7
         case "settings of another kind":
-            file.attrs["levels"] = "256,64"
+            file.attrs["levels"] = np.bytes_("256,64")
         case "outside":
             file["offset"][0, 0] = 2**62
         case "before":
@@ -206,9 +206,11 @@ def tamper(file: h5py.File, damage: str) -> None:
             del file["source"]
             file.create_group("source")
         case "damage":
-            file.attrs["damaged"] = '[{"image_id": 1}]'
+            file.attrs["damaged"] = np.bytes_('[{"image_id": 1}]')
+        case "text in a heap":
+            file.attrs["codec"] = "raw"
         case "nested":
-            file.attrs["damaged"] = "[" * 9000
+            file.attrs["damaged"] = np.bytes_("[" * 9000)
         case "huge":
             del file["source"]
             file.create_dataset("source", (2**40,), sources_of("a").dtype)
@@ -218,7 +220,18 @@ def tamper(file: h5py.File, damage: str) -> None:
 
 DAMAGE = ["truncated", "cut seal", "text", "empty", "zeros", "header", "no table", "no payload", "no settings"]
 DAMAGE += ["other settings", "settings of another kind", "outside", "before", "negative size", "long", "shape"]
-DAMAGE += ["dimensions", "kind", "names", "no text", "numbers for names", "a group", "damage", "nested", "huge"]
+DAMAGE += [
+    "dimensions",
+    "kind",
+    "names",
+    "no text",
+    "numbers for names",
+    "a group",
+    "damage",
+    "nested",
+    "huge",
+    "text in a heap",
+]
 
 
 @pytest.mark.parametrize("damage", DAMAGE)

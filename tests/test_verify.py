@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import re
 import shutil
 from pathlib import Path
 
@@ -9,15 +11,24 @@ import numpy as np
 import polars as pl
 import pytest
 from rich.console import Console
-from tiny_cohort import records, write_images
+from tiny_cohort import (
+    change_table,
+    describe,
+    image_id,
+    records,
+    shards,
+    table_of,
+    write_archive,
+    write_images,
+    write_prepared,
+)
 
-from cxrkit import codecs, shard_file
-from cxrkit.contracts import RECORD_SCHEMA
+from cxrkit import codecs
+from cxrkit.contracts import Records
 from cxrkit.errors import UserError
 from cxrkit.prepare import PrepareConfig, prepare
-from cxrkit.shard_index import index_frame, write_description, write_index, write_records
-from cxrkit.shards import ShardSettings, read_shard_table, write_shard
-from cxrkit.verify import VerifyReport, verify
+from cxrkit.shard_file import ShardSettings, read_shard
+from cxrkit.verify import VerifyReport, verify, verify_sources
 
 COUNT = 12  # two shards, of 8 and 4
 
@@ -37,19 +48,16 @@ def data(prepared: Path, tmp_path: Path) -> Path:
 
 
 def lines(report: VerifyReport) -> list[str]:
-    return [finding.text() for finding in report.findings]
-
-
-def describe(data: Path, **changes: object) -> None:
-    path = data / "dataset.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    return [damage.text() for damage in report.damage]
 
 
 def flip(data: Path, row: int, level: int) -> None:
     """Flip one bit in the middle of a record of the first shard."""
-    _, table = read_shard_table(data / "shard-00000.h5")
-    with open(data / "shard-00000.h5", "r+b") as file:
-        file.seek(table[f"offset_{level}"][row] + table[f"size_{level}"][row] // 2)
+    path = data / shards(data)[0]
+    table = read_shard(path)
+    number = table.settings.levels.index(level)
+    with open(path, "r+b") as file:
+        file.seek(int(table.offset[row, number] + table.size[row, number] // 2))
         byte = file.read(1)[0]
         file.seek(-1, 1)
         file.write(bytes([byte ^ 4]))
@@ -72,112 +80,185 @@ def test_every_flipped_byte_is_listed_with_the_remedy(data: Path) -> None:
     flip(data, 1, 128)
     flip(data, 1, 32)
     report = verify(data, workers=1)
-    why = "the checksum of its bytes does not match"
+    why, name = "the checksum of its bytes does not match", shards(data)[0]
     assert lines(report) == [
-        f"shard-00000.h5: image 00000001_001.png at level 128: {why}",
-        f"shard-00000.h5: image 00000001_001.png at level 32: {why}",
-        f"shard-00000.h5: image 00000003_000.png at level 32: {why}",
+        f"{name}: image 00000001_001.png at level 128: {why}",
+        f"{name}: image 00000001_001.png at level 32: {why}",
+        f"{name}: image 00000003_000.png at level 32: {why}",
     ]
     with pytest.raises(UserError) as caught:
         report.raise_if_damaged()
-    assert "3 things wrong\n  shard-00000.h5: image" in str(caught.value)
+    assert f"3 things wrong\n  {name}: image" in str(caught.value)
     assert str(caught.value).endswith(
-        f"\n  remedy: delete shard-00000.h5 in {data}, then run `cxrkit prepare` again with the same settings; "
+        f"\n  remedy: delete {name} in {data}, then run `cxrkit prepare` again with the same settings; "
         "it writes what is missing"
     )
+
+
+def prepare_again(data: Path, prepared: Path) -> None:
+    raw = prepared.parent / "raw"
+    prepare(PrepareConfig(raw, data, workers=1, levels=(128, 32)), records(raw, COUNT))
 
 
 def test_the_remedy_repairs(data: Path, prepared: Path) -> None:
     flip(data, 2, 128)
     assert not verify(data, workers=1).ok
-    (data / "shard-00000.h5").unlink()
-    raw = prepared.parent / "raw"
-    prepare(PrepareConfig(raw, data, workers=1, levels=(128, 32)), records(raw, COUNT))
+    (data / shards(data)[0]).unlink()
+    prepare_again(data, prepared)
     assert verify(data, workers=1).ok
 
 
-def test_missing_truncated_and_foreign_shards_are_listed(data: Path) -> None:
-    (data / "shard-00000.h5").unlink()
-    path = data / "shard-00001.h5"
-    size = path.stat().st_size
-    path.write_bytes(path.read_bytes()[:-100])
-    shutil.copy(path, data / "shard-00007.h5")
-    assert lines(verify(data, workers=2)) == [
-        "shard-00000.h5: this shard is missing",
-        f"shard-00001.h5: {size - 100:,} bytes, but {size:,} were written",
-        "shard-00007.h5: is not a shard that dataset.json lists",
+def test_missing_and_truncated_shards_are_listed(data: Path) -> None:
+    first, second = shards(data)
+    (data / first).unlink()
+    (data / second).write_bytes((data / second).read_bytes()[:-100])
+    shutil.copy(data / second, data / "shard-000099-00000000.h5")
+    report = verify(data, workers=2)
+    assert lines(report) == [
+        f"{first}: this shard is missing",
+        f"{second}: not a whole cxrkit shard (it is cut off, or its last bytes were changed)",
     ]
+    assert report.notes == [
+        "shard-000099-00000000.h5 is not one of the shards that dataset.json names; "
+        "`cxrkit prepare` uses it when it is wanted again"
+    ]
+    with pytest.raises(UserError, match=rf"remedy: delete {second} in .*, then run `cxrkit prepare`"):
+        report.raise_if_damaged()
 
 
 def test_a_garbled_shard_of_the_right_size_is_listed(data: Path) -> None:
-    path = data / "shard-00001.h5"
+    path = data / shards(data)[1]
     path.write_bytes(bytes(path.stat().st_size))
     found = lines(verify(data, workers=1))
-    assert found[0].startswith("shard-00001.h5: not a whole cxrkit shard (")
-    assert len(found) == 1 + 4 * 2
+    assert len(found) == 1
+    assert found[0].startswith(f"{path.name}: not a whole cxrkit shard (")
 
 
-def test_shards_that_changed_places_are_listed(data: Path) -> None:
-    paths = [data / "shard-00000.h5", data / "shard-00001.h5"]
-    swapped = [path.read_bytes() for path in reversed(paths)]
+def blames_no_shard(data: Path, report: VerifyReport, prepared: Path) -> None:
+    """Check that nobody is told to delete a good shard, and that the remedy helps."""
+    with pytest.raises(UserError) as caught:
+        report.raise_if_damaged()
+    assert caught.value.remedy == "run `cxrkit prepare` again with the same settings; it writes what is missing"
+    names = shards(data)
+    prepare_again(data, prepared)
+    assert shards(data) == names
+    assert verify(data, workers=1).ok
+
+
+def test_shards_that_changed_places_are_told(data: Path, prepared: Path) -> None:
     about = json.loads((data / "dataset.json").read_text())
-    for path, content, shard in zip(paths, swapped, about["shards"], strict=True):
-        path.write_bytes(content)
-        shard["bytes"] = len(content)
+    about["shards"][0]["file"], about["shards"][1]["file"] = about["shards"][1]["file"], about["shards"][0]["file"]
     describe(data, shards=about["shards"])
-    found = lines(verify(data, workers=1))
-    assert "shard-00000.h5: does not hold the images that index.parquet says" in found
-    assert "shard-00001.h5: does not hold the images that index.parquet says" in found
+    report, name = verify(data, workers=1), table_of(data, "index").name
+    assert f"{name}: {shards(data)[0]} does not hold the images that it says" in lines(report)
+    blames_no_shard(data, report, prepared)
 
 
-def test_an_index_that_does_not_agree_is_listed(data: Path) -> None:
-    index = pl.read_parquet(data / "index.parquet")
-    index.with_columns(crc32_32=pl.col("crc32_32") ^ 1).write_parquet(data / "index.parquet")
-    found = lines(verify(data, workers=1))
-    assert "shard-00000.h5: its table does not agree with index.parquet" in found
-    index[:-1].write_parquet(data / "index.parquet")
-    found = lines(verify(data, workers=1))
-    assert "index.parquet: 11 images, but 12 were prepared" in found
+def test_an_index_that_does_not_agree_is_told(data: Path, prepared: Path) -> None:
+    change_table(data, "index", pl.read_parquet(table_of(data, "index")).with_columns(pl.col("crc32_32") ^ 1))
+    report = verify(data, workers=1)
+    assert lines(report)[0] == f"{table_of(data, 'index').name}: does not agree with the table of {shards(data)[0]}"
+    blames_no_shard(data, report, prepared)
 
 
-def test_other_settings_and_records_are_listed(data: Path) -> None:
-    describe(data, settings_digest="0" * 64)
-    pl.read_parquet(data / "records.parquet")[3:].write_parquet(data / "records.parquet")
-    found = lines(verify(data, workers=1))
-    assert "shard-00001.h5: was prepared with other settings than the folder" in found
-    assert "records.parquet: does not list the images that were prepared" in found
+def test_a_description_that_does_not_agree_is_told(data: Path, prepared: Path) -> None:
+    about = json.loads((data / "dataset.json").read_text())
+    about["shards"][0]["bytes"] += 1
+    describe(data, shards=about["shards"], labels_digest="0" * 64, pixels_digest="1" * 64)
+    report = verify(data, workers=1)
+    assert lines(report) == [
+        f"dataset.json: pixels_digest is not that of {table_of(data, 'index').name}",
+        f"dataset.json: labels_digest is not that of {table_of(data, 'records').name}",
+        f"dataset.json: {shards(data)[0]} has {about['shards'][0]['bytes'] - 1:,} bytes, and not "
+        f"{about['shards'][0]['bytes']:,}",
+    ]
+    blames_no_shard(data, report, prepared)
 
 
-def test_garbled_records_are_listed(data: Path) -> None:
-    (data / "records.parquet").write_bytes(b"garbled")
-    assert lines(verify(data, workers=1))[0].startswith("records.parquet: not a readable table (")
+def test_records_that_do_not_agree_are_told(data: Path, prepared: Path) -> None:
+    frame, name = pl.read_parquet(table_of(data, "records")), table_of(data, "records").name
+    change_table(data, "records", frame.with_columns(image_id=pl.col("image_id") + "x"))
+    assert lines(verify(data, workers=1))[1] == f"{name}: does not list all images that were prepared"
+    (data / name).write_bytes(b"garbled")
+    report = verify(data, workers=1)
+    assert lines(report)[0].startswith(f"{name}: was changed or damaged after it was written (")
+    blames_no_shard(data, report, prepared)
+
+
+def test_boxes_are_checked(data: Path, prepared: Path) -> None:
+    describe(data, boxes={"file": "boxes-00000000.parquet", "sha256": "0" * 64})
+    report = verify(data, workers=1)
+    assert lines(report) == ["boxes-00000000.parquet: missing from the prepared folder"]
+    blames_no_shard(data, report, prepared)
 
 
 def test_only_deep_sees_bytes_that_were_never_an_image(tmp_path: Path) -> None:
     """The checksums are those of what was written; whether that is an image shows only on decoding."""
-    settings = ShardSettings("tiny", "unknown", "jpeg", 95, (64,))
-    cohort = records(tmp_path, 2)
+    settings = ShardSettings("tiny", "jpeg", 95, (64,), 1024)
     whole = bytes(codecs.encode("jpeg", np.zeros((64, 64), np.uint8)))
-    write_shard(tmp_path / "shard-00000.h5", settings, cohort.frame.select(*RECORD_SCHEMA), [[whole], [b"no image"]])
-    tables = {0: shard_file.read(tmp_path / "shard-00000.h5")}
-    write_records(tmp_path, cohort)
-    write_index(tmp_path, index_frame(cohort, tables, (64,)))
-    write_description(tmp_path, cohort, settings, tables, {})
+    write_prepared(tmp_path, records(tmp_path, 3), settings, [[whole], [b"no image"], [b""]])
     assert verify(tmp_path, workers=1).ok
-    assert lines(verify(tmp_path, deep=True, workers=1)) == [
-        "shard-00000.h5: image 00000001_001.png at level 64: the jpeg bytes hold no image, not a 64x64 one"
-    ]
+    name = shards(tmp_path)[0]
+    found = lines(verify(tmp_path, deep=True, workers=1))
+    assert found[0] == f"{name}: image 00000001_001.png at level 64: the jpeg bytes hold no image, not a 64x64 one"
+    assert found[1].startswith(f"{name}: image 00000001_002.png at level 64: the jpeg bytes cannot be decoded (")
 
 
 def test_a_folder_that_is_not_prepared_is_named(tmp_path: Path, data: Path) -> None:
     with pytest.raises(UserError, match=r"dataset.json: the description of a prepared folder is missing"):
         verify(tmp_path / "nowhere")
-    (data / "index.parquet").unlink()
-    with pytest.raises(UserError, match=r"index.parquet: missing from the prepared folder"):
+    table_of(data, "index").unlink()
+    with pytest.raises(UserError, match=r"index-\w+.parquet: missing from the prepared folder"):
         verify(data)
-    describe(data, format_version=2)
-    with pytest.raises(UserError, match="format version 2, this cxrkit reads 1"):
+    describe(data, format_version=1)
+    with pytest.raises(UserError, match="format version 1, this cxrkit reads 2\n  remedy: prepare again with this"):
         verify(data)
+
+
+# Sources
+
+
+def test_sources_that_are_the_same_are_the_same(data: Path, prepared: Path, tmp_path: Path) -> None:
+    raw = prepared.parent / "raw"
+    report = verify_sources(data, raw, records(raw, COUNT), workers=2)
+    assert report.ok
+    report.raise_if_damaged()
+    assert re.search(r"raw: the sources of 12 images in .*d, 0.0\d GB read: all as they were prepared", report.text())
+    archive = tmp_path / "images_001.tar.gz"
+    write_archive(archive, raw / "images")
+    assert verify_sources(data, raw, records(raw, COUNT, archive=archive), workers=2).ok
+
+
+def test_sources_that_differ_are_named(data: Path, prepared: Path, tmp_path: Path) -> None:
+    """The sure check sees what size and time do not show."""
+    raw = Path(shutil.copytree(prepared.parent / "raw", tmp_path / "raw"))
+    path = raw / "images" / image_id(2)
+    about, content = path.stat(), bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
+    (raw / "images" / image_id(4)).write_bytes(b"short")
+    cohort = records(raw, COUNT)
+    (raw / "images" / image_id(5)).unlink()
+    hidden = pl.when(pl.col("image_id") == image_id(7)).then(None).otherwise("path").alias("path")
+    report = verify_sources(data, raw, Records("tiny", cohort.frame.with_columns(hidden), "unknown"), workers=2)
+    assert lines(report) == [
+        "image 00000001_002.png: its bytes are not those that were prepared (other checksum)",
+        f"image 00000002_001.png: 5 bytes, but {(prepared.parent / 'raw' / 'images' / image_id(4)).stat().st_size:,} "
+        "were prepared",
+        "image 00000002_002.png: cannot be read (No such file or directory)",
+        "image 00000003_001.png: is not in the raw folder",
+    ]
+    with pytest.raises(UserError, match=r"4 things wrong(.|\n)*remedy: run `cxrkit prepare --raw .*it makes what has"):
+        report.raise_if_damaged()
+
+
+def test_sources_of_another_data_set_are_refused(data: Path, prepared: Path) -> None:
+    raw = prepared.parent / "raw"
+    cohort = records(raw, COUNT)
+    message = r"d: prepared from tiny, but .*raw is read as other\n  remedy: add --dataset tiny"
+    with pytest.raises(UserError, match=message):
+        verify_sources(data, raw, Records("other", cohort.frame, "unknown"))
 
 
 def test_progress_is_printed_where_nobody_watches(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:

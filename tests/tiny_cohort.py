@@ -17,15 +17,14 @@ import polars as pl
 from cxrkit.contracts import LABELS, PIXEL_SCHEMA, RECORD_SCHEMA, Records
 from cxrkit.files import replacing
 from cxrkit.shard_file import (
-    _MAGIC,
-    _SEAL,
     SOURCE,
     Left,
     ShardSettings,
     ShardTable,
-    _header_crc32,
     read_shard,
+    seal,
     shard_name,
+    unseal,
     write_shard,
 )
 from cxrkit.shard_index import ShardEntry, index_frame, write_generation
@@ -158,10 +157,5 @@ def change_table(data: Path, kind: str, frame: pl.DataFrame) -> None:
 def reseal(path: Path, start: int, length: int) -> None:
     """Give a shard a seal that is right for what it holds now; start, length: of its payload."""
     with open(path, "r+b") as file:
-        end = file.seek(0, 2)
-        file.seek(max(0, end - _SEAL.size))
-        if file.read(8) == _MAGIC:
-            end -= _SEAL.size
-        seal = _SEAL.pack(_MAGIC, _header_crc32(file, start, length, end), start, length)
-        file.seek(end)
-        file.write(seal)
+        unseal(file)
+        seal(file, start, length)
