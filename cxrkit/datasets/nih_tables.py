@@ -132,8 +132,7 @@ def read_boxes(raw: Path, csv: Path, entries: pl.DataFrame) -> pl.DataFrame | No
             f"{path}: a box needs four columns, x, y, w and h; found {shown(', '.join(sides)[:300])}", remedy=DOWNLOAD
         )
     theirs = dict(zip(BOX_SCHEMA, (image, label, *sides), strict=True))
-    # By Series: polars takes the name of a column for a pattern where it looks like one.
-    table = table.select(LINE, **{ours: table[name].str.strip_chars() for ours, name in theirs.items()})
+    table = table.select(LINE, **{ours: pl.col(name).str.strip_chars() for ours, name in theirs.items()})
     _refuse_cells(path, table, "image_id", image, *_VALUES["image_id"])
     for ours in ("x", "y", "width", "height"):
         _refuse_cells(path, table, ours, theirs[ours], *_BOX_NUMBER)

@@ -102,8 +102,9 @@ def read_csv(path: Path) -> pl.DataFrame:
 def _names(columns: list[str]) -> list[str]:
     names: list[str] = []
     for place, name in enumerate(column.strip() for column in columns):
-        # Ours begin with a bracket, so that none of theirs is the same; `_duplicated_` is polars' addition.
-        theirs = name and name[0] != "(" and name not in names and "_duplicated_" not in name
+        # Ours begin with a bracket, so that none of theirs is the same. polars takes `^...$` and `*` for patterns, and
+        # adds `_duplicated_`.
+        theirs = name and name[0] not in "(^*" and name not in names and "_duplicated_" not in name
         names.append(name if theirs else f"(column {place + 1})")
     return names
 
