@@ -134,6 +134,28 @@ def test_a_folder_in_place_of_a_file(raw: Path, name: str) -> None:
     assert "move the file out of it" in found
 
 
+def test_the_lists_of_a_resized_copy(raw: Path) -> None:
+    expected = read(raw)
+    for name in LISTS:
+        (raw / name).rename(raw / name.replace(".txt", "_NIH.txt"))
+    assert same(read(raw), expected)
+    (raw / "test_list_NIH.txt").unlink()
+    assert f"{raw}: no test_list.txt here" in message(lambda: read(raw))
+
+
+def test_a_table_one_level_down_or_in_the_zip_is_pointed_at(raw: Path) -> None:
+    above = raw.parent
+    assert f"remedy: name the folder that has it: --raw {raw}" in message(lambda: read(above))
+    (raw / NEW_CSV).unlink()
+    with zipfile.ZipFile(raw / "archive.zip", "w") as archive:
+        archive.writestr(f"data/{OLD_CSV}", TABLE)
+    (raw / "aaa.zip").write_bytes(b"PK\x03\x04")
+    found = message(lambda: read(raw))
+    assert f"remedy: unpack the tables, the images need not be: unzip -j {raw}/archive.zip" in found
+    (raw / "archive.zip").unlink()
+    assert f"remedy: put NIH's {NEW_CSV} into this folder" in message(lambda: read(raw))
+
+
 @pytest.mark.parametrize("number", ["1e999", "9" * 500, "0x10", "nan", "-1", "1e-999999999999999999999", "٣"])
 def test_a_box_of_an_impossible_number(raw: Path, number: str) -> None:
     (raw / "BBox_List_2017.csv").write_text(BOXES.replace("10.5", number).replace(",20,", f",{number},"))
