@@ -167,7 +167,7 @@ def _labels(records: Records) -> Iterator[Finding]:
 
     differing = nih_chestxray14.check_counts(records)
     if differing:
-        more = f", and {len(differing) - 1} more differences" if len(differing) > 1 else ""
+        more = f", and {len(differing) - 1} more differences; the first: {differing[1]}" if len(differing) > 1 else ""
         remedy = "expected for a CSV that was cut or changed on purpose; otherwise download it and the lists again"
         yield Finding("labels", "note", f"{differing[0]}{more}", remedy)
     else:

@@ -26,6 +26,8 @@ _NAMES = {_GRAY: "gray", _RGB: "RGB", _PALETTE: "palette", _GRAY_ALPHA: "LA", _R
 _SAMPLES = {_GRAY: 1, _RGB: 3, _PALETTE: 1, _GRAY_ALPHA: 2, _RGBA: 4}  # bytes per pixel at 8 bits
 # What people find under a .png name, by its first bytes.
 _OTHERS = {
+    _SIGNATURE: "a PNG that is cut off inside its header",
+    _JPEG_START: "a JPEG that is cut off inside its header",
     b"GIF8": "a GIF",
     b"BM": "a BMP",
     b"II*\x00": "a TIFF",
@@ -88,7 +90,7 @@ def image_size(start: bytes) -> tuple[int, int] | None:
 
 
 def what_it_is(start: bytes) -> str:
-    """Return what a file that is no PNG is, from its first bytes: "a JPEG", "a Git LFS pointer, ..."."""
+    """Return what a file that is no whole image is, from its first bytes: "a GIF", "a Git LFS pointer, ..."."""
     for magic, name in _OTHERS.items():
         if start.startswith(magic):
             return name

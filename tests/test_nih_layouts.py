@@ -108,6 +108,12 @@ def test_a_raw_folder_whose_name_is_no_utf8(tmp_path: Path) -> None:
     assert "rename the folder" in found
 
 
+def test_a_member_whose_name_is_no_utf8(raw: Path) -> None:
+    make_tar(raw / "images_001.tar", [f"caf\udce9/{name}" for name in ALL], "w", WHOLE)
+    found = message(lambda: read(raw))
+    assert rf"{raw}/images_001.tar: member caf\udce9/{ALL[0]}: this name is not valid UTF-8" in found
+
+
 # ----------------------------------------------------------------------------------------------------- common copies
 
 LOOSE = {
@@ -286,12 +292,21 @@ def test_images_that_are_not_square_are_refused(raw: Path) -> None:
     assert "images of 100 x 200 pixels" in message(lambda: read(raw))
 
 
-def test_what_is_no_image_under_an_images_name_is_noted(raw: Path) -> None:
-    write(raw / "images", ALL, b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n")
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "a Git LFS pointer, not the file itself"),
+        (b"", "an empty file"),
+        (WHOLE[:20], "a PNG that is cut off inside its header"),
+        (b"<html>", "a text file (it begins with '<html>')"),
+    ],
+)
+def test_what_is_no_image_under_an_images_name_is_noted(raw: Path, data: bytes, kind: str) -> None:
+    write(raw / "images", ALL, data)
     records = read(raw)
     assert records.side == 1024
     assert "3 of 3 images looked at are none: " in records.notes[0].found
-    assert "the first is a Git LFS pointer, not the file itself" in records.notes[0].found
+    assert f"the first is {kind}" in records.notes[0].found
 
 
 # -------------------------------------------------------------------------------------------- what is not understood

@@ -6,6 +6,7 @@ Nothing is repaired by guessing. A value that cannot be right is a UserError wit
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,11 +14,14 @@ import polars as pl
 
 from cxrkit.contracts import BOX_SCHEMA, IMAGE_SIZE, LABELS, NO_FINDING, RECORD_SCHEMA
 from cxrkit.datasets.nih_folders import few
-from cxrkit.datasets.nih_text import DOWNLOAD, LINE, find_table, read_csv, read_text
+from cxrkit.datasets.nih_text import DOWNLOAD, LINE, find_table, holds_any, read_csv, read_text
 from cxrkit.errors import UserError, shown
 
 ENTRY_FILES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")  # the first that exists is read
 LIST_FILES = {"train_val": "train_val_list.txt", "test": "test_list.txt"}
+_LIST_SPELLINGS = {  # beside a resized copy the lists carry NIH's name
+    subset: (name, name.replace(".txt", "_NIH.txt")) for subset, name in LIST_FILES.items()
+}
 BOX_FILE = "BBox_List_2017.csv"
 LABEL_SPELLINGS = {"Infiltrate": "Infiltration"}  # as it stands in the file -> as everywhere else
 
@@ -53,10 +57,22 @@ def entries_path(raw: Path) -> Path:
     """Return the data entry CSV in `raw`: v2020 if there is a choice."""
     if path := find_table(raw, ENTRY_FILES):
         return path
-    raise UserError(
-        f"{raw}: no {' or '.join(ENTRY_FILES)} here",
-        remedy=f"put NIH's {ENTRY_FILES[0]} into this folder, or name the folder that has it by --raw",
-    )
+    raise UserError(f"{raw}: no {' or '.join(ENTRY_FILES)} here", remedy=_where_the_table_is(raw))
+
+
+def _where_the_table_is(raw: Path) -> str:
+    """Return the remedy for a raw folder without a data entry CSV: it may lie one level down, or still in a zip."""
+    for path in sorted(raw.iterdir()):
+        if path.is_dir() and any((path / name).is_file() for name in ENTRY_FILES):
+            return f"name the folder that has it: --raw {_quoted(path)}"
+        if path.suffix.lower() == ".zip" and path.is_file() and holds_any(path, ENTRY_FILES):
+            tables = f"unzip -j {_quoted(path)} '*.csv' '*.txt' -d {_quoted(raw)}"
+            return f"unpack the tables, the images need not be: {tables}"
+    return f"put NIH's {ENTRY_FILES[0]} into this folder, or name the folder that has it by --raw"
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(shown(path))
 
 
 def read_entries(path: Path) -> pl.DataFrame:
@@ -132,8 +148,7 @@ def read_boxes(raw: Path, csv: Path, entries: pl.DataFrame) -> pl.DataFrame | No
             f"{path}: a box needs four columns, x, y, w and h; found {shown(', '.join(sides)[:300])}", remedy=DOWNLOAD
         )
     theirs = dict(zip(BOX_SCHEMA, (image, label, *sides), strict=True))
-    # By Series: polars takes the name of a column for a pattern where it looks like one.
-    table = table.select(LINE, **{ours: table[name].str.strip_chars() for ours, name in theirs.items()})
+    table = table.select(LINE, **{ours: pl.col(name).str.strip_chars() for ours, name in theirs.items()})
     _refuse_cells(path, table, "image_id", image, *_VALUES["image_id"])
     for ours in ("x", "y", "width", "height"):
         _refuse_cells(path, table, ours, theirs[ours], *_BOX_NUMBER)
@@ -212,9 +227,9 @@ def _repeats(table: pl.DataFrame, column: str, line: str) -> str:
 
 def _read_list(raw: Path, subset: str) -> pl.DataFrame:
     """Return one official list: image_id, official. The last line needs no newline, and CRLF is fine."""
-    path = find_table(raw, (LIST_FILES[subset],))
+    path = find_table(raw, _LIST_SPELLINGS[subset])
     if path is None:
-        absent = [name for name in LIST_FILES.values() if find_table(raw, (name,)) is None]
+        absent = [names[0] for names in _LIST_SPELLINGS.values() if find_table(raw, names) is None]
         raise UserError(
             f"{raw}: no {' and no '.join(absent)} here, so the official split is not known",
             remedy=f"put {' and '.join(LIST_FILES.values())} from NIH's download page into this folder",

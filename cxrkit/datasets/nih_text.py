@@ -10,7 +10,7 @@ import codecs
 import io
 import zipfile
 import zlib
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import polars as pl
 
@@ -49,6 +49,15 @@ def find_table(folder: Path, names: tuple[str, ...]) -> Path | None:
                 remedy=f"move the file out of it, and rename or delete the folder; or {DOWNLOAD}",
             )
     return None
+
+
+def holds_any(path: Path, names: tuple[str, ...]) -> bool:
+    """Whether a zip holds a file of one of these names, in whatever folder."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(PurePosixPath(name).name in names for name in archive.namelist())
+    except (*ZIP_ERRORS, OSError):
+        return False
 
 
 def read_text(path: Path) -> str:
@@ -102,8 +111,9 @@ def read_csv(path: Path) -> pl.DataFrame:
 def _names(columns: list[str]) -> list[str]:
     names: list[str] = []
     for place, name in enumerate(column.strip() for column in columns):
-        # Ours begin with a bracket, so that none of theirs is the same; `_duplicated_` is polars' addition.
-        theirs = name and name[0] != "(" and name not in names and "_duplicated_" not in name
+        # Ours begin with a bracket, so that none of theirs is the same. polars takes `^...$` and `*` for patterns, and
+        # adds `_duplicated_`.
+        theirs = name and name[0] not in "(^*" and name not in names and "_duplicated_" not in name
         names.append(name if theirs else f"(column {place + 1})")
     return names
 

@@ -80,12 +80,16 @@ _FIRST_PATIENTS = ((3, "train_val", False), (4, "test", False), (3, "train_val",
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the cohort: the film, its file's number, the CSV's follow-up number and the official subset."""
+    """One line of the cohort."""
 
     film: Film
+    """The film."""
     number: int
+    """The number in its file's name, counted from 0 within the patient."""
     follow_up: int
+    """The CSV's follow-up number."""
     subset: str
+    """train_val or test."""
 
     @property
     def name(self) -> str:
