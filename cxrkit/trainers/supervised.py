@@ -22,6 +22,8 @@ from cxrkit.files import remove_parts
 from cxrkit.runs import MetricsFile
 from cxrkit.trainers import TrainTask
 
+LOSS = losses.build()  # the paper's
+
 
 @dataclass
 class Progress:
@@ -133,7 +135,7 @@ def take_step(
     task: TrainTask, forward: Any, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, batch: Batch
 ) -> torch.Tensor:
     """Return the loss (paper, equation 1: the mean over labels, and over the batch) of one step of the optimizer."""
-    loss = losses.build()(compute.forward(forward, batch, task.spec, task.device, task.precision), batch)
+    loss = LOSS(compute.forward(forward, batch, task.spec, task.device, task.precision), batch)
     optimizer.zero_grad(set_to_none=True)
     scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
     scaler.step(optimizer)
@@ -162,9 +164,7 @@ def finish_epoch(
 ) -> None:
     """Validate, halve the rate at a plateau, and write the checkpoints and the epoch's line."""
     task.display.validating()
-    scored = compute.score(
-        model, task.val, task.spec, task.device, task.precision, losses.build(), task.display.validated
-    )
+    scored = compute.score(model, task.val, task.spec, task.device, task.precision, LOSS, task.display.validated)
     check_finite(task, scored.loss, progress, "validation")
     aucs = [auc(scored.score[:, number], scored.target[:, number] > 0.5) for number in range(len(PATHOLOGIES))]
     defined = [value for value in aucs if value == value]
