@@ -124,6 +124,16 @@ def test_backends_agree(folders: dict[str, Path], codec: str, train: bool) -> No
     other.close()
 
 
+@pytest.mark.parametrize("name", ["dali", "resident"])
+def test_backends_agree_whatever_the_angle(folders: dict[str, Path], name: str) -> None:
+    augmentation = Augmentation(angle_degrees=180, area=(0.3, 1))
+    one, other = (make(kind, folders["raw"], augmentation=augmentation, device="cpu") for kind in ("opencv", name))
+    for a, b in itertools.zip_longest(one.epoch(0), other.epoch(0)):
+        assert min(psnr(i, j) for i, j in zip(a.image, b.image, strict=True)) >= 45
+    one.close()
+    other.close()
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_codecs_agree(folders: dict[str, Path], backend: str) -> None:
     raw, png, jpeg = (keep(make(backend, folders[codec]).epoch(0)) for codec in ("raw", "png", "jpeg"))

@@ -393,6 +393,18 @@ def warm():
 number = 7
 
 
+def text_size():
+    model = Tiny()
+    model.spec = ModelSpec("tiny", input_size="64")
+    return model
+
+
+def one_mean():
+    model = Tiny()
+    model.spec = ModelSpec("tiny", mean=0.5)
+    return model
+
+
 def no_spec():
     return nn.Linear(1, 15)
 
@@ -432,6 +444,8 @@ def test_an_own_model_is_built_seeded_and_renamed(own):
         ("no_spec", r"expected a torch\.nn\.Module with an attribute `spec` .*, found one whose spec is a NoneType"),
         ("no_model", r"expected a torch\.nn\.Module with an attribute `spec` .*, found 3"),
         ("two_means", "it has 1 channels, but 2 values in mean and 1 in std"),
+        ("text_size", "input_size = '64' is not a whole number of at least 1"),
+        ("one_mean", "mean = 0.5 is not a tuple of numbers, one for each channel"),
         ("absent", "has no attribute 'absent'"),
     ],
 )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import torch
+from typing import Literal
+
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -28,21 +29,26 @@ def bce_sum() -> Loss:
 
 
 def _mean_over_known(outputs: Outputs, batch: Batch) -> Tensor:
-    entropy_BL, known_BL = cross_entropy(outputs.logits, batch.target)
+    total, known_BL = cross_entropy(outputs.logits, batch.target, reduction="sum")
     # At least 1: where nothing is known the loss is 0, and so is its gradient.
-    return entropy_BL.sum() / known_BL.sum().clamp(min=1)
+    return total / known_BL.sum().clamp(min=1)
 
 
 def _sum_over_labels(outputs: Outputs, batch: Batch) -> Tensor:
-    entropy_BL, _ = cross_entropy(outputs.logits, batch.target)
-    return entropy_BL.sum() / max(len(entropy_BL), 1)
+    total, _ = cross_entropy(outputs.logits, batch.target, reduction="sum")
+    return total / len(batch.target)
 
 
-def cross_entropy(logits_BL: Tensor, target_BL: Tensor) -> tuple[Tensor, Tensor]:
+def cross_entropy(
+    logits_BL: Tensor, target_BL: Tensor, *, reduction: Literal["none", "sum"] = "none"
+) -> tuple[Tensor, Tensor]:
     """Return (B, L) -y log f - (1 - y) log(1 - f), 0 where the target is NaN, and (B, L) bool: where it is known.
 
-    Computed from logits, so that large ones neither overflow nor round to 0 or 1.
+    Computed from logits, so that large ones neither overflow nor round to 0 or 1. reduction: "sum" for its sum, which
+    takes one operation less than summing it afterwards.
     """
-    known_BL = ~target_BL.isnan()
-    entropy_BL = binary_cross_entropy_with_logits(logits_BL, torch.where(known_BL, target_BL, 0), reduction="none")
-    return torch.where(known_BL, entropy_BL, 0), known_BL
+    # Each operation is a launch on a GPU, where a batch's labels are next to no work, so there are few: NaN alone
+    # differs from itself, and a weight takes fewer than choosing entry by entry.
+    known_BL = target_BL == target_BL
+    entropy = binary_cross_entropy_with_logits(logits_BL, target_BL.nan_to_num(), weight=known_BL, reduction=reduction)
+    return entropy, known_BL

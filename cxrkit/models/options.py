@@ -51,7 +51,14 @@ def apply(spec: ModelSpec, options: Mapping[str, Any]) -> ModelSpec:
 
 
 def check(spec: ModelSpec) -> None:
-    """Raise a UserError unless the values of `spec` fit each other, whoever made it."""
+    """Raise a UserError unless what `spec` says of the input can be, whoever made it."""
+    for name in ("input_size", "resize", "channels"):
+        value = getattr(spec, name)
+        if not isinstance(value, int) or value < 1:
+            raise _refused(spec, name, value, "a whole number of at least 1")
+    for name in ("mean", "std"):
+        if not isinstance(getattr(spec, name), tuple):
+            raise _refused(spec, name, getattr(spec, name), "a tuple of numbers, one for each channel")
     if len(spec.mean) != spec.channels or len(spec.std) != spec.channels:
         raise UserError(
             f"model {spec.name!r}: it has {spec.channels} channels, but {len(spec.mean)} values in mean "
