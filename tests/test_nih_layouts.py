@@ -253,6 +253,14 @@ def test_of_two_loose_files_the_whole_one_is_taken(raw: Path, ending: str) -> No
     assert places(read(raw), raw)[0] == f"Effusion/{names[0]}"
 
 
+def test_a_smaller_file_that_is_whole_still_wins(raw: Path) -> None:
+    make_zip(raw / "images_001.zip", ALL)
+    tight = cv2.imencode(".png", np.full((1024, 1024), 7, np.uint8), [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes()
+    assert len(tight) < len(WHOLE)
+    write(raw / "images", ALL, tight)
+    assert places(read(raw), raw) == [f"images/{name}" for name in sorted(ALL)]
+
+
 def test_a_cut_off_file_that_is_nowhere_else_stays_to_be_named_when_it_is_prepared(raw: Path) -> None:
     write(raw / "images", ALL)
     cut(raw / "images" / ALL[0])
@@ -356,6 +364,14 @@ def test_an_archive_that_cannot_be_read_stops_only_whom_it_may_help(raw: Path, n
     notes = read(raw).notes
     assert [note.found.startswith(f"{raw / name}: {problem}") for note in notes] == [True]
     assert remedy in notes[0].remedy
+
+
+def test_every_broken_archive_is_named_at_once(raw: Path) -> None:
+    for name in ("images_001.zip", "images_002.zip", "images_003.tar.gz"):
+        (raw / name).write_bytes(b"PK\x03\x04")
+    found = message(lambda: read(raw, allow_missing=True))
+    assert all(f"{raw}/images_00{number}" in found for number in (1, 2, 3))
+    assert "remedy: do so for each of these 3 archives" in found
 
 
 NAMED = {

@@ -104,7 +104,7 @@ def find_images(raw: Path, image_ids: pl.Series, facts: Sequence[ArchiveFact] | 
     _add_archives(search, contents, ids, archive_facts() if facts is None else facts)
     missing = len(ids) - len(search.first)
     if search.broken and missing:
-        raise search.broken[0]
+        raise _together(search.broken)
     places = _choose(search)
     side, odd = common_side(raw, places.values(), search.starts)
     return FoundImages(_frame(places), side, (*contents.notes, *_notes(search), *odd))
@@ -209,16 +209,31 @@ def _first_whole(places: list[_Place]) -> _Place:
 
 
 def _is_whole(path: str, size: int | None) -> bool:
-    """Whether a loose file is as large as the archive says (`size`), or else ends as its kind does."""
+    """Whether a loose file is as large as the one in the archive (`size`), or else ends as its kind does.
+
+    A smaller file with a proper end is whole: another program has packed it tighter.
+    """
     try:
-        if size is not None:
-            return os.stat(path).st_size >= size  # noqa: PTH116 - 112,120 times
+        if size is not None and os.stat(path).st_size >= size:  # noqa: PTH116 - 112,120 times
+            return True
         with open(path, "rb", buffering=0) as file:
             file.seek(-min(len(_PNG_END), os.fstat(file.fileno()).st_size), os.SEEK_END)
             end = file.read()
     except OSError:
         return False
     return end == _PNG_END or end.rstrip(b"\0").endswith(_JPEG_END)
+
+
+def _together(broken: list[UserError]) -> UserError:
+    """Return one error that names every archive that cannot be read."""
+    if len(broken) == 1:
+        return broken[0]
+    lines = [f"{_first_line(error)} -> {error.remedy}" for error in broken]
+    return UserError("\n  ".join(lines), remedy=f"do so for each of these {len(broken)} archives")
+
+
+def _first_line(error: UserError) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _frame(places: dict[str, _Place]) -> pl.DataFrame:
@@ -242,7 +257,7 @@ def _is_text(name: str) -> bool:
 
 def _notes(search: _Search) -> Iterable[Note]:
     yield from search.notes
-    yield from (Note(str(error).partition("\n")[0], error.remedy) for error in search.broken)
+    yield from (Note(_first_line(error), error.remedy) for error in search.broken)
     if search.strays:
         found = f"{search.raw}: {len(search.strays):,} image(s) in no row of the CSV, passed over: {few(search.strays)}"
         yield Note(found, "move them out of the raw folder if they are not meant for it")
