@@ -181,7 +181,7 @@ def read_split(run: RunFolder) -> tuple[Split, pl.DataFrame]:
     remedy = "train the run again, or take split.parquet from a copy of it"
     try:
         frame = pl.read_parquet(io.BytesIO(run.split.read_bytes()))
-        schema = {"image_id": pl.String(), "patient_id": pl.String(), "subset": pl.String()}
+        schema: dict[str, pl.DataType] = dict.fromkeys(("image_id", "patient_id", "subset"), pl.String())
         schema |= {"used": pl.Boolean(), "source_crc32": pl.UInt32()}
         if absent := schema.keys() - set(frame.columns):
             raise UserError(

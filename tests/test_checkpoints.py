@@ -4,26 +4,43 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from cxrkit import checkpoints
 from cxrkit.checkpoints import CheckpointInfo
 from cxrkit.errors import UserError
+from cxrkit.origin import Origin
+
+ORIGIN = Origin(
+    dataset="synthetic",
+    label_set="chestxray14",
+    label_release="synthetic",
+    labels_digest="a" * 64,
+    pixels_digest="b" * 64,
+    preparation_digest="e" * 64,
+    image_side=1024,
+    split="official",
+    split_digest="d" * 64,
+    train_images=40,
+    train_subset_images=40,
+)
 
 
 def info(**changes: object) -> CheckpointInfo:
     values = {
+        "name": "mlp-meta",
         "model": "mlp-meta",
+        "options": {"width": 8},
+        "recipe": "mlp-meta",
+        "recipe_digest": "f" * 64,
+        "changes": ("schedule.epochs=2",),
+        "seed": 0,
         "input_size": 32,
-        "split": "official",
-        "split_digest": "d" * 64,
-        "dataset": "synthetic",
-        "label_release": "synthetic",
         "age_range": (1.0, 90.0),
+        "origin": ORIGIN,
         "epoch": 2,
-        "train_images": 40,
-        "train_subset_images": 40,
-        "settings_digest": "e" * 64,
         "progress": {"lr": 0.1, "loss_sum": 0.1 + 0.2},
     }
     return CheckpointInfo(**(values | changes))  # type: ignore[arg-type]
@@ -101,3 +118,41 @@ def test_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
         checkpoints.save(path, model, info(epoch=3))
     assert path.read_bytes() == before
     assert [item.name for item in tmp_path.iterdir()] == ["last.safetensors"]
+
+
+def test_tensors_that_share_memory_and_states_of_generators(tmp_path: Path) -> None:
+    """Tied weights come back tied, each under its own name; what shares no memory is not copied."""
+    tied = torch.nn.ModuleDict({"a": torch.nn.Linear(3, 3), "b": torch.nn.Linear(3, 3)})
+    tied["b"].weight = tied["a"].weight
+    path = tmp_path / "last.safetensors"
+    checkpoints.save(path, tied, info(), generators={"cpu": torch.get_rng_state()})
+    tensors, _ = checkpoints.read(path)
+    assert torch.equal(tensors["model/a.weight"], tensors["model/b.weight"])
+    assert torch.equal(tensors["generator/cpu"], torch.get_rng_state())
+    torch.nn.init.zeros_(tied["a"].weight)
+    checkpoints.load_model(path, tensors, tied, "tied")
+    assert tied["b"].weight is tied["a"].weight
+    assert torch.equal(tied["a"].weight, tensors["model/a.weight"])
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_no_checkpoint_ends_in_an_internal_error(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Bytes changed, cut out or put in, above all in the header: the file is read, or refused in the user's terms."""
+    path = tmp_path_factory.getbasetemp() / "fuzzed.safetensors"
+    checkpoints.save(path, torch.nn.Linear(2, 2), info())
+    whole = path.read_bytes()
+    start = data.draw(st.integers(0, len(whole)))
+    end = data.draw(st.integers(start, min(len(whole), start + 30)))
+    path.write_bytes(whole[:start] + data.draw(st.binary(max_size=12)) + whole[end:])
+    try:
+        tensors, found = checkpoints.read(path)
+        checkpoints.load_model(path, tensors, torch.nn.Linear(2, 2), found.model)
+    except UserError as error:
+        if str(path) not in str(error):
+            raise
+    try:
+        checkpoints.read_info(path)
+    except UserError as error:
+        if str(path) not in str(error):
+            raise

@@ -12,7 +12,7 @@ import cxrkit
 PACKAGE = Path(cxrkit.__file__).parent
 # Bottom to top. A module may import modules of its own row and of those above it in this list, and nothing below.
 LAYERS = [
-    ["errors", "cores", "labels", "origin", "__init__"],
+    ["errors", "cores", "labels", "origin", "plain_text", "__init__"],
     [
         "files",
         "contracts",
