@@ -897,7 +897,7 @@ def test_a_line_end_in_a_name_breaks_no_row(tmp_path):
     assert len(re.findall(r"(?<!\\)\|", head)) == len(re.findall(r"(?<!\\)\|", mass)) == columns + 2
     assert "two lines" in head.replace("<br>", " ")
     table = report.render(shown, "latex").partition("\\begin{tabular}")[2].partition("\\end{tabular}")[0]
-    assert all(line.strip() for line in table.splitlines())
+    assert all(line.strip() for line in table.rstrip().splitlines())
 
 
 def test_write_is_atomic_and_follows_the_format(mixed, tmp_path):
