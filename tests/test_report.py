@@ -887,6 +887,19 @@ def test_markdown_escapes_names(mixed):
     assert len(rows) == 3  # comparison, intervals, numbers of the runs kept out
 
 
+def test_a_line_end_in_a_name_breaks_no_row(tmp_path):
+    save(tmp_path, make_scores("resnet50-large-meta", "official"))
+    save(tmp_path, make_scores("two\n\nlines | here", "official"), folder="odd")
+    shown = report.official(tmp_path)
+    columns = len(shown.tables[0].columns)
+    (mass, *_) = [line for line in report.render(shown, "md").splitlines() if line.startswith("| Mass")]
+    head = next(line for line in report.render(shown, "md").splitlines() if line.startswith("| Pathology"))
+    assert len(re.findall(r"(?<!\\)\|", head)) == len(re.findall(r"(?<!\\)\|", mass)) == columns + 2
+    assert "two lines" in head.replace("<br>", " ")
+    table = report.render(shown, "latex").partition("\\begin{tabular}")[2].partition("\\end{tabular}")[0]
+    assert all(line.strip() for line in table.rstrip().splitlines())
+
+
 def test_write_is_atomic_and_follows_the_format(mixed, tmp_path):
     shown = report.official(mixed)
     out = tmp_path / "new" / "table.md"

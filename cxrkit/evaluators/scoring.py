@@ -106,7 +106,7 @@ def _call(
     except UserError:
         raise
     except Exception as error:
-        if ":" not in judge.name:
+        if judge.function.__module__.startswith("cxrkit."):
             raise
         raise UserError(
             f"evaluator {judge.name!r} failed: {type(error).__name__}: {error}",

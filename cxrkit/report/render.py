@@ -58,10 +58,15 @@ def _markdown_table(table: Table) -> str:
 
 def _plain_markdown(text: str) -> str:
     """Escape what Markdown would read as markup, but not inside `code`."""
-    pieces = text.split("`")
+    pieces = _one_line(text).split("`")
     for character in "\\|*_<":
         pieces[::2] = [piece.replace(character, "\\" + character) for piece in pieces[::2]]
     return "`".join(pieces)
+
+
+def _one_line(text: str) -> str:
+    """Return `text` without line ends, which would end a row."""
+    return " ".join(text.split())
 
 
 def _csv(report: Report) -> str:
@@ -159,7 +164,10 @@ _LATEX = {
 
 def _plain_latex(text: str) -> str:
     """Escape text; `code` becomes typewriter, and its dashes stay two dashes."""
-    pieces = ["".join(_LATEX.get(character, character) for character in piece) for piece in text.split("`")]
+    pieces = [
+        "".join(_LATEX.get(character, character) for character in piece)
+        for piece in " ".join(text.splitlines()).split("`")
+    ]
     pieces[1::2] = [f"\\texttt{{{piece.replace('--', '-{}-')}}}" for piece in pieces[1::2]]
     return "".join(pieces)
 
