@@ -86,7 +86,8 @@ def _sealed_shard(path: Path, _: Path) -> None:
     from cxrkit.shard_file import seal, unseal
 
     with open(path, "r+b") as file:
-        if (payload := unseal(file)) and 0 <= payload[0] < 1 << 40 and 0 <= payload[1] < 1 << 40:
+        payload = unseal(file)
+        if payload and min(payload) >= 0 and sum(payload) <= file.seek(0, 2):
             seal(file, *payload)
     _shard(path, path)
 

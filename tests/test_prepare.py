@@ -423,15 +423,25 @@ prepare(PrepareConfig(raw, Path({data!r}), workers=2, levels=(256, 64)), records
 class Held:
     """A preparation in a process of its own that cannot end by itself: its last image is a pipe nobody writes to."""
 
-    def __init__(self, raw: Path, folder: Path) -> None:
-        """Start it, and return once its first shard is there."""
+    def __init__(self, raw: Path, folder: Path, *command: str, output: int = subprocess.PIPE) -> None:
+        """Start it, and return once its first shard is there.
+
+        command: of the command line, instead of Python's `prepare`; output: where it prints to.
+        """
         self.raw, self.data = copy_of(raw, folder / "raw"), folder / "d"
         self.pipe = self.raw / "images" / image_id(COUNT - 1)
         self.image = self.pipe.read_bytes()
         self.pipe.unlink()
         os.mkfifo(self.pipe)
-        script = SCRIPT.format(tests=str(Path(__file__).parent), raw=str(self.raw), data=str(self.data), count=COUNT)
-        self.process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE)
+        tests = str(Path(__file__).parent)
+        if command:
+            arguments = ["-m", "cxrkit", *command, "--raw", str(self.raw), "--data", str(self.data)]
+        else:
+            arguments = ["-c", SCRIPT.format(tests=tests, raw=str(self.raw), data=str(self.data), count=COUNT)]
+        path = os.pathsep.join([tests, *filter(None, [os.environ.get("PYTHONPATH")])])
+        self.process = subprocess.Popen(
+            [sys.executable, *arguments], stdout=output, stderr=output, env=os.environ | {"PYTHONPATH": path}
+        )
         self.workers: list[psutil.Process] = []
         while self.process.poll() is None and not list(self.data.glob("shard-*.h5")):
             self.workers = psutil.Process(self.process.pid).children() or self.workers
@@ -450,7 +460,7 @@ class Held:
             os.set_blocking(pipe, True)
             with open(pipe, "wb", buffering=0) as file, suppress(BrokenPipeError):  # the reader may go at any moment
                 file.write(self.image)
-        _, errors = self.process.communicate()
+        errors = self.process.communicate()[1] or b""
         self.pipe.unlink()
         self.pipe.write_bytes(self.image)
         return errors
@@ -476,6 +486,25 @@ def test_ctrl_c_finishes_what_is_under_way_and_leaves_nothing_half(raw: Path, pr
     assert not (held.data / "dataset.json").exists()
     assert run(held.raw, held.data).shards_reused >= 2
     assert contents(held.data) == contents(prepared)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_ctrl_c_says_what_is_kept_and_how_to_go_on(raw: Path, tmp_path: Path, terminal: bool) -> None:
+    command = ("prepare", "--dataset", "tiny_cohort:dataset", "--levels", "256,64", "--workers", "2")
+    ours, theirs = os.openpty()
+    held = Held(raw, tmp_path, *command, output=theirs if terminal else subprocess.PIPE)
+    os.close(theirs)
+    said = held.stop(signal.SIGINT)
+    if terminal:
+        os.set_blocking(ours, False)
+        with suppress(OSError):  # EIO: the other end is closed
+            while piece := os.read(ours, 1 << 16):
+                said += piece
+    os.close(ours)
+    line = "interrupted: shards that are finished are kept, and a folder that was prepared before is as it was; "
+    assert line + "the same command goes on where this one was" in " ".join(said.decode().split())
+    assert held.process.returncode == 130
+    assert run(held.raw, held.data).shards_reused >= 1
 
 
 def test_a_worker_that_is_killed_is_an_error_and_not_a_hang(raw: Path, tmp_path: Path) -> None:

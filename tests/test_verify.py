@@ -5,6 +5,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -259,6 +261,28 @@ def test_sources_of_another_data_set_are_refused(data: Path, prepared: Path) -> 
     message = r"d: prepared from tiny, but .*raw is read as other\n  remedy: add --dataset tiny"
     with pytest.raises(UserError, match=message):
         verify_sources(data, raw, Records("other", cohort.frame, "unknown"))
+
+
+def test_the_command_line_reads_sources(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    raw, command = tmp_path / "raw [1]", [sys.executable, "-m", "cxrkit"]
+    write_images(raw / "images", 20)
+    options = ["--raw", str(raw), "--data", str(tmp_path / "d:smile:[2]"), "--dataset", "tiny_cohort:dataset"]
+    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+    def call(*arguments: str) -> tuple[int, str]:
+        environment = os.environ | {"PYTHONPATH": path}
+        done = subprocess.run([*command, *arguments], capture_output=True, text=True, env=environment, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    code, said = call("prepare", *options, "--levels", "64")
+    assert (code, f"20 images in 3 shards in {tmp_path / 'd:smile:[2]'}\n" in said) == (0, True)
+    code, said = call("verify", "--source", *options)
+    assert (code, f"{raw}: the sources of 20 images in {tmp_path / 'd:smile:[2]'}, " in said) == (0, True)
+    (raw / "images" / image_id(1)).write_bytes(b"")
+    code, said = call("verify", "--source", *options)
+    assert (code, "image 00000001_001.png: 0 bytes, but" in said) == (2, True)
+    code, said = call("verify", "--source", "--deep", *options)
+    assert (code, "--deep and --source: one reads the shards, the other their sources" in said) == (2, True)
 
 
 def test_progress_is_printed_where_nobody_watches(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:

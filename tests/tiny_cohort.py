@@ -91,6 +91,11 @@ def records(raw: Path, count: int, *, archive: Path | None = None, absent: int =
     return Records("tiny", frame.sort("image_id"), "unknown")
 
 
+def dataset(raw: Path, *, allow_missing: bool = False) -> Records:
+    """A data set of 20 images for the command line: --dataset tiny_cohort:dataset."""
+    return records(raw, 20)
+
+
 def sources_of(image_ids: Sequence[str]) -> np.ndarray:
     """Return made-up sources, (images,) of SOURCE: every image's bytes are its name."""
     return np.array([(len(name), zlib.crc32(name.encode()), len(name), 1) for name in image_ids], dtype=SOURCE)
