@@ -90,7 +90,10 @@ def choose_evaluator(name: str, options: Mapping[str, Any]) -> ChosenEvaluator:
     function: Evaluator = registry.load("evaluator", name)
     if not callable(function):
         raise UserError(f"evaluator {name!r} is not a function", remedy="name it as package.module:function")
-    parameters = inspect.signature(function).parameters.values()
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # some callables written in C have none: the call will tell
+        return ChosenEvaluator(name, function, options)
     if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
         for option in options.keys() - {parameter.name for parameter in parameters}:
             raise UserError(f"evaluator {name!r} takes no {option!r}", remedy=f"leave --{option} out")
