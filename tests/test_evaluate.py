@@ -223,6 +223,7 @@ def broken(score_NL, truth_NL, cluster_N, labels):
     raise KeyError("oops")
 
 number = 3
+from builtins import dict as no_signature
 """
 
 
@@ -256,6 +257,7 @@ def test_a_foreign_evaluator_from_predictions_to_scores(run, records, foreign):
         ("elsewhere", {}, "accuracy of Mumps: no label of chestxray14"),
         ("broken", {}, "failed: KeyError: 'oops'"),
         ("number", {}, "is not a function"),
+        ("no_signature", {}, "failed: TypeError: dict expected at most 1 argument"),
         ("hits", {"replicates": 3}, "takes no 'replicates'\n  remedy: leave --replicates out"),
     ],
 )

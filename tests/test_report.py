@@ -15,24 +15,26 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import chestxray14_facts as facts
 import numpy as np
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
+from tiny_runs import make_origin as origin_of
 from tiny_runs import make_records, make_run, make_split
 
-from cxrkit import report
+from cxrkit import report, splits
 from cxrkit.contracts import LABELS, NO_FINDING, PATHOLOGIES
 from cxrkit.errors import UserError
 from cxrkit.evaluators import Metric
 from cxrkit.evaluators.results import Scores, SubsetScores, write_scores
 from cxrkit.evaluators.scoring import evaluate_run
 from cxrkit.evaluators.truth import Truth
-from cxrkit.files import write_json
+from cxrkit.files import digest_lines, write_json
 from cxrkit.labels import CHEXPERT
-from cxrkit.origin import Basis, Origin
+from cxrkit.origin import Basis, Origin, differences
 from cxrkit.predictions import METADATA_KEY, PredictionInfo, read_prediction_info
 from cxrkit.report import published
 from cxrkit.report.reference import known_splits, reference_origin
@@ -581,6 +583,31 @@ def test_numbers_of_another_evaluator_or_label_set_are_named(tmp_path):
     assert [row.key for row in numbers.rows] == [*CHEXPERT.averaged, AVERAGE, *CHEXPERT.beside]
     for format in ("md", "csv", "latex"):
         assert "Lung Lesion" in report.render(shown, format)
+
+
+@pytest.mark.parametrize("fold", splits.FOLDS)
+def test_the_real_data_set_is_what_published_numbers_are_compared_on(fold):
+    """The reference comes from the manifests; the records and splits of the real data set must agree with it."""
+    records = facts.records()
+    split = splits.make(records, fold)
+    reference = reference_origin(split.name)
+    assert differences(reference, origin_of(records, split)) == []
+    assert known_splits()[split.name].test_digest == digest_lines(
+        split.frame.filter(pl.col("subset") == "test")["image_id"]
+    )
+
+
+def test_a_csv_that_was_cut_keeps_a_run_out(tmp_path):
+    """A hundred training images and all of the official test list: accepted before."""
+    records = facts.records()
+    train = splits.make(records, "official").frame.filter(pl.col("subset") != "test")["image_id"].head(115)
+    cut = records.filter((pl.col("official") == "test") | pl.col("image_id").is_in(train.implode()))
+    split = splits.make(cut, "official")
+    scores = make_scores("resnet50-large-meta", "official")
+    save(tmp_path, replace(scores, origin=origin_of(cut, split)))
+    found = reasons(report.official(tmp_path))["resnet50-large-meta"]
+    assert re.search(r"v2020 labels with digest \w+, not eccf1fac7db1; split official is not the known one", found)
+    assert re.search(r"trained on \d\d\d? training images, not 75,707", found)
 
 
 def test_from_predictions_to_the_report(tmp_path):

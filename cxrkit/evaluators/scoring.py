@@ -24,7 +24,7 @@ _NUMBERS = dict.fromkeys(("value", "lower", "upper"), float) | dict.fromkeys(("p
 
 
 @dataclass(frozen=True)
-class Judge:
+class ChosenEvaluator:
     """An evaluator and its settings."""
 
     name: str
@@ -44,7 +44,7 @@ def evaluate_run(run: Path, truth: Truth, evaluator: str = "auc", options: Mappi
     leaves an earlier `scores.json` as it is, when the run has no predictions, when its files are of different
     checkpoints, and when a gate refuses one (cxrkit/evaluators/gates.py).
     """
-    judge = load_judge(evaluator, options or {})
+    chosen = choose_evaluator(evaluator, options or {})
     paths = [path for path in (run / "predictions" / f"{name}.parquet" for name in SUBSETS) if path.is_file()]
     if not paths:
         raise UserError(
@@ -60,7 +60,7 @@ def evaluate_run(run: Path, truth: Truth, evaluator: str = "auc", options: Mappi
         if split is not None:
             gates.check_leakage(path, file, split)
         truth_NL = gates.true_labels(path, file, records, truth.source)
-        scores = score_subset(file, truth_NL, judge)
+        scores = score_subset(file, truth_NL, chosen)
         subsets[file.about.subset] = replace(scores, leakage_checked=split is not None)
     identity = {name: getattr(about, name) for name in IDENTITY}
     found = Scores(**identity, evaluator=evaluator, subsets=subsets)
@@ -68,7 +68,7 @@ def evaluate_run(run: Path, truth: Truth, evaluator: str = "auc", options: Mappi
     return found
 
 
-def score_subset(predictions: Predictions, truth_NL: np.ndarray, judge: Judge) -> SubsetScores:
+def score_subset(predictions: Predictions, truth_NL: np.ndarray, chosen: ChosenEvaluator) -> SubsetScores:
     """Return the scores of one prediction file against the labels of its images, 1, 0 or NaN, in its order."""
     frame, about = predictions.frame, predictions.about
     score_NL = frame.select(about.labels.labels).to_numpy()
@@ -81,40 +81,43 @@ def score_subset(predictions: Predictions, truth_NL: np.ndarray, judge: Judge) -
         patients=frame["patient_id"].n_unique(),
         predictions_sha256=predictions.sha256,
         leakage_checked=False,
-        metrics=_checked(_call(judge, score_NL, truth_NL, cluster_N, about.labels), about.labels, judge),
+        metrics=_checked(_call(chosen, score_NL, truth_NL, cluster_N, about.labels), about.labels, chosen),
     )
 
 
-def load_judge(name: str, options: Mapping[str, Any]) -> Judge:
+def choose_evaluator(name: str, options: Mapping[str, Any]) -> ChosenEvaluator:
     """Return the evaluator. Raises UserError for an unknown name, and for an option that it does not take."""
     function: Evaluator = registry.load("evaluator", name)
     if not callable(function):
         raise UserError(f"evaluator {name!r} is not a function", remedy="name it as package.module:function")
-    parameters = inspect.signature(function).parameters.values()
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # some callables written in C have none: the call will tell
+        return ChosenEvaluator(name, function, options)
     if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
         for option in options.keys() - {parameter.name for parameter in parameters}:
             raise UserError(f"evaluator {name!r} takes no {option!r}", remedy=f"leave --{option} out")
-    return Judge(name, function, options)
+    return ChosenEvaluator(name, function, options)
 
 
 def _call(
-    judge: Judge, score_NL: np.ndarray, truth_NL: np.ndarray, cluster_N: np.ndarray, labels: LabelSet
+    chosen: ChosenEvaluator, score_NL: np.ndarray, truth_NL: np.ndarray, cluster_N: np.ndarray, labels: LabelSet
 ) -> list[Any]:
     """Return what the evaluator finds; a foreign one's own failure is told as its own."""
     try:
-        return list(judge.function(score_NL, truth_NL, cluster_N, labels, **judge.options))
+        return list(chosen.function(score_NL, truth_NL, cluster_N, labels, **chosen.options))
     except UserError:
         raise
     except Exception as error:
-        if judge.function.__module__.startswith("cxrkit."):
+        if chosen.function.__module__.startswith("cxrkit."):
             raise
         raise UserError(
-            f"evaluator {judge.name!r} failed: {type(error).__name__}: {error}",
+            f"evaluator {chosen.name!r} failed: {type(error).__name__}: {error}",
             remedy="correct it; --debug shows where it failed",
         ) from error
 
 
-def _checked(metrics: list[Any], labels: LabelSet, judge: Judge) -> tuple[Metric, ...]:
+def _checked(metrics: list[Any], labels: LabelSet, chosen: ChosenEvaluator) -> tuple[Metric, ...]:
     """Return the metrics as plain numbers, or say what of them cannot be written to scores.json."""
     try:
         if not metrics:
@@ -123,7 +126,7 @@ def _checked(metrics: list[Any], labels: LabelSet, judge: Judge) -> tuple[Metric
         check_metrics(found, labels)
     except ValueError as error:
         raise UserError(
-            f"evaluator {judge.name!r}: {error}",
+            f"evaluator {chosen.name!r}: {error}",
             remedy="correct it; cxrkit/evaluators/__init__.py says what an evaluator returns",
         ) from None
     return found
