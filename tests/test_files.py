@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import os
 import socket
@@ -10,10 +11,12 @@ import time
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cxrkit.errors import UserError
 from cxrkit.files import claimed, output_error, read_json, replacing, write_json
+from cxrkit.mapped import map_file
 
 
 def names(folder: Path) -> list[str]:
@@ -75,6 +78,38 @@ def test_json_that_python_gives_up_on(tmp_path: Path, text: str) -> None:
 def test_json_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"the description cannot be read \(Is a directory\)\n  remedy: prepare"):
         read_json(tmp_path, "the description", "prepare")
+
+
+# Mapped files
+
+
+def is_mapped(path: Path) -> bool:
+    return str(path) in Path("/proc/self/maps").read_text()
+
+
+def test_a_mapped_file_is_not_open_and_goes_with_its_last_view(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(range(256)) * 100)
+    array = map_file(path, 25_600)
+    assert (array.shape, array.dtype, array.flags.writeable) == ((25_600,), np.uint8, False)
+    view = array[-6:].reshape(2, 3)
+    del array
+    assert not any(link.exists() and link.samefile(path) for link in Path("/proc/self/fd").iterdir())
+    path.rename(tmp_path / "moved")
+    (tmp_path / "moved").unlink()
+    assert view.tolist() == [[250, 251, 252], [253, 254, 255]]
+    assert is_mapped(tmp_path)
+    del view
+    gc.collect()
+    assert not is_mapped(tmp_path)
+
+
+def test_a_file_that_cannot_be_mapped_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        map_file(tmp_path / "none", 1)
+    (tmp_path / "empty").write_bytes(b"")
+    with pytest.raises(OSError, match="Invalid argument"):
+        map_file(tmp_path / "empty", 0)
 
 
 # Claims

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import pickle
 import resource
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from mutations import mutations
 from tiny_cohort import (
     change_table,
     describe,
@@ -37,6 +40,7 @@ from cxrkit.errors import UserError
 from cxrkit.files import digest_lines
 from cxrkit.origin import labels_digest
 from cxrkit.shard_file import ALIGNMENT, Left, ShardSettings, Source, read_shard, write_shard
+from cxrkit.shard_index import Description, index_schema, read_description, read_table
 from cxrkit.shards import ShardStore, read_records
 
 LEVELS = (256, 64)
@@ -467,8 +471,6 @@ def test_tables_that_contradict_the_rest_are_named(tmp_path: Path, kind: str, ch
 
 
 def test_a_table_that_is_no_parquet_is_named(tmp_path: Path) -> None:
-    import hashlib
-
     path = table_of(folder_of(tmp_path), "records")
     for data in (b"PAR1 garbled PAR1", b"", path.read_bytes()[:-9]):
         path.write_bytes(data)
@@ -518,25 +520,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder_of(tmp_path_factory.mktemp("fuzz"), "png")
 
 
-MUTATION = st.tuples(st.floats(0, 1), st.binary(min_size=1, max_size=4), st.booleans())
-
-
-def mutate(data: bytes, mutations: list[tuple[float, bytes, bool]]) -> bytes:
-    """Write some bytes over others, or between them."""
-    for place, new, between in mutations:
-        position = int(place * len(data))
-        data = data[:position] + new + data[position + (0 if between else len(new)) :]
-    return data
-
-
 @hypothesis_settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(mutations=st.lists(MUTATION, min_size=1, max_size=3))
-def test_any_description_is_read_or_refused(folder: Path, tmp_path: Path, mutations: Any) -> None:
+@given(value=st.data())
+def test_any_description_is_read_or_refused(folder: Path, tmp_path: Path, value: st.DataObject) -> None:
     for path in folder.iterdir():
         if not (tmp_path / path.name).exists():
             (tmp_path / path.name).symlink_to(path)
     (tmp_path / "dataset.json").unlink()
-    (tmp_path / "dataset.json").write_bytes(mutate((folder / "dataset.json").read_bytes(), mutations))
+    (tmp_path / "dataset.json").write_bytes(value.draw(mutations((folder / "dataset.json").read_bytes())))
     try:
         store = ShardStore(tmp_path)
         for row in range(len(store)):
@@ -545,11 +536,9 @@ def test_any_description_is_read_or_refused(folder: Path, tmp_path: Path, mutati
         pass
 
 
-@hypothesis_settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(value=st.data())
 def test_any_json_for_a_description_is_read_or_refused(folder: Path, value: st.DataObject) -> None:
-    from cxrkit.shard_index import Description, read_description
-
     original = json.loads((folder / "dataset.json").read_text())
     leaf = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just(original["index"])
     anything = st.recursive(leaf, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner))
@@ -561,6 +550,21 @@ def test_any_json_for_a_description_is_read_or_refused(folder: Path, value: st.D
         read_description(folder.parent / "fuzzed")
     except UserError:
         pass
+
+
+@pytest.mark.parametrize("kind", ["index", "records"])
+@hypothesis_settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(value=st.data())
+def test_any_table_is_read_or_refused(folder: Path, tmp_path: Path, kind: str, value: st.DataObject) -> None:
+    """The checksum is made right: what is in the table must do no harm either."""
+    data = value.draw(mutations(table_of(folder, kind).read_bytes()))
+    path = tmp_path / f"{kind}.parquet"
+    path.write_bytes(data)
+    schema = index_schema(LEVELS) if kind == "index" else RECORD_SCHEMA
+    with suppress(UserError):
+        read_table(path, schema, hashlib.sha256(data).hexdigest())
+    with pytest.raises(UserError, match="was changed or damaged after it was written"):
+        read_table(path, schema, "0" * 64)
 
 
 READ_MANY = """
