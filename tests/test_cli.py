@@ -81,6 +81,7 @@ def test_debug_shows_the_traceback() -> None:
 def test_own_model_and_loader_without_registering(prepared: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "import torch\n"
+        "from cxrkit.contracts import Outputs\n"
         "from cxrkit.models import ModelSpec\n"
         "from cxrkit.loaders.opencv import OpenCVLoader as Loader\n"
         "class Net(torch.nn.Module):\n"
@@ -89,7 +90,7 @@ def test_own_model_and_loader_without_registering(prepared: Path, tmp_path: Path
         "        self.dense = torch.nn.Linear(3, 15)\n"
         "        self.spec = ModelSpec(name='mine', input_size=32, resize=32, learning_rate=0.1, batch_size=8)\n"
         "    def forward(self, image, meta):\n"
-        "        return self.dense(meta) + image.mean()\n"
+        "        return Outputs(self.dense(meta) + image.mean())\n"
         "def net():\n"
         "    return Net()\n"
     )
@@ -106,7 +107,8 @@ def test_own_model_and_loader_without_registering(prepared: Path, tmp_path: Path
         "1",
     ]
     command += ["--data", str(prepared), "--runs", str(tmp_path / "runs"), "--fold", "2", "--limit", "16"]
-    environment = ENVIRONMENT | {"PYTHONPATH": str(tmp_path)}
+    path = os.pathsep.join([str(tmp_path), *filter(None, [ENVIRONMENT.get("PYTHONPATH")])])
+    environment = ENVIRONMENT | {"PYTHONPATH": path}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=240)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "runs" / "mine.net" / "resample-2" / "scores.json").is_file()
