@@ -7,6 +7,7 @@ PyTorch brings along. They are an optional service: without them a training goes
 from __future__ import annotations
 
 import atexit
+import functools
 import getpass
 import os
 import shutil
@@ -19,6 +20,7 @@ from cxrkit.errors import UserError
 from cxrkit.notes import Note, to_stderr
 
 CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
+DONE_WITHOUT = "torch.compile does not work here, so the computation goes on without it, only slower"
 
 
 def ensure_cache_folder(note: Note = to_stderr) -> None:
@@ -71,7 +73,9 @@ def compiled(function: Callable[..., Any], device: str, note: Note = to_stderr) 
 
     ensure_cache_folder(note)
     if (reason := why_not(device)) is not None:
-        note(_text(reason))
+        note(
+            f"{DONE_WITHOUT}: {reason}\n  remedy: install a C++ compiler and Python's header files, or give --no-compile"
+        )
         return function
     fast = torch.compile(function, dynamic=False)
     proven = False
@@ -85,8 +89,8 @@ def compiled(function: Callable[..., Any], device: str, note: Note = to_stderr) 
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
-            # Nothing was computed yet: the first call compiles before it computes.
-            note(_text(error))
+            # The first call compiles before it computes anything that could not be computed again.
+            note(f"{DONE_WITHOUT}: {_first_line(error)}\n  remedy: change the model, or give --no-compile")
             fast = function
             result = fast(*arguments)
         proven = True
@@ -95,7 +99,8 @@ def compiled(function: Callable[..., Any], device: str, note: Note = to_stderr) 
     return call
 
 
-def why_not(device: str) -> Exception | None:
+@functools.cache
+def why_not(device: str) -> str | None:
     """Return what keeps a small function, and its gradient, from being compiled for `device`; None where nothing does.
 
     Asked beforehand because gradients are compiled in the first backward pass only, where it would be too late.
@@ -107,7 +112,7 @@ def why_not(device: str) -> Exception | None:
             x = torch.ones(8, device=device, requires_grad=True)
             torch.compile(_small, dynamic=False)(x).backward()
     except Exception as error:
-        return error
+        return _first_line(error)
     return None
 
 
@@ -115,10 +120,6 @@ def _small(x: Any) -> Any:
     return (x.sin() * x.exp()).sum()
 
 
-def _text(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    reason = lines[0] if lines else type(error).__name__
-    return (
-        f"torch.compile does not work here, so the computation goes on without it, only slower: {reason}\n"
-        "  remedy: install a C++ compiler and Python's header files, or do without with --no-compile"
-    )
+    return lines[0] if lines else type(error).__name__

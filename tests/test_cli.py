@@ -109,7 +109,8 @@ def test_own_model_and_loader_without_registering(prepared: Path, tmp_path: Path
         "1",
     ]
     command += ["--data", str(prepared), "--runs", str(tmp_path / "runs"), "--fold", "2", "--limit", "16"]
-    environment = ENVIRONMENT | {"PYTHONPATH": str(tmp_path)}
+    path = os.pathsep.join([str(tmp_path), *filter(None, [ENVIRONMENT.get("PYTHONPATH")])])
+    environment = ENVIRONMENT | {"PYTHONPATH": path}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=240)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "runs" / "mine.net" / "resample-2" / "scores.json").is_file()

@@ -58,6 +58,31 @@ def test_what_is_missing_is_said_and_done_without(tmp_path: Path) -> None:
     assert "remedy: install a C++ compiler and Python's header files, or" in output
 
 
+def test_a_model_that_cannot_be_compiled_is_called_as_it_is() -> None:
+    """Where compiling works: what fails for this model alone is said; what the model does wrong is its own error."""
+    code = """
+import torch
+from cxrkit.compiling import compiled, why_not
+
+def fail(graph):
+    raise RuntimeError("not this graph")
+
+def broken(x):
+    raise KeyError("of the model")
+
+assert why_not("cpu") is None
+torch._inductor.config.pre_grad_custom_pass = fail
+notes = []
+call = compiled(lambda x: x.sin() + 1, "cpu", notes.append)
+print([call(torch.zeros(2)).tolist() for _ in range(2)], len(notes), "not this graph" in notes[0])
+try:
+    compiled(broken, "cpu", notes.append)(torch.ones(2))
+except KeyError as error:
+    print(error)
+"""
+    assert run(code) == "[[1.0, 1.0], [1.0, 1.0]] 1 True\n'of the model'\n"
+
+
 def unwritable(folder: Path) -> str:
     """Return a folder that even root cannot make: below a file."""
     (folder / "file").touch()
