@@ -1,32 +1,32 @@
-"""An evaluator: the Brier score of each label, a measure of calibration (Brier 1950)."""
+"""An evaluator: the Brier score of each label, a measure of calibration (Brier 1950).
+
+cxrkit train --evaluator examples.brier_evaluator:evaluate
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cxrkit.contracts import Metric
 from cxrkit.labels import LabelSet
 
 
-class Brier(NamedTuple):
-    """The mean squared difference between score and truth, from 0 (perfect) to 1."""
-
-    name: str
-    label: str
-    value: float
-
-
 def evaluate(
-    scores_NL: NDArray[np.floating[Any]],
-    truth_NL: NDArray[np.floating[Any]],
+    scores_NL: NDArray[np.float32],
+    truth_NL: NDArray[np.float32],
     clusters_N: NDArray[np.intp],
     labels: LabelSet,
-) -> Iterator[Brier]:
-    """Yield the Brier score of each label over the images for which it is known; NaN where there is none."""
+) -> Iterator[Metric]:
+    """Yield each label's mean squared difference between score and truth, from 0 (perfect) to 1, where it is known."""
     for number, label in enumerate(labels.labels):
         known_N = ~np.isnan(truth_NL[:, number])
+        if not known_N.any():
+            yield Metric("brier", None, label, reason="not known for any image")
+            continue
         squares = (scores_NL[known_N, number] - truth_NL[known_N, number]) ** 2
-        yield Brier("brier", label, float(squares.mean()) if known_N.any() else float("nan"))
+        positives = int(truth_NL[known_N, number].sum())
+        negatives = int(known_N.sum()) - positives
+        yield Metric("brier", float(squares.mean()), label, positives=positives, negatives=negatives)

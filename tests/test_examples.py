@@ -16,7 +16,8 @@ from test_loaders import keep, make, write_folder
 from cxrkit import compute, losses, models, pipeline, registry
 from cxrkit.contracts import Batch, Outputs
 from cxrkit.errors import UserError
-from cxrkit.labels import ADJUDICATED, CHESTXRAY8
+from cxrkit.evaluators.results import read_scores
+from cxrkit.labels import ADJUDICATED, CHESTXRAY8, CHESTXRAY14
 from cxrkit.runs import read_metrics
 
 EXAMPLES = {
@@ -112,10 +113,13 @@ def test_a_loader(plugged: dict[str, str], tmp_path: Path) -> None:
             assert (one.image.int() - other.image.int()).abs().max() <= 1
 
 
-def test_a_trainer_a_loader_and_a_model_in_a_training(plugged: dict[str, str], prepared: Path, tmp_path: Path) -> None:
-    given = {name: plugged[name] for name in ("model", "loader", "trainer")}
+def test_every_example_in_one_training(plugged: dict[str, str], prepared: Path, tmp_path: Path) -> None:
+    given: dict[str, Any] = dict(plugged)
     given |= {"data": prepared, "runs": tmp_path / "runs", "epochs": 1, "limit": 8, "batch_size": 4, "device": "cpu"}
-    run = pipeline.train(given, None, False, Console(quiet=True))
+    run = pipeline.train(pipeline.resolve(given), False, Console(quiet=True))
+    assert run.state() == "scored"
+    metrics = read_scores(run.scores).subsets["test"].metrics
+    assert [(metric.name, metric.label) for metric in metrics] == [("brier", label) for label in CHESTXRAY14.labels]
     (line,) = [line for line in read_metrics(run.metrics) if line["kind"] == "epoch"]
     assert line["train_images"] == 8
     from safetensors.torch import load_file
@@ -133,5 +137,5 @@ def test_an_evaluator(plugged: dict[str, str]) -> None:
     truth = np.array([[1, 0, math.nan, 0], [0, 0, math.nan, 0], [1, math.nan, math.nan, 0]], dtype=np.float32)
     metrics = list(evaluate(scores, truth, np.array([0, 0, 1]), ADJUDICATED))
     assert [metric.label for metric in metrics] == list(ADJUDICATED.labels)
-    expected = [(0.01 + 0.81 + 0.01) / 3, 0.25, math.nan, 0]
-    assert [metric.value for metric in metrics] == pytest.approx(expected, nan_ok=True)
+    assert [metric.value for metric in metrics] == [pytest.approx(0.83 / 3), 0.25, None, 0]
+    assert [metric.positives for metric in metrics] == [2, 0, None, 0]

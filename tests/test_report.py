@@ -26,9 +26,8 @@ from tiny_runs import make_origin as origin_of
 from tiny_runs import make_records, make_run, make_split
 
 from cxrkit import report, splits
-from cxrkit.contracts import LABELS, NO_FINDING, PATHOLOGIES
+from cxrkit.contracts import LABELS, NO_FINDING, PATHOLOGIES, Metric
 from cxrkit.errors import UserError
-from cxrkit.evaluators import Metric
 from cxrkit.evaluators.results import Scores, SubsetScores, write_scores
 from cxrkit.evaluators.scoring import evaluate_run
 from cxrkit.evaluators.truth import Truth

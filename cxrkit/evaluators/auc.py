@@ -13,8 +13,9 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from cxrkit.contracts import Metric
 from cxrkit.errors import UserError
-from cxrkit.evaluators import Metric, ranking
+from cxrkit.evaluators import ranking
 from cxrkit.labels import LabelSet
 
 NAME = "auc"

@@ -13,8 +13,8 @@ from typing import Any
 
 from cxrkit import __version__, typed
 from cxrkit import labels as label_sets
+from cxrkit.contracts import Metric
 from cxrkit.errors import UserError
-from cxrkit.evaluators import Metric
 from cxrkit.files import read_json, write_json
 from cxrkit.labels import LabelSet
 from cxrkit.origin import Origin

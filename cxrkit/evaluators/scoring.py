@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from cxrkit import registry
+from cxrkit.contracts import Evaluator, Metric
 from cxrkit.errors import UserError
-from cxrkit.evaluators import Evaluator, Metric, gates
+from cxrkit.evaluators import gates
 from cxrkit.evaluators.results import IDENTITY, Scores, SubsetScores, check_metrics, write_scores
 from cxrkit.evaluators.truth import Truth
 from cxrkit.files import digest_lines

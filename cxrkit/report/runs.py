@@ -8,8 +8,8 @@ from collections import Counter
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+from cxrkit.contracts import Metric
 from cxrkit.errors import UserError
-from cxrkit.evaluators import Metric
 from cxrkit.evaluators.results import IDENTITY, Scores, SubsetScores, read_scores
 from cxrkit.origin import Origin
 from cxrkit.predictions import read_prediction_info
