@@ -73,9 +73,8 @@ def compiled(function: Callable[..., Any], device: str, note: Note = to_stderr) 
 
     ensure_cache_folder(note)
     if (reason := why_not(device)) is not None:
-        note(
-            f"{DONE_WITHOUT}: {reason}\n  remedy: install a C++ compiler and Python's header files, or give --no-compile"
-        )
+        remedy = "install a C++ compiler and Python's header files, or give --no-compile"
+        note(f"{DONE_WITHOUT}: {reason}\n  remedy: {remedy}")
         return function
     fast = torch.compile(function, dynamic=False)
     proven = False
@@ -121,5 +120,6 @@ def _small(x: Any) -> Any:
 
 
 def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    cause = getattr(error, "inner_exception", error)  # what the compiler's own exceptions wrap
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    return lines[0] if lines else type(cause).__name__
