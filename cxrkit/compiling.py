@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from cxrkit.errors import UserError
-from cxrkit.notes import Note, to_stderr
+from cxrkit.notes import Say, to_stderr
 
 CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 DONE_WITHOUT = "torch.compile does not work here, so the computation goes on without it, only slower"
 
 
-def ensure_cache_folder(note: Note = to_stderr) -> None:
+def ensure_cache_folder(note: Say = to_stderr) -> None:
     """See to it that PyTorch has a folder for what it compiles: one of this process alone where its own is unwritable.
 
     To be called before the first optimizer is made: PyTorch makes its folder then, compiling or not, and fails where it
@@ -63,7 +63,7 @@ def _is_writable(folder: Path) -> bool:
     return True
 
 
-def compiled(function: Callable[..., Any], device: str, note: Note = to_stderr) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any], device: str, note: Say = to_stderr) -> Callable[..., Any]:
     """Return `function` (a module, or a function of tensors on `device`) compiled for each shape it meets.
 
     Where that is not possible, `note` hears why, and `function` itself is called. What is wrong with the function is

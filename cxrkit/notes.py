@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from rich.console import Console
 
-Note = Callable[[str], object]
+Say = Callable[[str], object]
 """Takes a text for the user to read."""
 
 
@@ -16,7 +16,7 @@ def to_stderr(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def through(console: Console | None) -> Note:
+def through(console: Console | None) -> Say:
     """Return what prints notes on `console`, brackets and all; on stderr without one."""
     if console is None:
         return to_stderr

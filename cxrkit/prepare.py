@@ -172,7 +172,7 @@ def prepare(
             _refuse_to_drop(config.data, before, frame["image_id"])
             finished = _best_first(finished, before)
         plan = PreparationPlan(frame, config.data, settings, finished, skip_damaged=config.skip_damaged)
-        summary = PrepareSummary(config.data, pool.count, missing=records.missing)
+        summary = PrepareSummary(config.data, pool.count, missing=records.missing, notes=records.notes)
         with closing(plan):
             tables = _make_shards(plan, len(frame), pool, summary, console, config)
         if not any(table.image_ids for table in tables):

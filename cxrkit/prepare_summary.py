@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cxrkit.contracts import Note
 from cxrkit.progress import duration
 from cxrkit.shard_index import DESCRIPTION
 from cxrkit.shard_worker import STAGES
@@ -31,6 +32,9 @@ class PrepareSummary:
 
     missing: int = 0
     """Listed, but not at hand."""
+
+    notes: tuple[Note, ...] = ()
+    """What of the raw folder was passed over."""
 
     damaged: dict[str, str] = field(default_factory=dict)
     """image_id -> why it was left out."""
@@ -83,6 +87,8 @@ class PrepareSummary:
             lines.append(f"  converted to gray: {count:,} from {kind}")
         if self.missing:
             lines.append(f"  missing: {self.missing:,} listed images are not in the raw folder")
+        for note in self.notes:
+            lines += [f"  note: {note.found}", f"    remedy: {note.remedy}"]
         if self.damaged:
             lines.append(f"  left out as damaged: {len(self.damaged):,} (see {DESCRIPTION})")
             lines += damage_list(self.damaged)

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ import pytest
 from rich.console import Console
 from tiny_cohort import describe, image_id, picture, png, records, shards, table_of, write_archive, write_images
 
-from cxrkit.contracts import Records
+from cxrkit.contracts import Note, Records
 from cxrkit.errors import UserError
 from cxrkit.files import claimed, read_json
 from cxrkit.prepare import LOCK, PrepareConfig, default_levels, parse_levels, prepare
@@ -986,3 +987,10 @@ def test_real_images(nih_raw: Path, tmp_path: Path) -> None:
         error = np.mean((store.image(row, 0).astype(float) - original) ** 2)
         assert 10 * np.log10(255**2 / error) > 40
     assert read_json(tmp_path / "d" / "dataset.json", "", "")["listed_images"] == len(cohort.frame)
+
+
+def test_what_was_passed_over_is_printed(raw: Path, tmp_path: Path) -> None:
+    """A raw folder's reader may have met things that it did not take: nothing is passed over in silence."""
+    cohort = replace(records(raw, COUNT), notes=(Note("raw/x.rar: not read", "unpack it yourself"),))
+    text = run(raw, tmp_path / "d", cohort).text()
+    assert "  note: raw/x.rar: not read\n    remedy: unpack it yourself" in text

@@ -7,12 +7,12 @@ where there is none. Both make the same pixels but for the rounding of their res
 
 from __future__ import annotations
 
-from cxrkit.notes import Note, to_stderr
+from cxrkit.notes import Say, to_stderr
 
 AUTO = "auto"
 
 
-def choose(name: str, device: str, note: Note = to_stderr) -> str:
+def choose(name: str, device: str, note: Say = to_stderr) -> str:
     """Return the loader to use on `device` ("cpu", "cuda", "cuda:1"): `name` itself unless it is "auto".
 
     "auto" is DALI on a GPU, where it is installed and starts, and OpenCV's threads otherwise: those are the faster on a
