@@ -26,7 +26,7 @@ LAYERS = [
         "workers",
         "checkpoints",
     ],
-    ["shard_plan", "shard_check", "shard_worker", "source_queue", "prepare_summary"],
+    ["shard_plan", "shard_check", "shard_worker", "source_queue", "prepare_summary", "prepare_config"],
     ["datasets", "prepare", "verify", "loaders", "models", "evaluators"],
     ["compute", "inputs"],
     ["trainers", "predict", "report"],
