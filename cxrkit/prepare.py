@@ -11,17 +11,17 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import polars as pl
 from rich.console import Console
 
-from cxrkit import codecs, registry
+from cxrkit import registry
 from cxrkit.contracts import IMAGE_SIZE, Records
 from cxrkit.cores import available_cores
 from cxrkit.errors import UserError
 from cxrkit.files import claimed, output_error, publish, remove_parts
+from cxrkit.prepare_config import PrepareConfig, check_levels, default_levels, parse_levels
 from cxrkit.prepare_summary import PrepareSummary, damage_list
 from cxrkit.progress import progress_bar
 from cxrkit.shard_file import OtherVersionError, ShardSettings, ShardTable, Source
@@ -40,108 +40,9 @@ from cxrkit.shard_plan import PreparationPlan, finished_shards, other_settings, 
 from cxrkit.shard_worker import ShardResult, ShardTask
 from cxrkit.workers import Workers
 
-MIN_LEVEL = 32  # pixels
 LOCK = ".lock"
-_SMALLEST_DEFAULT_LEVEL = 160  # pixels
 _TARGET = "cxrkit.shard_worker:make_shard"
 _GIVE_UP_AFTER = 100  # damaged images, when they are more than the good ones: the wrong files altogether
-
-
-@dataclass(frozen=True)
-class PrepareConfig:
-    """What to prepare and how. Raises UserError when it makes no sense."""
-
-    raw: Path
-    """The downloaded folder."""
-
-    data: Path
-    """The folder to write."""
-
-    dataset: str = "nih-chestxray14"
-    """A registered name, or package.module:function."""
-
-    levels: tuple[int, ...] | None = None
-    """Side lengths in pixels, descending; None: `default_levels` of the images at hand."""
-
-    codec: str = "jpeg"
-    """One of codecs.CODECS."""
-
-    quality: int = 95
-    """Of JPEG, 1 to 100."""
-
-    workers: int | None = None
-    """Processes; None: one per core."""
-
-    allow_missing: bool = False
-    """Prepare the images that are there."""
-
-    skip_damaged: bool = False
-    """Leave damaged images out."""
-
-    limit: int | None = None
-    """Only the first images at hand."""
-
-    resized: bool = False
-    """Accept a copy of the data set whose images are smaller than the original ones."""
-
-    def __post_init__(self) -> None:
-        """Check every field."""
-        codecs.check(self.codec)
-        if self.levels is not None and not self.resized:
-            check_levels(self.levels, IMAGE_SIZE)
-        if not 1 <= self.quality <= 100:
-            raise UserError(f"--quality {self.quality}: not a JPEG quality", remedy="choose 1 to 100")
-        if self.workers is not None and self.workers < 1:
-            raise UserError(f"--workers {self.workers}: there must be at least one", remedy="choose 1 or more")
-        if self.limit is not None and self.limit < 1:
-            raise UserError(f"--limit {self.limit}: leaves no image", remedy="choose 1 or more")
-        if not self.raw.is_dir():
-            found = "is not a folder" if self.raw.exists() else "does not exist"
-            raise UserError(f"--raw {self.raw}: {found}", remedy="name the folder that holds the download")
-        if self.data.resolve().is_relative_to(self.raw.resolve()):
-            raise UserError(
-                f"--data {self.data}: lies inside the raw folder {self.raw}, which is only ever read",
-                remedy="choose a --data folder beside it",
-            )
-        if self.data.exists() and not self.data.is_dir():
-            raise UserError(f"--data {self.data}: is a file, expected a folder", remedy="choose another --data folder")
-
-
-def parse_levels(text: str) -> tuple[int, ...]:
-    """Return the levels in "1024,512,256". Raises UserError for anything but whole numbers."""
-    try:
-        return tuple(int(level) for level in text.split(","))
-    except ValueError:
-        raise UserError(
-            f"--levels {text!r}: not a list of side lengths", remedy="write them like 1024,512,256"
-        ) from None
-
-
-def default_levels(side: int) -> tuple[int, ...]:
-    """Return `side` and its halves down to 160 pixels: 1024, 512, 256; or 320, 160; or 224 alone."""
-    levels = [side]
-    while levels[-1] % 2 == 0 and levels[-1] // 2 >= _SMALLEST_DEFAULT_LEVEL:
-        levels.append(levels[-1] // 2)
-    return tuple(levels)
-
-
-def check_levels(levels: tuple[int, ...], side: int) -> None:
-    """Raise a UserError unless `levels` can be made from images of `side` pixels, each from the one before."""
-    shown = ",".join(map(str, levels))
-    remedy = f"write them like {','.join(map(str, default_levels(side)))}"
-    if not levels:
-        raise UserError("--levels: there must be at least one", remedy=remedy)
-    for level in levels:
-        if not MIN_LEVEL <= level <= side or side % level:
-            raise UserError(
-                f"--levels {shown}: {level} does not divide {side} or is not within {MIN_LEVEL} to {side}",
-                remedy=remedy,
-            )
-    if list(levels) != sorted(set(levels), reverse=True):
-        raise UserError(f"--levels {shown}: not in descending order", remedy=remedy)
-    for larger, smaller in pairwise(levels):
-        if larger % smaller:
-            raise UserError(f"--levels {shown}: {smaller} does not divide {larger}", remedy=remedy)
 
 
 def prepare_raw(config: PrepareConfig, *, console: Console | None = None) -> PrepareSummary:
@@ -174,7 +75,7 @@ def prepare(
         plan = PreparationPlan(frame, config.data, settings, finished, skip_damaged=config.skip_damaged)
         summary = PrepareSummary(config.data, pool.count, missing=records.missing, notes=records.notes)
         with closing(plan):
-            tables = _make_shards(plan, len(frame), pool, summary, console, config)
+            tables = _make_shards(plan, pool, summary, console, config)
         if not any(table.image_ids for table in tables):
             raise _nothing_good(summary, config)
         _switch(config, records, settings, tables, summary)
@@ -284,7 +185,6 @@ def _best_first(finished: list[ShardTable], before: _Generation) -> list[ShardTa
 
 def _make_shards(
     plan: PreparationPlan,
-    images: int,
     pool: Workers,
     summary: PrepareSummary,
     console: Console | None,
@@ -301,7 +201,7 @@ def _make_shards(
         return result, right
 
     with (
-        progress_bar("prepare", images, console=console) as bar,
+        progress_bar("prepare", plan.images, console=console) as bar,
         closing(pool.run(plan.take, finish)) as results,
     ):
         if there := sum(len(table.image_ids) + len(table.damaged) for table in kept):

@@ -159,6 +159,7 @@ class PreparationPlan:
 
         frame: image_id, PIXEL_SCHEMA and `place`, each image's number among all of the data set; sorted by image_id.
         """
+        self.images = len(frame)
         sorted_out = sort_out(frame, finished, skip_damaged=skip_damaged)
         self.kept = sorted_out.kept
         self._ids, self._places = frame["image_id"].to_list(), frame["place"].to_list()

@@ -909,6 +909,13 @@ def test_a_full_disk_keeps_what_is_finished(raw: Path, tmp_path: Path) -> None:
         assert [path.name[:12] for path in (disk / "d").iterdir()] == ["shard-000000"]
         filler.unlink()
         assert run(raw, disk / "d", codec="raw", levels=(256,), limit=16).shards_reused == 1
+        # Extending it fails in the same way, and what was complete stays complete.
+        before = contents(disk / "d")
+        filler.write_bytes(bytes(os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize - 100_000))
+        with pytest.raises(UserError, match=message):
+            run(raw, disk / "d", codec="raw", levels=(256,))
+        assert contents(disk / "d") == before
+        assert verify(disk / "d", workers=1).ok
 
 
 def test_a_read_only_output_is_named(raw: Path, tmp_path: Path) -> None:
