@@ -121,7 +121,10 @@ def construct(
             raise unknown_option(kind, name, option, known)
     needed = [item for item in known if parameters[item].default is inspect.Parameter.empty and item not in options]
     if needed:
-        raise UserError(f"{kind} {name!r}: its option {needed[0]!r} has no default", remedy="give it a value")
+        raise UserError(
+            f"{kind} {name!r}: its option {needed[0]!r} has no default",
+            remedy="give it a value; the label set goes to a first parameter named `labels`",
+        )
     return factory(labels, **options) if takes_labels else factory(**options)
 
 

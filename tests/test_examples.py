@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from conftest import REPOSITORY
@@ -18,7 +19,10 @@ from cxrkit.contracts import Batch, Outputs
 from cxrkit.errors import UserError
 from cxrkit.evaluators.results import read_scores
 from cxrkit.labels import ADJUDICATED, CHESTXRAY8, CHESTXRAY14
+from cxrkit.loaders import targets
+from cxrkit.loaders.plan import Plan
 from cxrkit.runs import read_metrics
+from cxrkit.shards import ShardStore
 
 EXAMPLES = {
     "model": "examples.dropout_net:build",
@@ -111,6 +115,28 @@ def test_a_loader(plugged: dict[str, str], tmp_path: Path) -> None:
             assert torch.equal(one.target, other.target)
             assert torch.equal(one.meta, other.meta)
             assert (one.image.int() - other.image.int()).abs().max() <= 1
+
+
+def test_eight_labels_go_from_the_table_to_the_loss(tmp_path: Path) -> None:
+    """Nothing on the way counts to fifteen; a label that is not known arrives as such."""
+    store = ShardStore(write_folder(tmp_path / "shards", "raw"))
+    frame = store.index.with_columns(pl.when(pl.col("Mass")).then(None).otherwise("Mass").alias("Mass"))
+    plan = Plan(np.arange(len(store)), True, 0, 8, 56, 64, store.levels, 128)
+    tables = targets.targets(frame, CHESTXRAY8), targets.metadata(frame, (0, 90))
+    for name in ("opencv", "resident", EXAMPLES["loader"]):
+        loader = registry.load("loader", name)(store, plan, *tables, threads=1, device="cpu")
+        model = models.build("resnet14-small-meta", labels=CHESTXRAY8, options={"input_size": 56, "width": 4})
+        unknown = []
+        for batch in loader.epoch(0):
+            outputs = compute.forward(model, batch, model.spec, "cpu", "fp32")  # type: ignore[arg-type]
+            assert outputs.logits.shape == batch.target.shape == (len(batch.index), 8)
+            losses.build(labels=CHESTXRAY8)(outputs, batch).backward()
+            unknown += batch.index[batch.target[:, CHESTXRAY8.labels.index("Mass")].isnan()].tolist()
+        assert sorted(unknown) == np.flatnonzero(frame["Mass"].is_null()).tolist() != []
+        assert all(parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.grad is not None)
+        scored = compute.score(model, loader, model.spec, "cpu", "fp32", losses.build())  # type: ignore[arg-type]
+        assert np.isfinite(scored.loss)
+        loader.close()
 
 
 def test_every_example_in_one_training(plugged: dict[str, str], prepared: Path, tmp_path: Path) -> None:

@@ -463,7 +463,7 @@ def test_a_zip_with_a_link_or_a_way_out_is_refused(raw: Path) -> None:
 
 
 def test_a_zip_is_prepared_like_loose_files(tmp_path: Path) -> None:
-    from tiny_cohort import picture, png
+    from tiny_cohort import picture, png, table_of
 
     from cxrkit.prepare import PrepareConfig, prepare
 
@@ -478,7 +478,7 @@ def test_a_zip_is_prepared_like_loose_files(tmp_path: Path) -> None:
     for raw in (loose, packed):
         data = tmp_path / f"{raw.name} shards"
         assert prepare(PrepareConfig(raw=raw, data=data, levels=(256,), workers=1), read(raw)).images == 4
-        checksums.append(pl.read_parquet(data / "index.parquet").sort("image_id").select("image_id", "crc32_256"))
+        checksums.append(pl.read_parquet(table_of(data, "index")).select("image_id", "crc32_256"))
     assert checksums[0].equals(checksums[1])
 
 

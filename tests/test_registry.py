@@ -115,7 +115,7 @@ def test_factories_are_called_with_what_they_take() -> None:
         (everything, {"zzz": 4}, "unknown option 'zzz'\n  remedy: choose from width, depth"),
         (everything, {"labels": 4}, "unknown option 'labels'"),
         (plain, {"gamma": 4}, "unknown option 'gamma'\n  remedy: leave it out: there are no options"),
-        (only_options, {}, "its option 'gamma' has no default\n  remedy: give it a value"),
+        (only_options, {}, "its option 'gamma' has no default\n  remedy: give it a value; the label set goes to"),
         (3.14, {}, "expected a function that builds a loss, found 3.14"),
     ]:
         with pytest.raises(UserError, match=text):
