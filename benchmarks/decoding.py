@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.steps import synchronize
 from benchmarks.stopwatch import Pass
-from cxrkit.shards import ShardStore
+from cxrkit.shards.store import ShardStore
 
 
 def decode_pass(data: Path, level: int, device: str, batch: int, hardware: float) -> Pass:

@@ -11,8 +11,8 @@ import numpy as np
 from benchmarks.record import Record
 from benchmarks.session import Part, Row, Session
 from benchmarks.stopwatch import Pass
-from cxrkit.contracts import LABELS
-from cxrkit.evaluators import ranking
+from cxrkit.base.contracts import LABELS
+from cxrkit.statistics import ranking
 
 IMAGES, PATIENTS = 25_596, 2_797  # the official test set
 REPLICATES, CHECKED, SEED = 1000, 5, 0
@@ -102,7 +102,7 @@ def _test_set(raw: Path | None) -> tuple[Any, Any]:
     """Return truth (N, 15) and patient (N,) of the official test set, None where the raw folder has not all of it."""
     if raw is None:
         return None, None
-    from cxrkit.datasets import nih_chestxray14
+    from cxrkit.datasets.nih import chestxray14 as nih_chestxray14
 
     frame = nih_chestxray14.read(raw, allow_missing=True).frame
     test = frame.filter(frame["official"] == "test")

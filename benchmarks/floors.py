@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.stopwatch import Pass
-from cxrkit import codecs
-from cxrkit.contracts import IMAGE_SIZE
+from cxrkit.base.contracts import IMAGE_SIZE
 from cxrkit.loaders.plan import Plan, default_resize
-from cxrkit.pixels import read_png
-from cxrkit.shard_worker import pyramid
-from cxrkit.shards import ShardStore
+from cxrkit.prepare.worker import pyramid
+from cxrkit.shards import codecs
+from cxrkit.shards.store import ShardStore
+from cxrkit.sources.pixels import read_png
 
 IMAGES = 121  # a pass: enough for the mean, and little memory
 

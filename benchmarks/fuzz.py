@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":
     sys.path[0] = str(ROOT)  # not benchmarks/, whose file names are no modules of their own
 
-from cxrkit.errors import UserError
+from cxrkit.base.errors import UserError
 
 HANG_SECONDS = 30.0  # without an answer: far longer than any of these files takes
 IMAGES = 48
@@ -68,7 +68,7 @@ class Reader:
 
 
 def _store(_: Path, root: Path) -> None:
-    from cxrkit.shards import ShardStore
+    from cxrkit.shards.store import ShardStore
 
     store = ShardStore(root / "data")
     for row in range(len(store)):
@@ -76,14 +76,14 @@ def _store(_: Path, root: Path) -> None:
 
 
 def _shard(path: Path, _: Path) -> None:
-    from cxrkit.shard_file import read_shard
+    from cxrkit.shards.file import read_shard
 
     read_shard(path)
 
 
 def _sealed_shard(path: Path, _: Path) -> None:
     """Read a shard whose seal is right for what it holds: what no accident makes, but gets past the checksum."""
-    from cxrkit.shard_file import seal, unseal
+    from cxrkit.shards.file import seal, unseal
 
     with open(path, "r+b") as file:
         payload = unseal(file)
@@ -106,13 +106,13 @@ def _table(kind: str) -> Callable[[Path, Path], None]:
 
 
 def _raw(_: Path, root: Path) -> None:
-    from cxrkit import registry
+    from cxrkit.base import registry
 
     registry.load("dataset", "synthetic")(root / "raw", allow_missing=True)
 
 
 def _png(path: Path, _: Path) -> None:
-    from cxrkit.pixels import DamagedImage, read_image
+    from cxrkit.sources.pixels import DamagedImage, read_image
 
     try:
         read_image(path.read_bytes(), 1024)
@@ -121,25 +121,25 @@ def _png(path: Path, _: Path) -> None:
 
 
 def _scores(path: Path, _: Path) -> None:
-    from cxrkit.evaluators.results import read_scores
+    from cxrkit.runs.scores import read_scores
 
     read_scores(path)
 
 
 def _predictions(path: Path, _: Path) -> None:
-    from cxrkit.predictions import read_predictions
+    from cxrkit.runs.predictions import read_predictions
 
     read_predictions(path)
 
 
 def _checkpoint(path: Path, _: Path) -> None:
-    from cxrkit.checkpoints import read
+    from cxrkit.runs.checkpoints import read
 
     read(path)
 
 
 def _config(path: Path, _: Path) -> None:
-    from cxrkit.config import read_config
+    from cxrkit.runs.config import read_config
 
     read_config(path)
 

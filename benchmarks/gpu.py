@@ -37,8 +37,8 @@ from benchmarks.record import Entry, Record, Target
 from benchmarks.run import real_images
 from benchmarks.steps import endless, fixed_batch, make_step, steps_pass, synchronize
 from benchmarks.stopwatch import ContenderFailed, Lap, Pass, interleave, run
-from cxrkit.contracts import Batch
-from cxrkit.files import write_text
+from cxrkit.base.contracts import Batch
+from cxrkit.base.files import write_text
 
 PARTS = ("decode", "load", "train")
 MODELS = {224: "resnet50", 448: "resnet50-large"}

@@ -16,12 +16,13 @@ import numpy as np
 import polars as pl
 
 from benchmarks.contender import Contender
-from cxrkit.contracts import LABELS, Records
-from cxrkit.datasets import nih_chestxray14, synthetic
-from cxrkit.datasets.nih_tables import entries_path
-from cxrkit.errors import UserError
-from cxrkit.prepare import PrepareConfig, prepare
-from cxrkit.shard_index import DESCRIPTION, read_description, read_index, read_listed, write_generation
+from cxrkit.base.contracts import LABELS, Records
+from cxrkit.base.errors import UserError
+from cxrkit.datasets.nih import chestxray14 as nih_chestxray14
+from cxrkit.datasets.nih.tables import entries_path
+from cxrkit.datasets.phantom import cohort as synthetic
+from cxrkit.prepare.stage import PrepareConfig, prepare
+from cxrkit.shards.index import DESCRIPTION, read_description, read_index, read_listed, write_generation
 
 COPY_STEP = 100_000  # added to the patient ids of each further copy; NIH's end at 30,805
 DRAWN = 250  # different images of a synthetic cohort

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.stopwatch import Pass
-from cxrkit import registry
-from cxrkit.contracts import IMAGE_SIZE
+from cxrkit.base import registry
+from cxrkit.base.contracts import IMAGE_SIZE
 from cxrkit.loaders import targets
 from cxrkit.loaders.plan import Plan, default_resize
-from cxrkit.shards import ShardStore
+from cxrkit.shards.store import ShardStore
 
 if TYPE_CHECKING:
-    from cxrkit.contracts import Loader
+    from cxrkit.base.contracts import Loader
 
 
 def open_loader(
@@ -81,7 +81,7 @@ def prepare(
 
     listed: read the records beforehand, uncounted; otherwise their reading and checking is part of every pass.
     """
-    from cxrkit import prepare as stage
+    from cxrkit.prepare import stage
 
     config = stage.PrepareConfig(raw=Path(raw), data=Path(out), levels=tuple(levels), workers=workers, limit=limit)
     records = registry.load("dataset", config.dataset)(config.raw) if listed else None

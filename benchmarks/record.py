@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.stopwatch import Spread
-from cxrkit import provenance
-from cxrkit.errors import UserError
-from cxrkit.files import read_json, write_json
+from cxrkit.base import provenance
+from cxrkit.base.errors import UserError
+from cxrkit.base.files import read_json, write_json
 
 FORMAT_VERSION = 1
 

@@ -26,7 +26,7 @@ if __name__ == "__main__":
 from benchmarks import record, tables
 from benchmarks.quiet import Quiet
 from benchmarks.session import Session
-from cxrkit.files import write_text
+from cxrkit.base.files import write_text
 
 PARTS = ("load", "prepare", "train", "evaluate", "scale")
 CORES = 2  # the targets are for a small machine

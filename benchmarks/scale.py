@@ -16,9 +16,9 @@ from benchmarks.contender import Contender
 from benchmarks.material import gather
 from benchmarks.record import Entry, Record
 from benchmarks.session import Part, Row, Session
-from cxrkit.contracts import IMAGE_SIZE, RECORD_SCHEMA, Records
-from cxrkit.shard_file import SOURCE, ShardSettings, shard_name, write_shard
-from cxrkit.shard_index import DESCRIPTION, ShardEntry, index_frame, write_generation
+from cxrkit.base.contracts import IMAGE_SIZE, RECORD_SCHEMA, Records
+from cxrkit.shards.file import SOURCE, ShardSettings, shard_name, write_shard
+from cxrkit.shards.index import DESCRIPTION, ShardEntry, index_frame, write_generation
 
 ALL_IMAGES = 112_120
 COUNTS, QUICK_COUNTS = (250, 500, 1000, 2000, 4000), (50, 100)

@@ -13,7 +13,7 @@ import torch
 from benchmarks.ours import open_loader
 from benchmarks.stopwatch import Pass
 from cxrkit import losses, models
-from cxrkit.contracts import LABELS, Batch, Loader, Outputs
+from cxrkit.base.contracts import LABELS, Batch, Loader, Outputs
 from cxrkit.trainers import TrainTask
 from cxrkit.trainers.plateau import Plateau
 from cxrkit.trainers.supervised import Progress, Training, take_step

@@ -19,8 +19,8 @@ if __name__ == "__main__":
 
 from benchmarks import record
 from benchmarks.record import Entry, Record, Target
-from cxrkit.errors import UserError
-from cxrkit.files import write_text
+from cxrkit.base.errors import UserError
+from cxrkit.base.files import write_text
 
 RESULTS = ROOT / "benchmarks" / "results"
 BEGIN, END = "<!-- performance:begin -->", "<!-- performance:end -->"

@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.record import Record
 from benchmarks.session import Part, Row, Session, material_settings
-from cxrkit.compute import choose_precision
+from cxrkit.models.compute import choose_precision
 
 MODEL, SIZE, BATCH, STEPS = "resnet50", 224, 16, 2
 GROUP = "ResNet-50 at 224, one fixed batch"

@@ -16,9 +16,9 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from cxrkit import __version__
-from cxrkit.config import Setting, default_text, settings
-from cxrkit.errors import UserError
-from cxrkit.plain_text import survive_any_encoding
+from cxrkit.base.errors import UserError
+from cxrkit.base.plain_text import survive_any_encoding
+from cxrkit.runs.config import Setting, default_text, settings
 
 
 class Commands(TyperGroup):
@@ -99,7 +99,7 @@ def prepare(
     ] = False,
 ) -> None:
     """Turn the download into HDF5 shards, once. A killed run goes on where it was."""
-    from cxrkit.prepare import PrepareConfig, parse_levels, prepare_raw
+    from cxrkit.prepare.stage import PrepareConfig, parse_levels, prepare_raw
 
     config = PrepareConfig(
         raw=raw,
@@ -129,8 +129,8 @@ def verify(
     workers: Annotated[int | None, typer.Option(help="Processes.", show_default="one per core")] = None,
 ) -> None:
     """Read a prepared folder again, every byte, against its checksums."""
-    from cxrkit import registry
-    from cxrkit import verify as check
+    from cxrkit.base import registry
+    from cxrkit.prepare import verify as check
 
     if source:
         if deep:
@@ -217,7 +217,7 @@ def predict(
 ) -> None:
     """Write a run's scores for the validation and test images."""
     from cxrkit import pipeline
-    from cxrkit.runs import RunFolder
+    from cxrkit.runs.folder import RunFolder
 
     subsets: Any = tuple(item.value for item in subset) if subset else pipeline.EVALUATED
     pipeline.predict(
@@ -239,7 +239,7 @@ def evaluate(
 ) -> None:
     """Compute a run's AUCs and their patient-level intervals from its predictions."""
     from cxrkit import pipeline
-    from cxrkit.runs import RunFolder
+    from cxrkit.runs.folder import RunFolder
 
     pipeline.evaluate(RunFolder(run), data, console, replicates=replicates)
 
@@ -305,8 +305,8 @@ def synth(
     workers: Annotated[int | None, typer.Option(help="Processes.", show_default="one per core")] = None,
 ) -> None:
     """Draw a phantom cohort in NIH's own layout and quirks: data to try everything on."""
-    from cxrkit.datasets.synthetic import generate
-    from cxrkit.progress import progress_bar
+    from cxrkit.base.progress import progress_bar
+    from cxrkit.datasets.phantom.cohort import generate
 
     with progress_bar("synth", images, console=console) as bar:
         generate(out, images, seed, workers=workers, progress=bar.advance)

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from cxrkit import pipeline
-from cxrkit.errors import UserError
+from cxrkit.base.errors import UserError
 
 IMAGES = 1500
 SEED = 0
@@ -48,23 +48,23 @@ def run(out: Path, console: Console) -> None:
 
 
 def _draw(raw: Path, console: Console) -> None:
-    from cxrkit.datasets import synthetic
-    from cxrkit.progress import progress_bar
+    from cxrkit.base.progress import progress_bar
+    from cxrkit.datasets.phantom import cohort as synthetic
 
     with progress_bar("synth", IMAGES, console=console) as bar:
         synthetic.generate(raw, IMAGES, SEED, progress=bar.advance)
 
 
 def _prepare(raw: Path, data: Path, console: Console) -> None:
-    from cxrkit.prepare import PrepareConfig, prepare_raw
+    from cxrkit.prepare.stage import PrepareConfig, prepare_raw
 
     config = PrepareConfig(raw=raw, data=data, dataset="synthetic", levels=LEVELS)
     console.print(prepare_raw(config, console=console).text(), highlight=False)
 
 
 def _train(model: str, data: Path, runs: Path, console: Console) -> float:
-    from cxrkit.evaluators.results import read_scores
-    from cxrkit.runs import RunFolder
+    from cxrkit.runs.folder import RunFolder
+    from cxrkit.runs.scores import read_scores
 
     said = {"model": model, "data": data, "runs": runs, "fold": "official"} | TRAINING
     resume = RunFolder.of(runs, model, "official").config.exists()

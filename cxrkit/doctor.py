@@ -14,11 +14,11 @@ import polars as pl
 from rich.table import Table
 from rich.text import Text
 
-from cxrkit import provenance
-from cxrkit.compute import cpu_has_bf16
-from cxrkit.contracts import IMAGE_SIZE, Records
-from cxrkit.cores import available_cores
-from cxrkit.errors import UserError, shown
+from cxrkit.base import provenance
+from cxrkit.base.contracts import IMAGE_SIZE, Records
+from cxrkit.base.cores import available_cores
+from cxrkit.base.errors import UserError, shown
+from cxrkit.models.compute import cpu_has_bf16
 
 # Measured on real images: three JPEG levels of quality 95 take about 262 kB an image.
 PREPARED_GB = 112_120 * 262e3 / 1e9
@@ -121,7 +121,8 @@ def _disk(data: Path) -> Iterator[Finding]:
 
 def _raw(raw: Path) -> Iterator[Finding]:
     """Say of a download what preparing it would say: it is read by the same reader."""
-    from cxrkit.datasets import nih_chestxray14, synthetic
+    from cxrkit.datasets.nih import chestxray14 as nih_chestxray14
+    from cxrkit.datasets.phantom import cohort as synthetic
 
     is_synthetic = (raw / synthetic.MARKER).is_file()
     try:
@@ -163,7 +164,7 @@ def _images(records: Records) -> Iterator[Finding]:
 
 
 def _labels(records: Records) -> Iterator[Finding]:
-    from cxrkit.datasets import nih_chestxray14
+    from cxrkit.datasets.nih import chestxray14 as nih_chestxray14
 
     differing = nih_chestxray14.check_counts(records)
     if differing:
@@ -176,8 +177,8 @@ def _labels(records: Records) -> Iterator[Finding]:
 
 def _archives(raw: Path) -> Iterator[Finding]:
     """Compare the sizes of archives called like NIH's with NIH's; their pixels are checked when they are prepared."""
-    from cxrkit.datasets.nih_archives import archive_facts, archive_number
-    from cxrkit.datasets.nih_folders import look_into
+    from cxrkit.datasets.nih.archives import archive_facts, archive_number
+    from cxrkit.datasets.nih.folders import look_into
 
     expected = {fact.number: fact.bytes for fact in archive_facts()}
     for archive in look_into(raw).archives:

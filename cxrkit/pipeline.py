@@ -14,19 +14,20 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.markup import escape
 
-from cxrkit import provenance, registry, splits, typed
-from cxrkit.config import TrainConfig, changed, changes, read_config, recipe_digest, to_toml
-from cxrkit.contracts import Subset
-from cxrkit.errors import DiskFull, Interrupted, UserError
-from cxrkit.files import read_json, write_json, write_text
-from cxrkit.origin import Origin
-from cxrkit.runs import Predicted, RunFolder, Scored, Trained, claimed, file_digest, read_split, write_split
-from cxrkit.splits import Split
+from cxrkit.base import provenance, registry, typed
+from cxrkit.base.contracts import Subset
+from cxrkit.base.errors import DiskFull, Interrupted, UserError
+from cxrkit.base.files import read_json, write_json, write_text
+from cxrkit.base.origin import Origin
+from cxrkit.datasets import splits
+from cxrkit.datasets.splits import Split
+from cxrkit.runs.config import TrainConfig, changed, changes, read_config, recipe_digest, to_toml
+from cxrkit.runs.folder import Predicted, RunFolder, Scored, Trained, claimed, file_digest, read_split, write_split
 
 if TYPE_CHECKING:
-    from cxrkit.evaluators.results import Scores
-    from cxrkit.inputs import Inputs
+    from cxrkit.loaders.inputs import Inputs
     from cxrkit.models import ModelSpec
+    from cxrkit.runs.scores import Scores
     from cxrkit.trainers import TrainTask
     from cxrkit.trainers.display import TrainDisplay
 
@@ -70,8 +71,9 @@ def train(config: TrainConfig, resume: bool, console: Console) -> RunFolder:
     config: see `resolve`. The run is claimed before it is looked at and until its last file is written. Raises
     UserError for anything the user can repair.
     """
-    from cxrkit import compute, models
-    from cxrkit.inputs import Inputs
+    from cxrkit import models
+    from cxrkit.loaders.inputs import Inputs
+    from cxrkit.models import compute
     from cxrkit.trainers.display import TrainDisplay
 
     run = folder_of(config)
@@ -165,7 +167,7 @@ def check_existing(run: RunFolder, config: TrainConfig, resume: bool) -> str | S
 
 def refuse_other_split(run: RunFolder, split: Split, config: TrainConfig) -> None:
     """Raise a UserError unless `--fold` names the split that the run has."""
-    from cxrkit.shards import ShardStore
+    from cxrkit.shards.store import ShardStore
 
     named = splits.make(ShardStore(config.run.data).records(), config.run.fold)
     if named.digest != split.digest:
@@ -254,8 +256,8 @@ def assemble(
 ) -> TrainTask:
     """Build the model and the loaders; nothing is written yet, so what cannot be built leaves no trace."""
     from cxrkit import losses, models, recipes
-    from cxrkit.checkpoints import CheckpointInfo
     from cxrkit.predict import BATCH_SIZE
+    from cxrkit.runs.checkpoints import CheckpointInfo
     from cxrkit.trainers import TrainTask
 
     assert config.optimizer.batch_size is not None
@@ -303,7 +305,7 @@ def assemble(
 
 def started_from(run: RunFolder, model: Any, resuming: bool) -> tuple[str, str]:
     """Return the SHA-256 of the weights that the training started from, and what the network had seen before."""
-    from cxrkit import checkpoints
+    from cxrkit.runs import checkpoints
 
     if resuming:
         origin = checkpoints.read_info(run.last).origin
@@ -352,10 +354,10 @@ def predict_claimed(
     subsets: tuple[Subset, ...] = EVALUATED,
 ) -> None:
     """Do what `predict` does, in a run that this process has claimed."""
-    from cxrkit import compute
-    from cxrkit.inputs import Inputs
+    from cxrkit.base.progress import progress_bar
+    from cxrkit.loaders.inputs import Inputs
+    from cxrkit.models import compute
     from cxrkit.predict import predict as predict_subset
-    from cxrkit.progress import progress_bar
 
     config = run_config(run)
     device = compute.choose_device(device)

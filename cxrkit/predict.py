@@ -10,13 +10,15 @@ from typing import Any
 import polars as pl
 import torch
 
-from cxrkit import compute, labels, models, predictions
-from cxrkit.checkpoints import CheckpointInfo, load_model, read
-from cxrkit.contracts import Subset
-from cxrkit.errors import UserError
-from cxrkit.inputs import Inputs
-from cxrkit.models import ModelSpec
-from cxrkit.runs import file_digest
+from cxrkit import models
+from cxrkit.base import labels
+from cxrkit.base.contracts import Subset
+from cxrkit.base.errors import UserError
+from cxrkit.loaders.inputs import Inputs
+from cxrkit.models import ModelSpec, compute
+from cxrkit.runs import predictions
+from cxrkit.runs.checkpoints import CheckpointInfo, load_model, read
+from cxrkit.runs.folder import file_digest
 
 # Without gradients an image needs a fraction of the memory, so prediction takes more of them at once.
 BATCH_SIZE = 32

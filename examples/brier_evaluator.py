@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrkit.contracts import Metric
-from cxrkit.labels import LabelSet
+from cxrkit.base.contracts import Metric
+from cxrkit.base.labels import LabelSet
 
 
 def evaluate(

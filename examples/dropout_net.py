@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from cxrkit.contracts import Outputs
-from cxrkit.labels import LabelSet
+from cxrkit.base.contracts import Outputs
+from cxrkit.base.labels import LabelSet
 from cxrkit.models import ModelSpec
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from cxrkit.contracts import Batch, Loss, Outputs
+from cxrkit.base.contracts import Batch, Loss, Outputs
 from cxrkit.losses.cross_entropy import cross_entropy
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from cxrkit.errors import UserError
+from cxrkit.base.errors import UserError
 from cxrkit.trainers import supervised
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cxrkit.contracts import Batch
+from cxrkit.base.contracts import Batch
 from cxrkit.loaders.opencv import opencv_matrix, sample
 from cxrkit.loaders.plan import Plan, PlannedBatch
 from cxrkit.loaders.tables import Tables
-from cxrkit.shards import ShardStore
+from cxrkit.shards.store import ShardStore
 
 
 class PlainLoader:

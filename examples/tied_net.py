@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
-from cxrkit.contracts import Outputs
-from cxrkit.labels import LabelSet
+from cxrkit.base.contracts import Outputs
+from cxrkit.base.labels import LabelSet
 from cxrkit.models import ModelSpec
 
 

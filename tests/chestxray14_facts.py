@@ -11,9 +11,9 @@ from pathlib import Path
 
 import polars as pl
 
-from cxrkit.contracts import RECORD_SCHEMA
-from cxrkit.datasets import nih_tables
-from cxrkit.labels import CHESTXRAY14
+from cxrkit.base.contracts import RECORD_SCHEMA
+from cxrkit.base.labels import CHESTXRAY14
+from cxrkit.datasets.nih import tables as nih_tables
 
 FILE = Path(__file__).parent / "facts" / "chestxray14.parquet"
 

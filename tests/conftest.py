@@ -22,7 +22,7 @@ def nih_raw() -> Path:
 @pytest.fixture(scope="session")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a raw folder with a small phantom cohort in NIH's layout. Read-only: copy it before changing it."""
-    from cxrkit.datasets.synthetic import generate
+    from cxrkit.datasets.phantom.cohort import generate
 
     folder = tmp_path_factory.mktemp("cohort") / "raw"
     generate(folder, 80, seed=1, workers=1)
@@ -32,8 +32,8 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def prepared(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the cohort prepared at levels 256 and 128. Read-only: copy it before changing it."""
-    from cxrkit.datasets.synthetic import read
-    from cxrkit.prepare import PrepareConfig, prepare
+    from cxrkit.datasets.phantom.cohort import read
+    from cxrkit.prepare.stage import PrepareConfig, prepare
 
     folder = tmp_path_factory.mktemp("prepared") / "shards"
     prepare(PrepareConfig(raw=cohort, data=folder, dataset="synthetic", levels=(256, 128), workers=1), read(cohort))

@@ -19,10 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutations import mutations
 
-from cxrkit.archive_streams import MOST_BYTES
-from cxrkit.archives import ArchiveReader, Member
-from cxrkit.datasets.nih_archives import scan_archive
-from cxrkit.errors import UserError
+from cxrkit.base.errors import UserError
+from cxrkit.datasets.nih.archives import scan_archive
+from cxrkit.sources.archives import ArchiveReader, Member
+from cxrkit.sources.streams import MOST_BYTES
 
 FILES = {f"images/{number}.png": bytes([number]) * (700 * number + 1) for number in (5, 3, 9, 1, 7)}
 

@@ -23,9 +23,10 @@ from benchmarks.record import Entry, Record, Target
 from benchmarks.session import Part, Row, Session
 from benchmarks.stopwatch import ContenderFailed, Lap, Spread, interleave
 from benchmarks.stopwatch import run as timed_run
-from cxrkit.datasets import nih_chestxray14, synthetic
-from cxrkit.errors import UserError
-from cxrkit.shards import ShardStore
+from cxrkit.base.errors import UserError
+from cxrkit.datasets.nih import chestxray14 as nih_chestxray14
+from cxrkit.datasets.phantom import cohort as synthetic
+from cxrkit.shards.store import ShardStore
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 BATCHES, BATCH, PACE = 20, 8, 0.010

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from cxrkit import checkpoints
-from cxrkit.checkpoints import CheckpointInfo
-from cxrkit.errors import UserError
-from cxrkit.origin import Origin
+from cxrkit.base.errors import UserError
+from cxrkit.base.origin import Origin
+from cxrkit.runs import checkpoints
+from cxrkit.runs.checkpoints import CheckpointInfo
 
 ORIGIN = Origin(
     dataset="synthetic",

@@ -29,7 +29,7 @@ def test_version_and_help() -> None:
 
 
 def test_every_setting_is_a_flag() -> None:
-    from cxrkit.config import settings
+    from cxrkit.runs.config import settings
 
     shown = re.findall(r"--[\w-]+", run("train", "--help").stdout)
     missing = [item.flag for item in settings() if item.is_flag and item.flag not in shown]
@@ -83,7 +83,7 @@ def test_debug_shows_the_traceback() -> None:
 def test_own_model_and_loader_without_registering(prepared: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "import torch\n"
-        "from cxrkit.contracts import Outputs\n"
+        "from cxrkit.base.contracts import Outputs\n"
         "from cxrkit.models import ModelSpec\n"
         "from cxrkit.loaders.opencv import OpenCVLoader as Loader\n"
         "class Net(torch.nn.Module):\n"

@@ -62,7 +62,7 @@ def test_a_model_that_cannot_be_compiled_is_called_as_it_is() -> None:
     """Where compiling works: what fails for this model alone is said; what the model does wrong is its own error."""
     code = """
 import torch
-from cxrkit.compiling import compiled, why_not
+from cxrkit.base.compiling import compiled, why_not
 
 def fail(graph):
     raise RuntimeError("not this graph")
@@ -133,7 +133,7 @@ from pathlib import Path
 from cxrkit.loaders import targets
 from cxrkit.loaders.plan import Plan
 from cxrkit.loaders.resident import ResidentLoader
-from cxrkit.shards import ShardStore
+from cxrkit.shards.store import ShardStore
 store = ShardStore(Path({str(prepared)!r}))
 plan = Plan(np.arange(8), True, 0, 4, 112, 128, store.levels, 1024)
 tables = np.zeros((len(store), 15), np.float32), np.zeros((len(store), 3), np.float32)

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from cxrkit import compute, losses, models
-from cxrkit.contracts import Batch, Outputs
-from cxrkit.errors import UserError
-from cxrkit.models import ModelSpec
+from cxrkit import losses, models
+from cxrkit.base.contracts import Batch, Outputs
+from cxrkit.base.errors import UserError
+from cxrkit.models import ModelSpec, compute
 
 NAN = float("nan")
 SPEC = ModelSpec("mine", input_size=32, resize=32)
@@ -70,7 +70,7 @@ def batch(images: int = 2, labels: int = 4) -> Batch:
 def test_a_model_that_returns_something_else(answer: Any, text: str) -> None:
     with pytest.raises(UserError, match=text) as caught:
         compute.forward(Fixed(answer), batch(), SPEC, "cpu", "fp32")
-    assert "return cxrkit.contracts.Outputs(logits) from the model's forward" in caught.value.remedy
+    assert "return cxrkit.base.contracts.Outputs(logits) from the model's forward" in caught.value.remedy
 
 
 def test_logits_are_float32_and_the_rest_is_kept() -> None:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from cxrkit.config import (
+from cxrkit.base.errors import UserError
+from cxrkit.runs.config import (
     TrainConfig,
     changed,
     changes,
@@ -21,7 +22,6 @@ from cxrkit.config import (
     to_toml,
     with_set,
 )
-from cxrkit.errors import UserError
 
 
 def test_round_trip(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cxrkit.cores import available_cores
+from cxrkit.base.cores import available_cores
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from tiny_cohort import picture, png
 from tiny_download import ALL, make_images, make_tables, make_tar
 
 from cxrkit import doctor
-from cxrkit.datasets.nih_chestxray14 import read
-from cxrkit.errors import UserError
-from cxrkit.prepare import PrepareConfig, prepare
+from cxrkit.base.errors import UserError
+from cxrkit.datasets.nih.chestxray14 import read
+from cxrkit.prepare.stage import PrepareConfig, prepare
 
 
 def text(findings: list[doctor.Finding]) -> str:

@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 from tiny_runs import make_info, make_origin, make_records, make_run, make_scores, make_split
 
-from cxrkit.contracts import LABELS, PATHOLOGIES, Metric
-from cxrkit.errors import UserError
+from cxrkit.base.contracts import LABELS, PATHOLOGIES, Metric
+from cxrkit.base.errors import UserError
+from cxrkit.base.labels import ADJUDICATED, CHESTXRAY14, CHEXPERT, LabelSet
 from cxrkit.evaluators import auc, gates
-from cxrkit.evaluators.results import Scores, SubsetScores, read_scores, write_scores
 from cxrkit.evaluators.scoring import evaluate_run
 from cxrkit.evaluators.truth import Truth, read_truth
-from cxrkit.labels import ADJUDICATED, CHESTXRAY14, CHEXPERT, LabelSet
-from cxrkit.predictions import read_prediction_info, read_predictions, write_predictions
+from cxrkit.runs.predictions import read_prediction_info, read_predictions, write_predictions
+from cxrkit.runs.scores import Scores, SubsetScores, read_scores, write_scores
 
 QUICK = {"replicates": 5}
 
@@ -199,7 +199,7 @@ def test_the_evaluator_is_pure(records):
 
 FOREIGN = """
 import numpy as np
-from cxrkit.contracts import Metric
+from cxrkit.base.contracts import Metric
 
 def hits(score_NL, truth_NL, cluster_N, labels, *, threshold=0.5):
     right_NL = (score_NL > threshold) == (truth_NL > 0.5)

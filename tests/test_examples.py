@@ -14,15 +14,17 @@ from conftest import REPOSITORY
 from rich.console import Console
 from test_loaders import keep, make, write_folder
 
-from cxrkit import compute, losses, models, pipeline, registry
-from cxrkit.contracts import Batch, Outputs
-from cxrkit.errors import UserError
-from cxrkit.evaluators.results import read_scores
-from cxrkit.labels import ADJUDICATED, CHESTXRAY8, CHESTXRAY14
+from cxrkit import losses, models, pipeline
+from cxrkit.base import registry
+from cxrkit.base.contracts import Batch, Outputs
+from cxrkit.base.errors import UserError
+from cxrkit.base.labels import ADJUDICATED, CHESTXRAY8, CHESTXRAY14
 from cxrkit.loaders import targets
 from cxrkit.loaders.plan import Plan
-from cxrkit.runs import read_metrics
-from cxrkit.shards import ShardStore
+from cxrkit.models import compute
+from cxrkit.runs.folder import read_metrics
+from cxrkit.runs.scores import read_scores
+from cxrkit.shards.store import ShardStore
 
 EXAMPLES = {
     "model": "examples.dropout_net:build",

@@ -11,12 +11,13 @@ import chestxray14_facts as facts
 import polars as pl
 import pytest
 
-from cxrkit import manifests, splits
-from cxrkit.contracts import RECORD_SCHEMA
-from cxrkit.datasets import nih_chestxray14
-from cxrkit.files import digest_lines
-from cxrkit.labels import CHESTXRAY14
-from cxrkit.origin import labels_digest
+from cxrkit.base import manifests
+from cxrkit.base.contracts import RECORD_SCHEMA
+from cxrkit.base.files import digest_lines
+from cxrkit.base.labels import CHESTXRAY14
+from cxrkit.base.origin import labels_digest
+from cxrkit.datasets import splits
+from cxrkit.datasets.nih import chestxray14 as nih_chestxray14
 
 MANIFEST = manifests.read("nih_chestxray14.toml")
 SPLITS = {split["name"]: split for split in manifests.read("splits.toml")["split"]}

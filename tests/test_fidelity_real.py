@@ -19,14 +19,14 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional
 
-from cxrkit import registry
-from cxrkit.datasets.nih_chestxray14 import read
+from cxrkit.base import registry
+from cxrkit.datasets.nih.chestxray14 import read
 from cxrkit.loaders import targets
 from cxrkit.loaders.geometry import Augmentation, Crops, matrices
 from cxrkit.loaders.opencv import opencv_matrix, sample
 from cxrkit.loaders.plan import Plan, default_resize
-from cxrkit.prepare import PrepareConfig, prepare
-from cxrkit.shards import ShardStore
+from cxrkit.prepare.stage import PrepareConfig, prepare
+from cxrkit.shards.store import ShardStore
 
 ROUNDS = int(os.environ.get("CXRKIT_FIDELITY_ROUNDS", "0"))
 MEAN_DB, WORST_DB, BACKENDS_DB = 47, 38, 45

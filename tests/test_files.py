@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cxrkit.errors import UserError
-from cxrkit.files import claimed, output_error, read_json, replacing, write_json
-from cxrkit.mapped import map_file
+from cxrkit.base.errors import UserError
+from cxrkit.base.files import claimed, output_error, read_json, replacing, write_json
+from cxrkit.shards.mapped import map_file
 
 
 def names(folder: Path) -> list[str]:
@@ -128,7 +128,7 @@ def locks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bo
 
     if request.param is not None:
         monkeypatch.setattr("fcntl.flock", refuse)
-        monkeypatch.setattr("cxrkit.files._SETTLING_SECONDS", 0.0)
+        monkeypatch.setattr("cxrkit.base.files._SETTLING_SECONDS", 0.0)
     return request.param is None
 
 
@@ -188,7 +188,7 @@ def test_the_owner_on_another_machine_is_believed_while_it_gives_signs(tmp_path:
 
 @pytest.mark.parametrize("locks", [errno.ENOLCK], indirect=True)
 def test_a_claim_is_kept_alive(tmp_path: Path, locks: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cxrkit.files._HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr("cxrkit.base.files._HEARTBEAT_SECONDS", 0.01)
     with claim(tmp_path):
         os.utime(tmp_path / ".lock", (0, 0))
         ends = time.monotonic() + 10

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import fuzz
-from cxrkit.errors import UserError
+from cxrkit.base.errors import UserError
 
 
 @pytest.fixture

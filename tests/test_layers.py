@@ -1,4 +1,4 @@
-"""Imports point downwards only, and the command line starts without the heavy libraries."""
+"""A folder is a room, and imports point down; the command line starts without the heavy libraries."""
 
 from __future__ import annotations
 
@@ -10,77 +10,74 @@ from pathlib import Path
 import cxrkit
 
 PACKAGE = Path(cxrkit.__file__).parent
-# Bottom to top. A module may import modules of its own row and of those above it in this list, and nothing below.
-LAYERS = [
-    ["errors", "cores", "labels", "origin", "plain_text", "__init__"],
-    [
-        "files",
-        "contracts",
-        "registry",
-        "config",
-        "manifests",
-        "provenance",
-        "progress",
-        "predictions",
-        "typed",
-        "notes",
-        "compiling",
-    ],
-    [
-        "codecs",
-        "mapped",
-        "shard_file",
-        "shard_index",
-        "shards",
-        "splits",
-        "pixels",
-        "archive_streams",
-        "archives",
-        "workers",
-        "checkpoints",
-    ],
-    ["shard_plan", "shard_check", "shard_worker", "source_queue", "prepare_summary"],
-    ["datasets", "prepare", "verify", "loaders", "models", "losses", "evaluators"],
-    ["runs", "recipes"],
-    ["compute", "inputs"],
-    ["trainers", "predict", "report"],
-    ["pipeline"],
-    ["demo", "doctor", "bench"],
-    ["cli"],
+# Top to bottom. A room may import from its own floor and from those below it, and never in a circle.
+FLOORS = [
     ["__main__"],
+    ["cli"],
+    ["demo"],
+    ["pipeline", "doctor"],
+    ["report"],
+    ["trainers", "predict"],
+    ["evaluators"],
+    ["loaders"],
+    ["prepare"],
+    ["recipes", "models", "losses"],
+    ["runs"],
+    ["datasets"],
+    ["shards", "sources", "statistics"],
+    ["base"],
 ]
-LEVEL = {name: level for level, row in enumerate(LAYERS) for name in row}
+HEIGHT = {room: -floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 
-def module_of(path: Path) -> str:
+def room_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 def imported(path: Path) -> set[str]:
-    """Names below cxrkit that the file imports anywhere, inside functions too."""
-    names: set[str] = set()
+    """Rooms that the file imports from anywhere in it: inside functions, and for types alone, too."""
+    modules: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module == "cxrkit":
-            names |= {alias.name for alias in node.names if alias.name in LEVEL}
-        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("cxrkit."):
-            names.add(node.module.split(".")[1])
+            modules |= {f"cxrkit.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            modules.add(node.module)
         elif isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("cxrkit.")}
-    return names
+            modules |= {alias.name for alias in node.names}
+    parts = [module.split(".") for module in modules]
+    return {part[1] for part in parts if part[0] == "cxrkit" and len(part) > 1 and not part[1].startswith("__version")}
 
 
-def test_every_module_has_a_layer() -> None:
-    assert {module_of(path) for path in PACKAGE.rglob("*.py")} <= set(LEVEL)
+def rooms() -> dict[str, set[str]]:
+    """Each room with the other rooms that it imports from."""
+    found: dict[str, set[str]] = {}
+    for path in PACKAGE.rglob("*.py"):
+        if (room := room_of(path)) != "__init__":
+            found.setdefault(room, set()).update(imported(path) - {room})
+    return found
 
 
-def test_imports_point_downwards() -> None:
+def test_every_room_has_its_floor_and_every_floor_its_rooms() -> None:
+    assert rooms().keys() == HEIGHT.keys()
+
+
+def test_imports_point_down() -> None:
     upwards = [
-        f"{path.relative_to(PACKAGE)} imports {name}"
-        for path in PACKAGE.rglob("*.py")
-        for name in imported(path)
-        if LEVEL[name] > LEVEL[module_of(path)]
+        f"{room} imports {other}"
+        for room, others in rooms().items()
+        for other in others
+        if HEIGHT.get(other, 1) > HEIGHT[room]
     ]
     assert not upwards
+
+
+def test_no_room_is_in_a_circle() -> None:
+    """Rooms of one floor may look into each other, in one direction."""
+    left = rooms()
+    while free := [room for room, others in left.items() if not others & left.keys()]:
+        for room in free:
+            del left[room]
+    assert not left
 
 
 def test_help_loads_nothing_heavy() -> None:

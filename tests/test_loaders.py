@@ -19,13 +19,15 @@ import pytest
 import torch
 from tiny_cohort import shards, table_of, write_prepared
 
-from cxrkit import codecs, loaders, registry
-from cxrkit.contracts import LABELS, PIXEL_SCHEMA, RECORD_SCHEMA, Batch, Records
-from cxrkit.errors import UserError
+from cxrkit import loaders
+from cxrkit.base import registry
+from cxrkit.base.contracts import LABELS, PIXEL_SCHEMA, RECORD_SCHEMA, Batch, Records
+from cxrkit.base.errors import UserError
 from cxrkit.loaders import dali, opencv, targets
 from cxrkit.loaders.plan import Augmentation, Plan
-from cxrkit.shard_file import ShardSettings
-from cxrkit.shards import ShardStore
+from cxrkit.shards import codecs
+from cxrkit.shards.file import ShardSettings
+from cxrkit.shards.store import ShardStore
 
 LEVELS = (128, 64)
 N = 21

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cxrkit import losses
-from cxrkit.contracts import Batch, Outputs
-from cxrkit.errors import UserError
-from cxrkit.labels import CHESTXRAY8
+from cxrkit.base.contracts import Batch, Outputs
+from cxrkit.base.errors import UserError
+from cxrkit.base.labels import CHESTXRAY8
 
 NAN = float("nan")
 NAMES = ["bce-mean", "bce-sum"]

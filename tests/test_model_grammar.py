@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cxrkit.errors import UserError
+from cxrkit.base.errors import UserError
 from cxrkit.models.catalog import catalog, cost, table
 from cxrkit.models.grammar import ALIASES, IMAGENET_MEAN, SPECS, parse
 

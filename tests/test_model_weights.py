@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from cxrkit.errors import UserError
+from cxrkit.base.errors import UserError
 from cxrkit.models import InitialWeights, ModelSpec, build, parse, prepare_input, weights
 from cxrkit.models.catalog import cost
 from cxrkit.models.resnet import ResNet

@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from cxrkit.errors import UserError
-from cxrkit.labels import ADJUDICATED, CHESTXRAY8, LABEL_SETS
+from cxrkit.base.errors import UserError
+from cxrkit.base.labels import ADJUDICATED, CHESTXRAY8, LABEL_SETS
 from cxrkit.models import InitialWeights, ModelSpec, build, build_network, grammar, parse, prepare_input, spec
 from cxrkit.models.catalog import catalog, cost
 
@@ -359,7 +359,7 @@ def test_the_documented_mean_and_std_are_those_of_the_real_images(nih_raw):
 
 OWN = """
 from torch import nn
-from cxrkit.contracts import Outputs
+from cxrkit.base.contracts import Outputs
 from cxrkit.models import InitialWeights, ModelSpec
 
 

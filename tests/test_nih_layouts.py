@@ -20,10 +20,10 @@ import polars as pl
 import pytest
 from tiny_download import ALL, NEW_CSV, ROWS, make_images, make_tables, make_tar, message
 
-from cxrkit.contracts import Records
-from cxrkit.datasets.nih_archives import ArchiveFact
-from cxrkit.datasets.nih_chestxray14 import read
-from cxrkit.datasets.nih_files import find_images
+from cxrkit.base.contracts import Records
+from cxrkit.datasets.nih.archives import ArchiveFact
+from cxrkit.datasets.nih.chestxray14 import read
+from cxrkit.datasets.nih.files import find_images
 
 STEMS = [name.removesuffix(".png") for name in ALL]
 
@@ -465,7 +465,7 @@ def test_a_zip_with_a_link_or_a_way_out_is_refused(raw: Path) -> None:
 def test_a_zip_is_prepared_like_loose_files(tmp_path: Path) -> None:
     from tiny_cohort import picture, png, table_of
 
-    from cxrkit.prepare import PrepareConfig, prepare
+    from cxrkit.prepare.stage import PrepareConfig, prepare
 
     images = {name: png(picture(number)) for number, name in enumerate(ALL)}
     loose, packed = make_tables(tmp_path / "loose"), make_tables(tmp_path / "packed")

@@ -8,11 +8,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from cxrkit import manifests
-from cxrkit.contracts import LABELS, Records
-from cxrkit.datasets.nih_archives import MANIFEST
-from cxrkit.datasets.nih_chestxray14 import archive_facts, check_counts, label_release, read
-from cxrkit.errors import UserError
+from cxrkit.base import manifests
+from cxrkit.base.contracts import LABELS, Records
+from cxrkit.base.errors import UserError
+from cxrkit.datasets.nih.archives import MANIFEST
+from cxrkit.datasets.nih.chestxray14 import archive_facts, check_counts, label_release, read
 
 IMAGES = 112_120
 

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from mutations import mutations
 from tiny_download import ALL, BOXES, HEADER, NEW_CSV, OLD_CSV, ROWS, TEST, TRAIN_VAL, make_images, make_tables, message
 
-from cxrkit.contracts import Records
-from cxrkit.datasets import nih_tables
-from cxrkit.datasets.nih_chestxray14 import read
-from cxrkit.errors import UserError, shown
+from cxrkit.base.contracts import Records
+from cxrkit.base.errors import UserError, shown
+from cxrkit.datasets.nih import tables as nih_tables
+from cxrkit.datasets.nih.chestxray14 import read
 
 TABLE = "\n".join([HEADER, *ROWS]) + "\n"
 LISTS = {"train_val_list.txt": "\n".join(TRAIN_VAL), "test_list.txt": "\n".join(TEST)}

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cxrkit import origin
-from cxrkit.contracts import LABELS
-from cxrkit.origin import Origin, differences, labels_digest
+from cxrkit.base import origin
+from cxrkit.base.contracts import LABELS
+from cxrkit.base.origin import Origin, differences, labels_digest
 
 ORIGIN = Origin(
     dataset="nih-chestxray14",

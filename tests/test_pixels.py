@@ -18,7 +18,7 @@ from mutations import mutations
 from PIL import Image
 from tiny_cohort import picture, png
 
-from cxrkit.pixels import DamagedImage, image_size, read_image, read_png
+from cxrkit.sources.pixels import DamagedImage, image_size, read_image, read_png
 
 GRAY = picture(0)
 

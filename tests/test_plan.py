@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional
 
-from cxrkit.contracts import LABELS
-from cxrkit.errors import UserError
-from cxrkit.labels import CHESTXRAY8, CHESTXRAY14, LABEL_SETS, LabelSet
+from cxrkit.base.contracts import LABELS
+from cxrkit.base.errors import UserError
+from cxrkit.base.labels import CHESTXRAY8, CHESTXRAY14, LABEL_SETS, LabelSet
 from cxrkit.loaders import geometry, opencv, targets
 from cxrkit.loaders.philox import philox4x32, uniform
 from cxrkit.loaders.plan import Augmentation, Plan, PlannedBatch, default_resize

@@ -24,16 +24,16 @@ import pytest
 from rich.console import Console
 from tiny_cohort import describe, image_id, picture, png, records, shards, table_of, write_archive, write_images
 
-from cxrkit.contracts import Note, Records
-from cxrkit.errors import UserError
-from cxrkit.files import claimed, read_json
-from cxrkit.prepare import LOCK, PrepareConfig, default_levels, parse_levels, prepare
-from cxrkit.prepare_summary import PrepareSummary
-from cxrkit.shard_file import read_shard
-from cxrkit.shard_plan import shard_size
-from cxrkit.shards import ShardStore
-from cxrkit.verify import verify
-from cxrkit.workers import Workers
+from cxrkit.base.contracts import Note, Records
+from cxrkit.base.errors import UserError
+from cxrkit.base.files import claimed, read_json
+from cxrkit.base.workers import Workers
+from cxrkit.prepare.plan import shard_size
+from cxrkit.prepare.stage import LOCK, PrepareConfig, default_levels, parse_levels, prepare
+from cxrkit.prepare.summary import PrepareSummary
+from cxrkit.prepare.verify import verify
+from cxrkit.shards.file import read_shard
+from cxrkit.shards.store import ShardStore
 
 COUNT = 20  # images: three shards of 8, 8 and 4
 
@@ -187,7 +187,7 @@ def test_conversions_are_counted(raw: Path, tmp_path: Path) -> None:
 
 
 def test_progress_is_printed_where_nobody_watches(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cxrkit.progress.LINE_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr("cxrkit.base.progress.LINE_EVERY_SECONDS", 0.0)
     console = Console(file=io.StringIO(), width=200)
     config = PrepareConfig(raw, tmp_path / "d", workers=1, levels=(64,))
     prepare(config, records(raw, COUNT), console=console)
@@ -397,7 +397,7 @@ def test_a_shard_of_nothing_but_damage_is_empty(raw: Path, tmp_path: Path) -> No
 
 
 def test_the_wrong_files_altogether_are_given_up_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cxrkit.prepare._GIVE_UP_AFTER", 25)
+    monkeypatch.setattr("cxrkit.prepare.stage._GIVE_UP_AFTER", 25)
     small = png(picture(0)[:224, :224])
     (tmp_path / "raw" / "images").mkdir(parents=True)
     for number in range(300):
@@ -415,7 +415,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from tiny_cohort import records
-from cxrkit.prepare import PrepareConfig, prepare
+from cxrkit.prepare.stage import PrepareConfig, prepare
 raw = Path({raw!r})
 prepare(PrepareConfig(raw, Path({data!r}), workers=2, levels=(256, 64)), records(raw, {count}))
 """
@@ -510,7 +510,7 @@ def test_ctrl_c_says_what_is_kept_and_how_to_go_on(raw: Path, tmp_path: Path, te
 
 def test_a_worker_that_is_killed_is_an_error_and_not_a_hang(raw: Path, tmp_path: Path) -> None:
     config = PrepareConfig(raw, tmp_path / "d", levels=(64,))
-    with Workers(1, "cxrkit.shard_worker:make_shard") as pool:
+    with Workers(1, "cxrkit.prepare.worker:make_shard") as pool:
         pool._workers[0]._process.kill()
         message = (
             r"a worker process \(pid \d+\) was killed; most likely the machine ran out of memory\n  remedy: .*fewer"
@@ -977,7 +977,7 @@ def test_levels_are_parsed() -> None:
 
 def test_real_images(nih_raw: Path, tmp_path: Path) -> None:
     """Prepare 40 real images, RGBA ones among them; JPEG at quality 95 keeps each within 40 dB."""
-    from cxrkit import registry
+    from cxrkit.base import registry
 
     cohort = registry.load("dataset", "nih-chestxray14")(nih_raw, allow_missing=True)
     files = {path.name: path for path in sorted((nih_raw / "images").glob("*.png"))}

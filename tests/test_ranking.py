@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from cxrkit.evaluators import ranking
+from cxrkit.statistics import ranking
 
 
 def cohort(seed: int, images: int = 600, patients: int = 70, labels: int = 4, levels: int = 40):

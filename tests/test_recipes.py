@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from cxrkit import recipes
-from cxrkit.config import TrainConfig, recipe_digest, settings, to_toml
-from cxrkit.errors import UserError
+from cxrkit.base.errors import UserError
 from cxrkit.models import grammar
+from cxrkit.runs.config import TrainConfig, recipe_digest, settings, to_toml
 
 
 def test_every_network_of_the_grammar_has_its_recipe() -> None:

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cxrkit import registry
-from cxrkit.errors import UserError
-from cxrkit.labels import CHESTXRAY8
+from cxrkit.base import registry
+from cxrkit.base.errors import UserError
+from cxrkit.base.labels import CHESTXRAY8
 
 
 def test_every_built_in_name_loads() -> None:
@@ -30,10 +30,10 @@ def test_a_near_miss_is_suggested() -> None:
     ("name", "text"),
     [
         ("no.such.module:thing", "there is no module 'no.such.module'"),
-        ("cxrkit.contracts:NOTHING", "module 'cxrkit.contracts' has no attribute 'NOTHING'"),
-        ("cxrkit.errors:UserError.nothing", "module 'cxrkit.errors' has no attribute 'UserError.nothing'"),
+        ("cxrkit.base.contracts:NOTHING", "module 'cxrkit.base.contracts' has no attribute 'NOTHING'"),
+        ("cxrkit.base.errors:UserError.nothing", "module 'cxrkit.base.errors' has no attribute 'UserError.nothing'"),
         (":thing", "':thing': not of the form package.module:attribute"),
-        ("cxrkit.errors:", "'cxrkit.errors:': not of the form package.module:attribute"),
+        ("cxrkit.base.errors:", "'cxrkit.base.errors:': not of the form package.module:attribute"),
         (".errors:UserError", "not of the form package.module:attribute"),
         ("C:/nets/mine.py:net", "not of the form package.module:attribute"),
     ],

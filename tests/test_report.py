@@ -25,19 +25,20 @@ from rich.console import Console
 from tiny_runs import make_origin as origin_of
 from tiny_runs import make_records, make_run, make_split
 
-from cxrkit import report, splits
-from cxrkit.contracts import LABELS, NO_FINDING, PATHOLOGIES, Metric
-from cxrkit.errors import UserError
-from cxrkit.evaluators.results import Scores, SubsetScores, write_scores
+from cxrkit import report
+from cxrkit.base.contracts import LABELS, NO_FINDING, PATHOLOGIES, Metric
+from cxrkit.base.errors import UserError
+from cxrkit.base.files import digest_lines, write_json
+from cxrkit.base.labels import CHEXPERT
+from cxrkit.base.origin import Basis, Origin, differences
+from cxrkit.datasets import splits
 from cxrkit.evaluators.scoring import evaluate_run
 from cxrkit.evaluators.truth import Truth
-from cxrkit.files import digest_lines, write_json
-from cxrkit.labels import CHEXPERT
-from cxrkit.origin import Basis, Origin, differences
-from cxrkit.predictions import METADATA_KEY, PredictionInfo, read_prediction_info
 from cxrkit.report import published
 from cxrkit.report.reference import known_splits, reference_origin
 from cxrkit.report.tables import AVERAGE, Cell, Row, bold_best, heading_lines
+from cxrkit.runs.predictions import METADATA_KEY, PredictionInfo, read_prediction_info
+from cxrkit.runs.scores import Scores, SubsetScores, write_scores
 
 GOLDEN = Path(__file__).parent / "golden"
 BASE = dict(zip(LABELS, np.linspace(0.92, 0.70, len(LABELS)).tolist(), strict=True))

@@ -19,13 +19,13 @@ from rich.console import Console
 from test_loaders import CODECS, N, keep, psnr, same, write_folder
 from tiny_cohort import shards, table_of
 
-from cxrkit.errors import UserError
+from cxrkit.base.errors import UserError
 from cxrkit.loaders import targets
 from cxrkit.loaders.gather import gather, taps
 from cxrkit.loaders.opencv import OpenCVLoader, opencv_matrix, sample
 from cxrkit.loaders.plan import Augmentation, Plan, default_resize
 from cxrkit.loaders.resident import ResidentLoader, level_shares, what_fits
-from cxrkit.shards import ShardStore
+from cxrkit.shards.store import ShardStore
 
 SIDES = np.array([128, 64])
 EVERYTHING = int((SIDES**2).sum()) * N
@@ -283,8 +283,8 @@ def test_pixels_beyond_two_gigabytes_are_found() -> None:
 
 @pytest.mark.parametrize("size", [224, 448])
 def test_real_images_are_sampled_as_by_opencv(nih_raw: Path, tmp_path: Path, size: int) -> None:
-    from cxrkit.datasets.nih_chestxray14 import read
-    from cxrkit.prepare import PrepareConfig, prepare
+    from cxrkit.datasets.nih.chestxray14 import read
+    from cxrkit.prepare.stage import PrepareConfig, prepare
 
     records = read(nih_raw, allow_missing=True)
     limit = int(os.environ.get("CXRKIT_RESIDENT_IMAGES", "8"))

@@ -34,14 +34,14 @@ from tiny_cohort import (
     write_prepared,
 )
 
-from cxrkit import codecs
-from cxrkit.contracts import RECORD_SCHEMA
-from cxrkit.errors import UserError
-from cxrkit.files import digest_lines
-from cxrkit.origin import labels_digest
-from cxrkit.shard_file import ALIGNMENT, Left, ShardSettings, Source, read_shard, write_shard
-from cxrkit.shard_index import Description, index_schema, read_description, read_table
-from cxrkit.shards import ShardStore, read_records
+from cxrkit.base.contracts import RECORD_SCHEMA
+from cxrkit.base.errors import UserError
+from cxrkit.base.files import digest_lines
+from cxrkit.base.origin import labels_digest
+from cxrkit.shards import codecs
+from cxrkit.shards.file import ALIGNMENT, Left, ShardSettings, Source, read_shard, write_shard
+from cxrkit.shards.index import Description, index_schema, read_description, read_table
+from cxrkit.shards.store import ShardStore, read_records
 
 LEVELS = (256, 64)
 COUNT = 5
@@ -143,7 +143,7 @@ def test_a_shard_needs_no_lock(tmp_path: Path) -> None:
     path = tmp_path / table.file
     with open(path, "rb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        code = f"from pathlib import Path\nfrom cxrkit.shard_file import read_shard\nread_shard(Path({str(path)!r}))"
+        code = f"from pathlib import Path\nfrom cxrkit.shards.file import read_shard\nread_shard(Path({str(path)!r}))"
         subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -357,7 +357,7 @@ def test_a_store_of_many_shards_holds_no_file_open(tmp_path: Path) -> None:
 
 
 def test_a_generation_that_ends_while_it_is_opened_does_no_harm(tmp_path: Path, monkeypatch: Any) -> None:
-    from cxrkit import shards as module
+    from cxrkit.shards import store as module
 
     folder_of(tmp_path)
     reading = module.read_index
@@ -570,8 +570,8 @@ def test_any_table_is_read_or_refused(folder: Path, tmp_path: Path, kind: str, v
 READ_MANY = """
 import sys
 from pathlib import Path
-from cxrkit.errors import UserError
-from cxrkit.shard_file import read_shard
+from cxrkit.base.errors import UserError
+from cxrkit.shards.file import read_shard
 for path in sorted(Path(sys.argv[1]).iterdir()):
     try:
         read_shard(path)

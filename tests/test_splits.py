@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cxrkit import splits
-from cxrkit.errors import UserError
+from cxrkit.base.errors import UserError
+from cxrkit.datasets import splits
 
 
 def records(counts: list[int], official: bool = True) -> pl.DataFrame:

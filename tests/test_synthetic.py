@@ -12,12 +12,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from cxrkit.contracts import IMAGE_SIZE, LABELS, NO_FINDING, PATHOLOGIES, Records
-from cxrkit.datasets import synthetic
-from cxrkit.datasets.phantom import draw
-from cxrkit.datasets.phantom_anatomy import Film
-from cxrkit.datasets.synthetic import Row, cohort, generate, read
-from cxrkit.errors import UserError
+from cxrkit.base.contracts import IMAGE_SIZE, LABELS, NO_FINDING, PATHOLOGIES, Records
+from cxrkit.base.errors import UserError
+from cxrkit.datasets.phantom import cohort as synthetic
+from cxrkit.datasets.phantom.anatomy import Film
+from cxrkit.datasets.phantom.cohort import Row, cohort, generate, read
+from cxrkit.datasets.phantom.film import draw
 
 IMAGES = 24
 

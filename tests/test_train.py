@@ -19,12 +19,13 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
-from cxrkit import pipeline, predictions
-from cxrkit.config import read_config
-from cxrkit.contracts import LABELS
-from cxrkit.errors import UserError
-from cxrkit.evaluators import results
-from cxrkit.runs import RunFolder, file_digest, read_metrics
+from cxrkit import pipeline
+from cxrkit.base.contracts import LABELS
+from cxrkit.base.errors import UserError
+from cxrkit.runs import predictions
+from cxrkit.runs import scores as results
+from cxrkit.runs.config import read_config
+from cxrkit.runs.folder import RunFolder, file_digest, read_metrics
 
 SMALL = {"model": "resnet14-small-meta", "input_size": 32, "batch_size": 8, "precision": "fp32", "threads": 1}
 QUIET = Console(quiet=True)
@@ -95,7 +96,7 @@ def test_the_loss_falls(prepared: Path, tmp_path: Path) -> None:
 
 
 def test_the_best_checkpoint_has_the_lowest_validation_loss(finished: RunFolder) -> None:
-    from cxrkit.checkpoints import read
+    from cxrkit.runs.checkpoints import read
 
     epochs = [line for line in read_metrics(finished.metrics) if line["kind"] == "epoch"]
     best = min(epochs, key=lambda line: line["val_loss"])
@@ -218,7 +219,7 @@ def test_a_loss_that_is_no_number(prepared: Path, tmp_path: Path) -> None:
 
 def test_the_rate_is_halved_and_the_best_epoch_kept(prepared: Path, tmp_path: Path) -> None:
     """A rate so high that the validation loss goes up: what metrics.jsonl says of rates and epochs is by the rule."""
-    from cxrkit import checkpoints
+    from cxrkit.runs import checkpoints
     from cxrkit.trainers.plateau import Best, Plateau, after_epoch, better
 
     given = SMALL | {"data": prepared, "runs": tmp_path, "epochs": 6, "limit": 8, "lr": 0.05, "log_steps": 1}
@@ -241,7 +242,7 @@ def test_the_rate_is_halved_and_the_best_epoch_kept(prepared: Path, tmp_path: Pa
 
 def test_a_kill_between_the_two_checkpoints(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """last.safetensors says that its epoch was the best one, best.safetensors is still an older one."""
-    from cxrkit import checkpoints
+    from cxrkit.runs import checkpoints
     from cxrkit.trainers import supervised
 
     given = SMALL | {"data": prepared, "runs": tmp_path, "epochs": 1, "limit": 8}
@@ -260,8 +261,8 @@ def test_a_kill_between_the_two_checkpoints(prepared: Path, tmp_path: Path, monk
 
 def test_scores_are_the_evaluating_models_by_label(finished: RunFolder, prepared: Path) -> None:
     """Predictions equal a forward pass made by hand: evaluation mode, the centre crop, every label in its column."""
-    from cxrkit.contracts import LABELS
-    from cxrkit.inputs import Inputs
+    from cxrkit.base.contracts import LABELS
+    from cxrkit.loaders.inputs import Inputs
     from cxrkit.models import prepare_input
     from cxrkit.predict import load
 
@@ -284,9 +285,9 @@ def test_scores_are_the_evaluating_models_by_label(finished: RunFolder, prepared
 
 def prepare_part(cohort: Path, folder: Path, without: set[str], levels: tuple[int, ...] = (256, 128)) -> None:
     """Prepare the cohort as if the images `without` had not been downloaded yet."""
-    from cxrkit.contracts import Records
-    from cxrkit.datasets.synthetic import read
-    from cxrkit.prepare import PrepareConfig, prepare
+    from cxrkit.base.contracts import Records
+    from cxrkit.datasets.phantom.cohort import read
+    from cxrkit.prepare.stage import PrepareConfig, prepare
 
     records = read(cohort)
     hidden = pl.when(pl.col("image_id").is_in(sorted(without))).then(None).otherwise(pl.col("path"))
@@ -347,7 +348,7 @@ def test_predict_refuses_a_checkpoint_of_another_model(finished: RunFolder, prep
 
 
 def test_one_process_at_a_time(prepared: Path, tmp_path: Path) -> None:
-    from cxrkit.runs import claimed
+    from cxrkit.runs.folder import claimed
 
     given = {"model": "mlp-meta", "data": prepared, "runs": tmp_path, "epochs": 1}
     with (
@@ -429,7 +430,7 @@ def test_stages_that_are_missing_are_done_again(finished: RunFolder, tmp_path: P
 
 def test_a_second_training_is_refused_before_it_looks(finished: RunFolder, prepared: Path, tmp_path: Path) -> None:
     """While another process holds the run nothing of it is read, so nothing can be judged by its unfinished state."""
-    from cxrkit.runs import claimed
+    from cxrkit.runs.folder import claimed
 
     given = SMALL | {"data": prepared, "runs": tmp_path, "epochs": 1}
     run = RunFolder.of(tmp_path, "resnet14-small-meta", "official")
@@ -548,7 +549,8 @@ def test_metrics_that_were_removed_or_cut(finished: RunFolder, tmp_path: Path) -
 
 def test_the_weights_that_a_training_starts_from_are_known_by_their_digest(prepared: Path, tmp_path: Path) -> None:
     """-ft from a file made here: its SHA-256 is in the origin of checkpoint, predictions and scores."""
-    from cxrkit import checkpoints, models
+    from cxrkit import models
+    from cxrkit.runs import checkpoints
 
     weights = tmp_path / "weights.pth"
     state = models.build("resnet50-ft", pretrained=False, seed=5).state_dict()
@@ -642,7 +644,8 @@ def test_a_full_disk_and_how_to_go_on(finished: RunFolder, prepared: Path, small
 
 def test_fp16_with_its_scaler(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Refused on a CPU for being slow, but it computes there: scaler, its state in the checkpoint, and the resume."""
-    from cxrkit import checkpoints, compute
+    from cxrkit.models import compute
+    from cxrkit.runs import checkpoints
 
     monkeypatch.setattr(compute, "choose_precision", lambda name, device: name)
     given = SMALL | {"data": prepared, "precision": "fp16", "log_steps": 1, "limit": 24}

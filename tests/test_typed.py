@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cxrkit.errors import UserError
-from cxrkit.typed import FieldError, build, read_typed
+from cxrkit.base.errors import UserError
+from cxrkit.base.typed import FieldError, build, read_typed
 
 
 @dataclass(frozen=True)

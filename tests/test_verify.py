@@ -25,12 +25,12 @@ from tiny_cohort import (
     write_prepared,
 )
 
-from cxrkit import codecs
-from cxrkit.contracts import Records
-from cxrkit.errors import UserError
-from cxrkit.prepare import PrepareConfig, prepare
-from cxrkit.shard_file import ShardSettings, read_shard
-from cxrkit.verify import VerifyReport, verify, verify_sources
+from cxrkit.base.contracts import Records
+from cxrkit.base.errors import UserError
+from cxrkit.prepare.stage import PrepareConfig, prepare
+from cxrkit.prepare.verify import VerifyReport, verify, verify_sources
+from cxrkit.shards import codecs
+from cxrkit.shards.file import ShardSettings, read_shard
 
 COUNT = 12  # two shards, of 8 and 4
 
@@ -286,7 +286,7 @@ def test_the_command_line_reads_sources(tmp_path: Path, capfd: pytest.CaptureFix
 
 
 def test_progress_is_printed_where_nobody_watches(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cxrkit.progress.LINE_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr("cxrkit.base.progress.LINE_EVERY_SECONDS", 0.0)
     console = Console(file=io.StringIO(), width=200)
     verify(prepared, workers=1, console=console)
     assert [line.split(",")[0] for line in console.file.getvalue().splitlines()] == [

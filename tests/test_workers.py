@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from cxrkit.cores import available_cores
-from cxrkit.errors import UserError
-from cxrkit.progress import duration, progress_bar
-from cxrkit.workers import Worker, Workers
+from cxrkit.base.cores import available_cores
+from cxrkit.base.errors import UserError
+from cxrkit.base.progress import duration, progress_bar
+from cxrkit.base.workers import Worker, Workers
 
 
 @pytest.fixture(autouse=True)

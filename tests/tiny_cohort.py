@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 import polars as pl
 
-from cxrkit.contracts import LABELS, PIXEL_SCHEMA, RECORD_SCHEMA, Records
-from cxrkit.files import replacing
-from cxrkit.shard_file import (
+from cxrkit.base.contracts import LABELS, PIXEL_SCHEMA, RECORD_SCHEMA, Records
+from cxrkit.base.files import replacing
+from cxrkit.shards.file import (
     SOURCE,
     Left,
     ShardSettings,
@@ -27,7 +27,7 @@ from cxrkit.shard_file import (
     unseal,
     write_shard,
 )
-from cxrkit.shard_index import ShardEntry, index_frame, write_generation
+from cxrkit.shards.index import ShardEntry, index_frame, write_generation
 
 
 def picture(seed: int) -> np.ndarray:

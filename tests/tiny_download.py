@@ -10,7 +10,7 @@ from typing import Literal
 
 import pytest
 
-from cxrkit.errors import UserError
+from cxrkit.base.errors import UserError
 
 HEADER = (
     "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from cxrkit.contracts import LABELS
-from cxrkit.labels import CHESTXRAY14, LabelSet
-from cxrkit.origin import Origin, labels_digest
-from cxrkit.predictions import PredictionInfo, write_predictions
-from cxrkit.splits import Split
+from cxrkit.base.contracts import LABELS
+from cxrkit.base.labels import CHESTXRAY14, LabelSet
+from cxrkit.base.origin import Origin, labels_digest
+from cxrkit.datasets.splits import Split
+from cxrkit.runs.predictions import PredictionInfo, write_predictions
 
 PATIENTS = 60  # the last 20 test, the 10 before validate
 

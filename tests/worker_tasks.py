@@ -6,7 +6,7 @@ import os
 import signal
 from typing import Any
 
-from cxrkit.errors import UserError
+from cxrkit.base.errors import UserError
 
 
 def read(task: int, buffer: int) -> bytes:

@@ -1,1 +1,1 @@
-"""Data sets: each a function from a raw folder to `cxrkit.contracts.Records`, registered by name."""
+"""Data sets: from a raw folder to records; and splits, which are a property of a data set (splits.py)."""

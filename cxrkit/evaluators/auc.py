@@ -13,10 +13,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrkit.contracts import Metric
-from cxrkit.errors import UserError
-from cxrkit.evaluators import ranking
-from cxrkit.labels import LabelSet
+from cxrkit.base.contracts import Metric
+from cxrkit.base.errors import UserError
+from cxrkit.base.labels import LabelSet
+from cxrkit.statistics import ranking
 
 NAME = "auc"
 # An interval is given only where at least this share of the replicates defines the AUC. With k patients who have the

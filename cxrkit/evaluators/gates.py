@@ -9,13 +9,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from cxrkit import origin as origins
-from cxrkit.errors import UserError
-from cxrkit.evaluators.results import IDENTITY
+from cxrkit.base import origin as origins
+from cxrkit.base.errors import UserError
+from cxrkit.base.origin import labels_digest
+from cxrkit.datasets.splits import Split
 from cxrkit.evaluators.truth import Truth
-from cxrkit.origin import labels_digest
-from cxrkit.predictions import PredictionInfo, Predictions
-from cxrkit.splits import Split
+from cxrkit.runs.predictions import PredictionInfo, Predictions
+from cxrkit.runs.scores import IDENTITY
 
 # What a model has seen before it is asked: the checkpoint is chosen on val, so val is no clean test either.
 _SEEN_BEFORE = {"test": ("train", "val"), "val": ("train",)}

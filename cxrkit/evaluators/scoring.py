@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from cxrkit import registry
-from cxrkit.contracts import Evaluator, Metric
-from cxrkit.errors import UserError
+from cxrkit.base import registry
+from cxrkit.base.contracts import Evaluator, Metric
+from cxrkit.base.errors import UserError
+from cxrkit.base.files import digest_lines
+from cxrkit.base.labels import LabelSet
 from cxrkit.evaluators import gates
-from cxrkit.evaluators.results import IDENTITY, Scores, SubsetScores, check_metrics, write_scores
 from cxrkit.evaluators.truth import Truth
-from cxrkit.files import digest_lines
-from cxrkit.labels import LabelSet
-from cxrkit.predictions import SUBSETS, Predictions, read_predictions
+from cxrkit.runs.predictions import SUBSETS, Predictions, read_predictions
+from cxrkit.runs.scores import IDENTITY, Scores, SubsetScores, check_metrics, write_scores
 
 _NUMBERS = dict.fromkeys(("value", "lower", "upper"), float) | dict.fromkeys(("positives", "negatives", "labels"), int)
 

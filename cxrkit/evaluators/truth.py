@@ -9,9 +9,9 @@ from typing import Any
 
 import polars as pl
 
-from cxrkit.errors import UserError
-from cxrkit.labels import LabelSet
-from cxrkit.shard_index import read_description, read_listed
+from cxrkit.base.errors import UserError
+from cxrkit.base.labels import LabelSet
+from cxrkit.shards.index import read_description, read_listed
 
 _NIH_COLUMN = "Image Index"  # the first of NIH's own CSV
 _REMEDY = "name a prepared folder, or a table with image_id, patient_id and a column per label"
@@ -60,7 +60,7 @@ def read_truth(path: Path) -> Truth:
         return Truth(path, _parse(path, content, pl.read_parquet))
     table = _parse(path, content, lambda file: pl.read_csv(file, infer_schema=False))
     if _NIH_COLUMN in table.columns:
-        from cxrkit.datasets.nih_tables import read_entries
+        from cxrkit.datasets.nih.tables import read_entries
 
         return Truth(path, read_entries(path), dataset="nih-chestxray14")
     return Truth(path, table)

@@ -7,7 +7,7 @@ where there is none. Both make the same pixels but for the rounding of their res
 
 from __future__ import annotations
 
-from cxrkit.notes import Say, to_stderr
+from cxrkit.base.notes import Say, to_stderr
 
 AUTO = "auto"
 

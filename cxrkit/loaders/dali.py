@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cxrkit.errors import UserError
+from cxrkit.base.errors import UserError
 from cxrkit.loaders.plan import Plan, PlannedBatch
 from cxrkit.loaders.running import Batches, Running, threads_or_default
 from cxrkit.loaders.tables import Tables
-from cxrkit.shards import ShardStore
+from cxrkit.shards.store import ShardStore
 
 CHUNK = 16  # images that one thread reads at a time
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrkit.errors import UserError
+from cxrkit.base.errors import UserError
 from cxrkit.loaders.philox import philox4x32, uniform
 
 ATTEMPTS = 10  # draws of (area, aspect) before the whole image is taken, as in torchvision's RandomResizedCrop

@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cxrkit.contracts import Batch
+from cxrkit.base.contracts import Batch
 from cxrkit.loaders.geometry import NO_SIGMA
 from cxrkit.loaders.plan import Plan, PlannedBatch
 from cxrkit.loaders.running import Batches, Running, threads_or_default
 from cxrkit.loaders.tables import Tables
-from cxrkit.shards import ShardStore
+from cxrkit.shards.store import ShardStore
 
 CHUNK = 4  # images; small enough for all threads to share a batch of 16, large enough to hide the hand-over
 _FLAGS = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrkit.errors import UserError
+from cxrkit.base.errors import UserError
 from cxrkit.loaders.geometry import (
     MIN_SCALE,
     ORDER,

@@ -31,17 +31,17 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from cxrkit.compiling import compiled
-from cxrkit.contracts import Batch
-from cxrkit.errors import UserError
+from cxrkit.base.compiling import compiled
+from cxrkit.base.contracts import Batch
+from cxrkit.base.errors import UserError
+from cxrkit.base.notes import through
+from cxrkit.base.progress import Bar, progress_bar
 from cxrkit.loaders.gather import gather, taps
 from cxrkit.loaders.geometry import choose_levels
 from cxrkit.loaders.plan import Plan, PlannedBatch
 from cxrkit.loaders.running import Batches, Running, threads_or_default
 from cxrkit.loaders.tables import Tables
-from cxrkit.notes import through
-from cxrkit.progress import Bar, progress_bar
-from cxrkit.shards import ShardStore
+from cxrkit.shards.store import ShardStore
 
 SHARE_OF_FREE = 0.7  # of the device's free memory; the rest is for the model
 CHUNK_BYTES = 1 << 24  # decoded and uploaded at a time by each thread

@@ -5,8 +5,8 @@ from __future__ import annotations
 import weakref
 from collections.abc import Generator
 
-from cxrkit.contracts import Batch
-from cxrkit.cores import available_cores
+from cxrkit.base.contracts import Batch
+from cxrkit.base.cores import available_cores
 
 Batches = Generator[Batch, None, None]
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cxrkit.contracts import Batch
+from cxrkit.base.contracts import Batch
 
 
 class Tables:

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from cxrkit.labels import CHESTXRAY14, LabelSet
+from cxrkit.base.labels import CHESTXRAY14, LabelSet
 
 # The 2017 release lists 16 impossible ages, up to 414 years; v2020 lists none of 100 or more.
 OLDEST_YEARS = 99

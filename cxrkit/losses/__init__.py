@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from cxrkit import registry
-from cxrkit.contracts import Batch, Loss, Outputs
-from cxrkit.errors import UserError
-from cxrkit.labels import CHESTXRAY14, LabelSet
+from cxrkit.base import registry
+from cxrkit.base.contracts import Batch, Loss, Outputs
+from cxrkit.base.errors import UserError
+from cxrkit.base.labels import CHESTXRAY14, LabelSet
 
 if TYPE_CHECKING:
     from torch import Tensor

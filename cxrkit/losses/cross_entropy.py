@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from cxrkit.contracts import Batch, Loss, Outputs
+from cxrkit.base.contracts import Batch, Loss, Outputs
 
 
 def bce_mean() -> Loss:

@@ -12,9 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cxrkit import registry
-from cxrkit.errors import UserError
-from cxrkit.labels import CHESTXRAY14, LabelSet
+from cxrkit.base import registry
+from cxrkit.base.errors import UserError
+from cxrkit.base.labels import CHESTXRAY14, LabelSet
 from cxrkit.models import grammar
 from cxrkit.models import options as spec_options
 from cxrkit.models.grammar import ModelSpec, parse

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING, TypedDict
 
-from cxrkit import registry
-from cxrkit.labels import CHESTXRAY14, LabelSet
+from cxrkit.base import registry
+from cxrkit.base.labels import CHESTXRAY14, LabelSet
 from cxrkit.models.grammar import ALIASES, MLP_HIDDEN, SPECS, ModelSpec
 
 if TYPE_CHECKING:

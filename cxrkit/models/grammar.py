@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from cxrkit import registry
-from cxrkit.errors import UserError
+from cxrkit.base import registry
+from cxrkit.base.errors import UserError
 
 # ImageNet's channel statistics, the ones torchvision's weights were trained with.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

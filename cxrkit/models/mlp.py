@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from cxrkit.contracts import Outputs
+from cxrkit.base.contracts import Outputs
 from cxrkit.models.grammar import MLP_HIDDEN, ModelSpec
 from cxrkit.models.precision import in_float32
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from cxrkit import registry
-from cxrkit.errors import UserError
+from cxrkit.base import registry
+from cxrkit.base.errors import UserError
 from cxrkit.models.grammar import SMALLEST_INPUT, ModelSpec
 
 _INPUT = ("input_size", "resize", "channels", "mean", "std")

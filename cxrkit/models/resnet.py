@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from cxrkit.contracts import Outputs
+from cxrkit.base.contracts import Outputs
 from cxrkit.models.grammar import ModelSpec
 from cxrkit.models.precision import in_float32
 

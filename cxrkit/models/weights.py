@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cxrkit.errors import UserError
+from cxrkit.base.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor

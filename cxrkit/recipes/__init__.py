@@ -12,9 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cxrkit import registry, splits
-from cxrkit.config import TrainConfig, changed, parse_set, read_config, settings, with_set
+from cxrkit.base import registry
+from cxrkit.datasets import splits
 from cxrkit.models import grammar
+from cxrkit.runs.config import TrainConfig, changed, parse_set, read_config, settings, with_set
 
 _FOLDER = Path(__file__).parent
 

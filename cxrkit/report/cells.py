@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from cxrkit.contracts import Metric
+from cxrkit.base.contracts import Metric
 from cxrkit.report.runs import Run
 from cxrkit.report.tables import AVERAGE, CONSTANT, EMPTY, UNCHECKED, Cell, heading_lines
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, fields, replace
 from itertools import takewhile
 
-from cxrkit.origin import Difference, Origin, Part, differences
+from cxrkit.base.origin import Difference, Origin, Part, differences
 from cxrkit.report.reference import KnownSplit, known_splits, reference_origin
 from cxrkit.report.runs import AUC, Run, stale_reasons
 

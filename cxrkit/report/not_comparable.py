@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from cxrkit.labels import LabelSet
+from cxrkit.base.labels import LabelSet
 from cxrkit.report.cells import CONSTANT_NOTE, csv_fields, has_constant, run_heading, score_cells
 from cxrkit.report.comparability import Verdict
 from cxrkit.report.runs import Run

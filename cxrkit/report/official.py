@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from cxrkit.labels import CHESTXRAY14
+from cxrkit.base.labels import CHESTXRAY14
 from cxrkit.report import published
 from cxrkit.report.cells import (
     CONSTANT_NOTE,

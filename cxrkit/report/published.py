@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from cxrkit import manifests
-from cxrkit.errors import UserError
-from cxrkit.labels import CHESTXRAY14, NO_FINDING
-from cxrkit.registry import unknown
+from cxrkit.base import manifests
+from cxrkit.base.errors import UserError
+from cxrkit.base.labels import CHESTXRAY14, NO_FINDING
+from cxrkit.base.registry import unknown
 
 
 @dataclass(frozen=True)

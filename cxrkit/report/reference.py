@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from functools import cache
 
-from cxrkit import manifests
-from cxrkit.labels import CHESTXRAY14
-from cxrkit.origin import Origin
+from cxrkit.base import manifests
+from cxrkit.base.labels import CHESTXRAY14
+from cxrkit.base.origin import Origin
 
 
 @dataclass(frozen=True)

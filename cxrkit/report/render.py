@@ -7,8 +7,8 @@ import io
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from cxrkit.errors import UserError
-from cxrkit.files import write_text
+from cxrkit.base.errors import UserError
+from cxrkit.base.files import write_text
 from cxrkit.report.tables import Cell, Column, Report, Table
 
 

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from cxrkit.labels import CHESTXRAY14
+from cxrkit.base.labels import CHESTXRAY14
 from cxrkit.report import published
 from cxrkit.report.cells import CONSTANT_NOTE, csv_name, has_constant, run_heading
 from cxrkit.report.comparability import Verdict, judge

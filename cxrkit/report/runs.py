@@ -8,12 +8,12 @@ from collections import Counter
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from cxrkit.contracts import Metric
-from cxrkit.errors import UserError
-from cxrkit.evaluators.results import IDENTITY, Scores, SubsetScores, read_scores
-from cxrkit.origin import Origin
-from cxrkit.predictions import read_prediction_info
-from cxrkit.runs import RunFolder
+from cxrkit.base.contracts import Metric
+from cxrkit.base.errors import UserError
+from cxrkit.base.origin import Origin
+from cxrkit.runs.folder import RunFolder
+from cxrkit.runs.predictions import read_prediction_info
+from cxrkit.runs.scores import IDENTITY, Scores, SubsetScores, read_scores
 
 AUC = "auc"  # the metric that the paper's tables are of
 

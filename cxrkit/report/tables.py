@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from cxrkit.labels import LabelSet
+from cxrkit.base.labels import LabelSet
 
 AVERAGE = "Average"  # the key of a result table's row that is no label's
 UNCHECKED = "*"  # marks a run of whose origin something is not checked

@@ -10,7 +10,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from cxrkit.plain_text import spelled
+from cxrkit.base.plain_text import spelled
 from cxrkit.report.tables import Cell, Column, Report, Row, Table
 
 _GAP = 2  # columns between two columns

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cxrkit.checkpoints import CheckpointInfo
-from cxrkit.config import TrainConfig
-from cxrkit.contracts import Loader
-from cxrkit.labels import LabelSet
+from cxrkit.base.contracts import Loader
+from cxrkit.base.labels import LabelSet
 from cxrkit.models import ModelSpec
-from cxrkit.runs import RunFolder
+from cxrkit.runs.checkpoints import CheckpointInfo
+from cxrkit.runs.config import TrainConfig
+from cxrkit.runs.folder import RunFolder
 
 if TYPE_CHECKING:
     import torch

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from cxrkit.labels import LabelSet
+from cxrkit.base.labels import LabelSet
 
 
 class TrainDisplay:

@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from cxrkit import checkpoints, compiling, compute, notes, typed
-from cxrkit.contracts import Batch
-from cxrkit.errors import UserError
-from cxrkit.evaluators.ranking import auc
-from cxrkit.runs import MetricsFile
+from cxrkit.base import compiling, notes, typed
+from cxrkit.base.contracts import Batch
+from cxrkit.base.errors import UserError
+from cxrkit.models import compute
+from cxrkit.runs import checkpoints
+from cxrkit.runs.folder import MetricsFile
+from cxrkit.statistics.ranking import auc
 from cxrkit.trainers import TrainTask
 from cxrkit.trainers.plateau import Best, Plateau, after_epoch, better
 

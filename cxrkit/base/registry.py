@@ -1,0 +1,151 @@
+"""Plug-in points: a readable table of name -> "module:attribute", loaded when asked for.
+
+`package.module:attribute` works in place of a name without registering; an installed package may add names through
+the entry point group of the kind (`cxrkit.models`, `cxrkit.losses`, ...). What each kind is called with is in
+`contracts.py`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+from cxrkit.base.errors import UserError
+
+if TYPE_CHECKING:
+    from cxrkit.base.labels import LabelSet
+
+BUILT_IN: dict[str, dict[str, str]] = {
+    "dataset": {
+        "nih-chestxray14": "cxrkit.datasets.nih.chestxray14:read",
+        "synthetic": "cxrkit.datasets.phantom.cohort:read",
+    },
+    "loader": {
+        "opencv": "cxrkit.loaders.opencv:OpenCVLoader",
+        "dali": "cxrkit.loaders.dali:DaliLoader",
+        "resident": "cxrkit.loaders.resident:ResidentLoader",  # what --cache gpu chooses
+    },
+    "model": {
+        # Names of the grammar (resnet50-large-meta, ...) are resolved by cxrkit.models; see `cxrkit models`.
+    },
+    "loss": {
+        "bce-mean": "cxrkit.losses.cross_entropy:bce_mean",
+        "bce-sum": "cxrkit.losses.cross_entropy:bce_sum",
+    },
+    "trainer": {
+        "supervised": "cxrkit.trainers.supervised:train",
+    },
+    "evaluator": {
+        "auc": "cxrkit.evaluators.auc:evaluate",
+    },
+}
+
+
+def group(kind: str) -> str:
+    """Return the entry point group through which installed packages add to `kind`: cxrkit.models, cxrkit.losses."""
+    return f"cxrkit.{kind}{'es' if kind.endswith('s') else 's'}"
+
+
+def names(kind: str) -> list[str]:
+    """Return the registered names of `kind`, built-in and installed, sorted."""
+    return sorted({*BUILT_IN[kind], *(point.name for point in entry_points(group=group(kind)))})
+
+
+def load(kind: str, name: str) -> Any:
+    """Return the object behind `name`: a registered name, or `package.module:attribute`.
+
+    Raises UserError for an unknown name (with the nearest known one) and for a module that cannot be imported.
+    """
+    if ":" in name:
+        return load_attribute(name)
+    if name in BUILT_IN[kind]:
+        return load_attribute(BUILT_IN[kind][name])
+    for point in entry_points(group=group(kind), name=name):
+        return load_attribute(f"{point.module}:{point.attr}")
+    raise unknown(kind, name, names(kind))
+
+
+def load_attribute(target: str) -> Any:
+    """Import `package.module:attribute`; an attribute of an attribute is joined by a dot.
+
+    Raises UserError where there is no such module or attribute. What fails inside the module shows its own error.
+    """
+    module_name, _, attribute = target.partition(":")
+    remedy = "name it as package.module:attribute"
+    if not all(part.isidentifier() for part in (*module_name.split("."), *attribute.split("."))):
+        raise UserError(f"{target!r}: not of the form package.module:attribute", remedy=remedy)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and (module_name == error.name or module_name.startswith(error.name + ".")):
+            raise UserError(
+                f"{target!r}: there is no module {module_name!r}",
+                remedy=f"{remedy}, and install its package or set PYTHONPATH",
+            ) from None
+        raise
+    try:
+        return functools.reduce(getattr, attribute.split("."), module)
+    except AttributeError:
+        raise UserError(f"{target!r}: module {module_name!r} has no attribute {attribute!r}", remedy=remedy) from None
+
+
+def construct(
+    kind: str, name: str, factory: Callable[..., Any], labels: LabelSet, options: Mapping[str, Any] | None = None
+) -> Any:
+    """Return `factory(labels, **options)`; a factory without a parameter for the labels is called without them.
+
+    Raises UserError for what is no factory, and for an option that it does not take, with the nearest one that it does.
+    """
+    options = dict(options or {})
+    try:
+        parameters = inspect.signature(factory).parameters
+    except (TypeError, ValueError):  # not callable, or a C function that does not tell
+        raise UserError(
+            f"{kind} {name!r}: expected a function that builds a {kind}, found {factory!r}",
+            remedy=f"name a function (labels, **options) that returns the {kind}",
+        ) from None
+    takes_labels = next(iter(parameters), None) == "labels"
+    known = [
+        parameter.name
+        for parameter in list(parameters.values())[takes_labels:]
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    ]
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    for option in options:
+        if option == "labels" or not (option in known or takes_any):
+            raise unknown_option(kind, name, option, known)
+    needed = [item for item in known if parameters[item].default is inspect.Parameter.empty and item not in options]
+    if needed:
+        raise UserError(
+            f"{kind} {name!r}: its option {needed[0]!r} has no default",
+            remedy="give it a value; the label set goes to a first parameter named `labels`",
+        )
+    return factory(labels, **options) if takes_labels else factory(**options)
+
+
+def unknown_option(kind: str, name: str, option: str, known: Iterable[str]) -> UserError:
+    """Return the error for an option that the plug-in `name` does not take, with the nearest known ones."""
+    known = list(known)
+    near = difflib.get_close_matches(option, known, n=3, cutoff=0.5)
+    if near:
+        remedy = f"did you mean {' or '.join(near)}?"
+    else:
+        remedy = f"choose from {', '.join(known)}" if known else "leave it out: there are no options"
+    return UserError(f"{kind} {name!r}: unknown option {option!r}", remedy=remedy)
+
+
+def unknown(kind: str, name: str, known: Iterable[str], *, own: str = "package.module:function") -> UserError:
+    """Return the error for a name that is not registered, with the nearest known ones; own: how one's own is named."""
+    known = list(known)
+    begun = [item for item in known if item.startswith(name)] if len(name) > 1 else []
+    near = begun[:3] or difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}."
+    return UserError(
+        f"unknown {kind} {name!r}",
+        remedy=f"{hint} Your own goes in as {own}" if own else hint,
+    )

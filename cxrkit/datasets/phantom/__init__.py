@@ -1,0 +1,1 @@
+"""`synthetic`: phantom films in NIH's own layout, drawn on the spot."""

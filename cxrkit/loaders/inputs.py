@@ -1,0 +1,231 @@
+"""From a prepared folder and a split to the loaders of an experiment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from cxrkit import loaders
+from cxrkit.base import registry
+from cxrkit.base.contracts import SUBSETS, Loader, Subset
+from cxrkit.base.errors import UserError
+from cxrkit.base.files import digest_lines
+from cxrkit.base.labels import CHESTXRAY14, LabelSet
+from cxrkit.base.origin import Origin, differences
+from cxrkit.datasets import splits
+from cxrkit.datasets.splits import Split
+from cxrkit.loaders import plan as plans
+from cxrkit.loaders import targets
+from cxrkit.shards.store import ShardStore
+
+if TYPE_CHECKING:
+    from cxrkit.models import ModelSpec
+    from cxrkit.runs.config import TrainConfig
+
+
+@dataclass
+class Inputs:
+    """The data side of one experiment."""
+
+    store: ShardStore
+    """The prepared folder."""
+
+    split: Split
+    """Which image trains, validates and tests."""
+
+    labels: LabelSet
+    """What is learned."""
+
+    rows: dict[Subset, np.ndarray]
+    """Per subset, the rows of the index that are used: prepared, and at most `limit`."""
+
+    numbers: np.ndarray
+    """Each row's place among all images of the data set, prepared or not: order and augmentation are drawn from it."""
+
+    age_range: tuple[float, float]
+    """Youngest and oldest training age in years, of all training images of the split, prepared or not."""
+
+    _open: list[Loader] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, data: Path, split: str | Split, limit: int | None) -> Inputs:
+        """Open the prepared folder `data`, cut by `split`: what `--fold` names, or the split of a run that exists.
+
+        Raises UserError for a folder or fold that cannot be, and for a split of other images or patients.
+        """
+        store = ShardStore(data)
+        records = store.records()
+        split = splits.make(records, split) if isinstance(split, str) else _of_these(store, records, split)
+        training = split.frame.filter(pl.col("subset") == "train").select("image_id")
+        ages = records.join(training, on="image_id", how="semi")["age_years"]
+        subset_of_row = store.index.select("image_id").join(
+            split.frame, on="image_id", how="left", maintain_order="left"
+        )
+        rows = {
+            subset: _spread(np.flatnonzero((subset_of_row["subset"] == subset).fill_null(False).to_numpy()), limit)
+            for subset in SUBSETS
+        }
+        places = records.select("image_id").with_row_index("number")
+        numbers = store.index.select("image_id").join(places, on="image_id", how="left", maintain_order="left")[
+            "number"
+        ]
+        return cls(
+            store,
+            split,
+            CHESTXRAY14,
+            rows,
+            numbers.to_numpy().astype(np.int64),
+            targets.age_range(ages),
+        )
+
+    def require(self, subset: Subset) -> None:
+        """Raise a UserError when no image of `subset` is at hand."""
+        if not len(self.rows[subset]):
+            raise UserError(
+                f"{self.store.folder}: none of the {self.split.images(subset):,} {subset} images of split "
+                f"{self.split.name} is prepared",
+                remedy="prepare more of the data set, or choose another --fold",
+            )
+
+    def origin(self, initial_weights: str = "", pretraining: str = "none") -> Origin:
+        """Return what a network that is trained on these inputs is made of."""
+        about = self.store.about
+        return Origin(
+            dataset=about["dataset"],
+            label_set=self.labels.name,
+            label_release=about["label_release"],
+            labels_digest=self.store.labels_digest,
+            pixels_digest=self.store.pixels_digest,
+            preparation_digest=self.store.settings_digest,
+            image_side=self.store.image_size,
+            split=self.split.name,
+            split_digest=self.split.digest,
+            train_images=len(self.rows["train"]),
+            train_subset_images=self.split.images("train"),
+            initial_weights=initial_weights,
+            pretraining=pretraining,
+        )
+
+    def used(self) -> pl.DataFrame:
+        """Return image_id, `used` and `source_crc32` of every prepared image: what a run writes down with its split."""
+        used = np.zeros(len(self.store), dtype=bool)
+        for rows in self.rows.values():
+            used[rows] = True
+        return self.store.index.select("image_id").with_columns(
+            used=pl.Series(used), source_crc32=pl.Series(self.store.source_crc32, dtype=pl.UInt32)
+        )
+
+    def other_pixels(self, known: pl.DataFrame) -> list[str]:
+        """Return the prepared images whose source files are not those that a run has seen.
+
+        known: a run's split table (runs.read_split): its checksums, null where it had not seen an image.
+        """
+        both = self.used().join(known.select("image_id", was="source_crc32"), on="image_id", how="inner")
+        return both.filter(pl.col("was") != pl.col("source_crc32"))["image_id"].sort().to_list()
+
+    def refuse_other(self, what: str, origin: Origin, seen: pl.DataFrame | None, remedy: str) -> None:
+        """Raise a UserError, beginning with `what`, unless data set, labels, split and pixels are those of `origin`.
+
+        seen: the run's split table; where the prepared folder has grown since, the images that both know decide.
+        """
+        found = self.origin()
+        for item in differences(origin, found, {"data set", "labels", "split", "pixels"}):
+            more = ""
+            if item.part == "pixels" and seen is not None and _prepared_alike(origin, found):
+                other = self.other_pixels(seen)
+                if not other:
+                    continue
+                more = f": {len(other):,} images have other source files, the first {other[0]}"
+            raise UserError(f"{what} {item.one}, but {self.store.folder} has {item.other}{more}", remedy=remedy)
+
+    def used_digest(self, subset: Subset) -> str:
+        """Return the SHA-256 over the image ids that are used of `subset`."""
+        return digest_lines(self.store.index["image_id"].gather(self.rows[subset]).sort())
+
+    def train_plan(self, config: TrainConfig, spec: ModelSpec) -> plans.Plan:
+        """Return the plan of the training images. The last batch of an epoch is left out when it is short."""
+        assert config.optimizer.batch_size is not None
+        rows, wanted = self.rows["train"], config.augmentation
+        return plans.Plan(
+            rows=rows,
+            train=True,
+            seed=config.run.seed,
+            # Fewer images than a batch are one short batch: a tiny trial should run, not fail.
+            batch_size=min(config.optimizer.batch_size, len(rows)),
+            input_size=spec.input_size,
+            resize=spec.resize,
+            levels=self.store.levels,
+            image_size=self.store.image_size,
+            drop_last=True,
+            numbers=self.numbers[rows],
+            augmentation=plans.Augmentation(
+                area=(wanted.area_min, 1.0),
+                aspect=(1 / wanted.aspect_max, wanted.aspect_max),
+                angle_degrees=wanted.angle,
+                flip=wanted.flip,
+            ),
+        )
+
+    def eval_plan(self, subset: Subset, spec: ModelSpec, batch_size: int) -> plans.Plan:
+        """Return the plan of `subset`: every image once, in order, the centre crop."""
+        return plans.Plan(
+            rows=self.rows[subset],
+            train=False,
+            seed=0,
+            batch_size=batch_size,
+            input_size=spec.input_size,
+            resize=spec.resize,
+            levels=self.store.levels,
+            image_size=self.store.image_size,
+        )
+
+    def loader(self, plan: plans.Plan, name: str, device: str, threads: int | None) -> Loader:
+        """Return a loader that executes `plan`; `close` ends it with all others."""
+        backend = registry.load("loader", loaders.choose(name, device))
+        index = self.store.index
+        loader: Loader = backend(
+            self.store,
+            plan,
+            targets.targets(index),
+            targets.metadata(index, self.age_range),
+            threads=threads,
+            device=device,
+        )
+        self._open.append(loader)
+        return loader
+
+    def close(self) -> None:
+        """Close the loaders and the store."""
+        for loader in self._open:
+            loader.close()
+        self._open.clear()
+        self.store.close()
+
+
+def _prepared_alike(one: Origin, other: Origin) -> bool:
+    return (one.image_side, one.preparation_digest) == (other.image_side, other.preparation_digest)
+
+
+def _of_these(store: ShardStore, records: pl.DataFrame, split: Split) -> Split:
+    """Return the split, which must be one of the folder's images and patients."""
+    known = records.select("image_id", recorded="patient_id")
+    found = split.frame.join(known, on="image_id", how="left", maintain_order="left")
+    strange = found.filter(pl.col("recorded").is_null() | (pl.col("recorded") != pl.col("patient_id")))
+    if strange.height:
+        raise UserError(
+            f"{store.folder}: {strange.height:,} images of the run's split {split.name} are not in its data set, or of "
+            f"another patient there, the first {strange['image_id'][0]}",
+            remedy="give the --data that the run was trained on",
+        )
+    return split
+
+
+def _spread(rows: np.ndarray, limit: int | None) -> np.ndarray:
+    """Return at most `limit` rows, evenly spread: the first ones would be few patients with many images each."""
+    if limit is None or limit >= len(rows):
+        return rows
+    return rows[np.arange(limit) * len(rows) // limit]

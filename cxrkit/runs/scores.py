@@ -1,0 +1,195 @@
+"""`scores.json`: what an evaluation found, typed and versioned. Written here, read by the report and by people.
+
+A number never stands alone: each metric comes with its interval and its counts, the file with the identity of the run
+(recipe, checkpoint, origin) and the digests of the prediction files that were scored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cxrkit import __version__
+from cxrkit.base import labels as label_sets
+from cxrkit.base import typed
+from cxrkit.base.contracts import Metric
+from cxrkit.base.errors import UserError
+from cxrkit.base.files import read_json, write_json
+from cxrkit.base.labels import LabelSet
+from cxrkit.base.origin import Origin
+
+SCHEMA_VERSION = 2
+_AGAIN = "write it again with `cxrkit evaluate`"
+_RETRAIN = "train, predict and evaluate again with this version"
+
+
+@dataclass(frozen=True)
+class SubsetScores:
+    """The metrics of one subset."""
+
+    subset: str
+    """"val" or "test"."""
+
+    images: int
+    """How many images were evaluated."""
+
+    subset_images: int
+    """How many images the subset has in the whole data set."""
+
+    images_digest: str
+    """SHA-256 over the sorted names of the evaluated images, one a line."""
+
+    patients: int
+    """How many patients the evaluated images are of."""
+
+    predictions_sha256: str
+    """Of the prediction file that was scored."""
+
+    leakage_checked: bool
+    """Whether these images and their patients were compared with what the model was trained on."""
+
+    metrics: tuple[Metric, ...]
+    """All that the evaluator found, in its order."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the whole subset was evaluated."""
+        return self.images == self.subset_images
+
+    def metric(self, name: str, label: str | None = None) -> Metric | None:
+        """Return one metric: of a label, or the mean; None where the evaluator has not found it."""
+        for metric in self.metrics:
+            if metric.name == name and metric.label == label:
+                return metric
+        return None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the metrics, each once, in the evaluator's order."""
+        return tuple(dict.fromkeys(metric.name for metric in self.metrics))
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The content of `scores.json`."""
+
+    name: str
+    """The run's name: its recipe's, or what --name said."""
+
+    model: str
+    """Name of the network."""
+
+    recipe: str
+    """Name of the recipe that the run started from."""
+
+    recipe_digest: str
+    """SHA-256 over all settings that decide numbers, apart from fold and seed."""
+
+    changes: tuple[str, ...]
+    """Settings that differ from the recipe's own, as "section.key=value"."""
+
+    seed: int
+    """Of initialisation, order and augmentation."""
+
+    input_size: int
+    """Side of the network's input in pixels."""
+
+    epoch: int
+    """How many epochs the checkpoint was trained."""
+
+    checkpoint_sha256: str
+    """Of the checkpoint file that predicted."""
+
+    origin: Origin
+    """Data, labels, pixels, split and training behind the numbers."""
+
+    evaluator: str
+    """Registered name of the evaluator, or package.module:function."""
+
+    subsets: dict[str, SubsetScores]
+    """By name: "val" and "test", where they were predicted."""
+
+    cxrkit_version: str = __version__
+    """Of the cxrkit that evaluated."""
+
+    schema_version: int = SCHEMA_VERSION
+    """Of this file; another one is refused."""
+
+    @property
+    def labels(self) -> LabelSet:
+        """The label set that the metrics are of."""
+        return label_sets.get(self.origin.label_set)
+
+
+# What prediction files and the scores made of them say of their run, in the same words.
+IDENTITY = (
+    "name",
+    "model",
+    "recipe",
+    "recipe_digest",
+    "changes",
+    "seed",
+    "input_size",
+    "epoch",
+    "checkpoint_sha256",
+    "origin",
+)
+
+
+def write_scores(path: Path, scores: Scores) -> None:
+    """Write `scores.json` atomically."""
+    write_json(path, asdict(scores))
+
+
+def read_scores(path: Path) -> Scores:
+    """Return the scores in `path`. Raises UserError, naming the file and the field, when it is not of this schema."""
+    value: Any = read_json(path, "the scores file", _AGAIN)
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: expected a JSON object, found {typed.describe(value)}", remedy=_AGAIN)
+    version = value.get("schema_version")
+    if type(version) is not int or version != SCHEMA_VERSION:
+        raise UserError(
+            f"{path}: scores of schema version {typed.describe(version)}; this cxrkit reads version {SCHEMA_VERSION}",
+            remedy=_RETRAIN,
+        )
+    try:
+        scores: Scores = typed.build(Scores, value)
+        _check(scores)
+    except typed.FieldError as error:
+        raise UserError(f"{path}: {error}", remedy=_AGAIN) from None
+    return scores
+
+
+def _check(scores: Scores) -> None:
+    """Refuse what cannot be: a label that the set does not have, an AUC outside [0, 1], more images than there are."""
+    if scores.origin.label_set not in label_sets.LABEL_SETS:
+        known = ", ".join(label_sets.LABEL_SETS)
+        raise typed.FieldError(f"origin.label_set is {scores.origin.label_set!r}, expected one of {known}")
+    for name, subset in scores.subsets.items():
+        if name != subset.subset:
+            raise typed.FieldError(f"subsets.{name}.subset is {subset.subset!r}")
+        if not 0 < subset.images <= subset.subset_images:
+            raise typed.FieldError(f"subsets.{name}.images is {subset.images} of {subset.subset_images}")
+        try:
+            check_metrics(subset.metrics, scores.labels)
+        except ValueError as error:
+            raise typed.FieldError(f"subsets.{name}: {error}") from None
+
+
+def check_metrics(metrics: Iterable[Metric], labels: LabelSet) -> None:
+    """Raise ValueError for a metric of a label that is not in the set, one given twice, or an impossible AUC."""
+    seen = set()
+    for metric in metrics:
+        of = f"{metric.name} of {metric.label or 'the mean'}"
+        if metric.label is not None and metric.label not in labels.labels:
+            raise ValueError(f"{of}: no label of {labels.name} ({', '.join(labels.labels)})")
+        if (metric.name, metric.label) in seen:
+            raise ValueError(f"{of} is given twice")
+        seen.add((metric.name, metric.label))
+        if (metric.lower is None) != (metric.upper is None):
+            raise ValueError(f"{of} has one bound of its interval only")
+        for bound in (metric.value, metric.lower, metric.upper):
+            if bound is not None and metric.name == "auc" and not 0 <= bound <= 1:
+                raise ValueError(f"{of} is {bound}, outside [0, 1]")

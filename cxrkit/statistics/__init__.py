@@ -1,0 +1,1 @@
+"""Statistics: exact metrics and their intervals. Pure functions of arrays, numpy only."""
