@@ -1,0 +1,10 @@
+"""The command line: parses, calls, prints. Nothing heavy is imported before a command needs it.
+
+`app` is the frame (consoles, exit codes); the commands register with it when their modules are imported, in the order
+in which `cxrkit --help` lists them.
+"""
+
+from cxrkit.cli import data, training, results, machine  # isort: skip
+from cxrkit.cli.app import main
+
+__all__ = ["data", "machine", "main", "results", "training"]

@@ -1,0 +1,104 @@
+"""The frame of the command line: consoles, options that several commands share, exit codes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.text import Text
+from typer.core import TyperGroup
+
+from cxrkit import __version__
+from cxrkit.base.errors import UserError
+from cxrkit.base.plain_text import survive_any_encoding
+
+
+class Commands(TyperGroup):
+    """The commands, with a word when one is interrupted: typer would end without any."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; on Ctrl-C say what is kept, and exit with 130."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            _say_interrupted(ctx.invoked_subcommand or "", str(interrupt))
+            sys.exit(130)
+
+
+app = typer.Typer(
+    name="cxrkit",
+    cls=Commands,
+    help="Benchmark toolkit for multi-label chest X-ray classification on NIH ChestX-ray14.",
+    epilog="Start with `cxrkit demo`, which needs no data. Your own download: `cxrkit doctor`, then `cxrkit prepare`.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+# Lines in a log file or a pipe are for tools and for grep: not folded at 80 columns.
+console = Console(width=None if sys.stdout.isatty() else 160)
+errors = Console(stderr=True)
+
+Data = Annotated[Path, typer.Option("--data", help="Prepared folder.")]
+Raw = Annotated[Path, typer.Option("--raw", help="Folder with the download: images or archives, CSV, lists.")]
+DatasetName = Annotated[str, typer.Option("--dataset", help="Data set name, or package.module:function.")]
+Runs = Annotated[Path, typer.Option("--runs", help="Folder of the run folders.")]
+
+
+def print_as_it_is(text: str) -> None:
+    """Print as it is: a path may hold brackets, colons and spaces that mean nothing."""
+    console.print(Text(text), soft_wrap=True)
+
+
+@app.callback(invoke_without_command=True)
+def common(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    """Benchmark toolkit for multi-label chest X-ray classification on NIH ChestX-ray14."""
+    if version:
+        console.print(f"cxrkit {__version__}", highlight=False)
+        raise typer.Exit
+
+
+# What an interrupted command leaves, and how to go on.
+_INTERRUPTED = {
+    "prepare": "shards that are finished are kept, and a folder that was prepared before is as it was; "
+    "the same command goes on where this one was",
+    "verify": "nothing was changed; the same command starts again",
+}
+
+
+def _say_interrupted(command: str, said: str = "") -> None:
+    text = said or f"interrupted: {_INTERRUPTED.get(command, 'what was finished is kept')}"
+    errors.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def main() -> None:
+    """Run the command line. Exit code 2: the user's mistake, with its remedy; 1: ours."""
+    survive_any_encoding(sys.stdout, sys.stderr)
+    debug = "--debug" in sys.argv
+    # A flag for every command, wherever it stands.
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        app(args=arguments, standalone_mode=True)
+    except UserError as error:
+        if debug:
+            raise
+        errors.print(f"[bold red]error:[/bold red] {escape(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:  # before the command has begun
+        _say_interrupted("")
+        sys.exit(130)
+    except Exception as error:
+        if debug:
+            raise
+        text = f"{type(error).__name__}: {error}"
+        errors.print(f"[bold red]internal error:[/bold red] {escape(text)}", highlight=False, soft_wrap=True)
+        errors.print("  this is a bug of cxrkit; run the command again with --debug for the traceback", highlight=False)
+        sys.exit(1)

@@ -1,0 +1,74 @@
+"""Commands from the raw download to prepared shards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cxrkit.base.errors import UserError
+from cxrkit.cli.app import Data, DatasetName, Raw, app, console, print_as_it_is
+
+
+@app.command()
+def prepare(
+    raw: Raw = Path("data/raw"),
+    data: Data = Path("data/shards"),
+    dataset: DatasetName = "nih-chestxray14",
+    levels: Annotated[
+        str | None, typer.Option(help="Side lengths to store, in pixels, descending.", show_default="1024,512,256")
+    ] = None,
+    codec: Annotated[str, typer.Option(help="jpeg, raw (fastest on a CPU), png or htj2k (both lossless).")] = "jpeg",
+    quality: Annotated[int, typer.Option(help="JPEG quality, 1 to 100.")] = 95,
+    workers: Annotated[int | None, typer.Option(help="Processes.", show_default="one per core")] = None,
+    allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Prepare the images that are there.")] = False,
+    skip_damaged: Annotated[bool, typer.Option("--skip-damaged", help="Leave damaged images out, and say so.")] = False,
+    limit: Annotated[int | None, typer.Option(help="Prepare only the first N images.")] = None,
+    resized: Annotated[
+        bool, typer.Option("--resized", help="Accept a copy with smaller images; levels: its size, and halves of it.")
+    ] = False,
+) -> None:
+    """Turn the download into HDF5 shards, once. A killed run goes on where it was."""
+    from cxrkit.prepare.stage import PrepareConfig, parse_levels, prepare_raw
+
+    config = PrepareConfig(
+        raw=raw,
+        data=data,
+        dataset=dataset,
+        levels=None if levels is None else parse_levels(levels),
+        codec=codec,
+        quality=quality,
+        workers=workers,
+        allow_missing=allow_missing,
+        skip_damaged=skip_damaged,
+        limit=limit,
+        resized=resized,
+    )
+    print_as_it_is(prepare_raw(config, console=console).text())
+
+
+@app.command()
+def verify(
+    data: Data = Path("data/shards"),
+    deep: Annotated[bool, typer.Option("--deep", help="Decode every image too, not only its checksum.")] = False,
+    source: Annotated[
+        bool, typer.Option("--source", help="Read the files in --raw instead: are they those that were prepared?")
+    ] = False,
+    raw: Raw = Path("data/raw"),
+    dataset: DatasetName = "nih-chestxray14",
+    workers: Annotated[int | None, typer.Option(help="Processes.", show_default="one per core")] = None,
+) -> None:
+    """Read a prepared folder again, every byte, against its checksums."""
+    from cxrkit.base import registry
+    from cxrkit.prepare import verify as check
+
+    if source:
+        if deep:
+            raise UserError("--deep and --source: one reads the shards, the other their sources", remedy="choose one")
+        records = registry.load("dataset", dataset)(raw, allow_missing=True)
+        report = check.verify_sources(data, raw, records, workers=workers, console=console)
+    else:
+        report = check.verify(data, deep=deep, workers=workers, console=console)
+    report.raise_if_damaged()
+    print_as_it_is(report.text())

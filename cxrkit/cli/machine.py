@@ -1,0 +1,50 @@
+"""Commands that need no data: phantoms, the demo, a look at the machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cxrkit.cli.app import Data, app, console
+
+
+@app.command()
+def synth(
+    out: Annotated[Path, typer.Argument(help="New folder.")],
+    images: Annotated[int, typer.Option(help="Number of images.")] = 1200,
+    seed: Annotated[int, typer.Option(min=0, help="Equal seeds draw equal cohorts.")] = 0,
+    workers: Annotated[int | None, typer.Option(help="Processes.", show_default="one per core")] = None,
+) -> None:
+    """Draw a phantom cohort in NIH's own layout and quirks: data to try everything on."""
+    from cxrkit.base.progress import progress_bar
+    from cxrkit.datasets.phantom.cohort import generate
+
+    with progress_bar("synth", images, console=console) as bar:
+        generate(out, images, seed, workers=workers, progress=bar.advance)
+    console.print(f"{images:,} images in {out}. Next: cxrkit prepare --dataset synthetic --raw {out}", highlight=False)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")] = Path("demo"),
+) -> None:
+    """Run the whole toolkit on a phantom cohort: about five minutes on two cores, no download."""
+    from cxrkit import demo as demonstration
+
+    demonstration.run(out, console)
+
+
+@app.command()
+def doctor(
+    raw: Annotated[Path | None, typer.Option("--raw", help="Also check a folder with the download.")] = None,
+    data: Data = Path("data/shards"),
+) -> None:
+    """Check this machine and, with --raw, a download; every finding comes with its remedy."""
+    from cxrkit import doctor as check
+
+    findings = check.examine(raw, data)
+    console.print(check.to_rich(findings))
+    if any(finding.state == "problem" for finding in findings):
+        raise typer.Exit(2)

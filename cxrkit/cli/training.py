@@ -1,0 +1,99 @@
+"""Commands that train, and list what can be trained."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from cxrkit.cli.app import app, console
+from cxrkit.runs.config import Setting, default_text, settings
+
+
+def train(said: dict[str, Any], recipe: str | None, sets: list[str], resume: bool) -> None:
+    """Train one experiment of the paper (or your own), then predict and evaluate it.
+
+    The defaults are the paper's protocol. Everything goes into RUNS/NAME/SPLIT; a killed training goes on with
+    --resume, to the same numbers.
+    """
+    from cxrkit import pipeline
+
+    run = pipeline.train(pipeline.resolve(said, recipe=recipe, sets=sets, resume=resume), resume, console)
+    console.print(
+        f"done: {run.path}. Next: cxrkit report --runs {run.path.parent.parent}", markup=False, highlight=False
+    )
+
+
+def _sentence(text: str) -> str:
+    return f"{escape(text[0].upper() + text[1:])}."
+
+
+def _flag_of(item: Setting) -> inspect.Parameter:
+    both = f"{item.flag}/--no-{item.flag[2:]}" if item.kind is bool else item.flag
+    option = typer.Option(both, help=_sentence(item.field.metadata["help"]), show_default=default_text(item) or False)
+    return _keyword(item.argument, Annotated[item.kind | None, option], None)
+
+
+def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def with_config_flags(command: Callable[[dict[str, Any], str | None, list[str], bool], None]) -> Callable[..., None]:
+    """Return `command` with one flag per setting of a training: the fields are the only list of them."""
+    recipe = typer.Option(
+        "--recipe", "--config", help="Recipe to start from: a name, or a TOML file such as a run's config.toml."
+    )
+    sets = typer.Option("--set", help="Any setting, as section.key=value; goes before flags.")
+    resume = typer.Option("--resume", help="Go on with the training that the run folder holds.")
+    parameters = [
+        _keyword("recipe", Annotated[str | None, recipe], None),
+        *(_flag_of(item) for item in settings() if item.is_flag),
+        _keyword("sets", Annotated[list[str] | None, sets], None),
+        _keyword("resume", Annotated[bool, resume], False),
+    ]
+
+    def wrapper(**values: Any) -> None:
+        recipe, sets, resume = (values.pop(name) for name in ("recipe", "sets", "resume"))
+        command(values, recipe, sets or [], resume)
+
+    wrapper.__doc__ = command.__doc__
+    wrapper.__name__ = command.__name__
+    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {item.name: item.annotation for item in parameters}
+    return wrapper
+
+
+app.command("train")(with_config_flags(train))
+
+
+recipes_app = typer.Typer(name="recipes", help="List the recipes, or show one.", invoke_without_command=True)
+app.add_typer(recipes_app)
+
+
+@recipes_app.callback()
+def recipes(context: typer.Context) -> None:
+    """List the recipes that ship: what `cxrkit train --recipe NAME` takes."""
+    from cxrkit.recipes.catalog import table
+
+    if context.invoked_subcommand is None:
+        console.print(table())
+
+
+@recipes_app.command("show")
+def show_recipe(name: Annotated[str, typer.Argument(help="Name of a recipe.")]) -> None:
+    """Print a recipe's file: to read, or to start your own from."""
+    from cxrkit.recipes import text
+
+    sys.stdout.write(text(name))
+
+
+@app.command()
+def models() -> None:
+    """List the models with parameters, FLOPs, input size, learning rate and batch size."""
+    from cxrkit.models.catalog import table
+
+    console.print(table())
