@@ -22,7 +22,7 @@ from cxrkit.base.labels import ADJUDICATED, CHESTXRAY8, CHESTXRAY14
 from cxrkit.loaders import targets
 from cxrkit.loaders.plan import Plan
 from cxrkit.models import compute
-from cxrkit.runs.folder import read_metrics
+from cxrkit.runs.metrics import read_metrics
 from cxrkit.runs.scores import read_scores
 from cxrkit.shards.store import ShardStore
 

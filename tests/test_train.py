@@ -25,7 +25,8 @@ from cxrkit.base.errors import UserError
 from cxrkit.runs import predictions
 from cxrkit.runs import scores as results
 from cxrkit.runs.config import read_config
-from cxrkit.runs.folder import RunFolder, file_digest, read_metrics
+from cxrkit.runs.folder import RunFolder, file_digest
+from cxrkit.runs.metrics import read_metrics
 
 SMALL = {"model": "resnet14-small-meta", "input_size": 32, "batch_size": 8, "precision": "fp32", "threads": 1}
 QUIET = Console(quiet=True)

@@ -10,7 +10,7 @@ from cxrkit.base.compiling import compiled
 from cxrkit.base.contracts import Outputs
 from cxrkit.base.errors import UserError
 from cxrkit.models import ModelSpec, prepare_input
-from cxrkit.runs.config import PRECISIONS
+from cxrkit.runs.sections import PRECISIONS
 
 if TYPE_CHECKING:
     import numpy as np

@@ -20,7 +20,7 @@ from cxrkit.base.contracts import Batch
 from cxrkit.base.errors import UserError
 from cxrkit.models import compute
 from cxrkit.runs import checkpoints
-from cxrkit.runs.folder import MetricsFile
+from cxrkit.runs.metrics import MetricsFile
 from cxrkit.statistics.ranking import auc
 from cxrkit.trainers import TrainTask
 from cxrkit.trainers.plateau import Best, Plateau, after_epoch, better
