@@ -5,33 +5,21 @@ A newcomer reads this file first. Every stage reads and writes files, so each ca
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
 
-from cxrkit.base import provenance, registry, typed
-from cxrkit.base.contracts import Subset
-from cxrkit.base.errors import DiskFull, Interrupted, UserError
-from cxrkit.base.files import read_json, write_json, write_text
-from cxrkit.base.origin import Origin
+from cxrkit.base import registry
+from cxrkit.base.contracts import EVALUATED, Subset
+from cxrkit.base.errors import UserError
 from cxrkit.datasets import splits
-from cxrkit.datasets.splits import Split
-from cxrkit.runs.config import TrainConfig, changed, changes, read_config, recipe_digest, to_toml
-from cxrkit.runs.folder import Predicted, RunFolder, Scored, Trained, claimed, file_digest, read_split, write_split
+from cxrkit.runs.config import TrainConfig, read_config
+from cxrkit.runs.folder import Predicted, RunFolder, Scored, Trained, claimed, file_digest, read_split
 
 if TYPE_CHECKING:
-    from cxrkit.loaders.inputs import Inputs
-    from cxrkit.models import ModelSpec
     from cxrkit.runs.scores import Scores
-    from cxrkit.trainers import TrainTask
-    from cxrkit.trainers.display import TrainDisplay
-
-EVALUATED: tuple[Subset, ...] = ("val", "test")
 
 
 def resolve(
@@ -74,6 +62,7 @@ def train(config: TrainConfig, resume: bool, console: Console) -> RunFolder:
     from cxrkit import models
     from cxrkit.loaders.inputs import Inputs
     from cxrkit.models import compute
+    from cxrkit.trainers import assembly, resuming
     from cxrkit.trainers.display import TrainDisplay
 
     run = folder_of(config)
@@ -87,27 +76,28 @@ def train(config: TrainConfig, resume: bool, console: Console) -> RunFolder:
     assert config.input.size is not None
     spec = models.spec(config.model.name, options=config.model.options).at(config.input.size)
     with claimed(run):
-        split = check_existing(run, config, resume)
+        split = resuming.check_existing(run, config, resume)
         run.remove_parts()
         inputs = Inputs.of(config.run.data, split, config.run.limit)
         try:
             for subset in ("train", *EVALUATED):
                 inputs.require(subset)
-            describe(console, config, spec, inputs, device)
+            assembly.describe(console, config, spec, inputs, device)
             trainer = registry.load("trainer", config.run.trainer)
             registry.load("evaluator", config.test.evaluator)  # a wrong name should be heard before, not after
             display = TrainDisplay(console, config.schedule.epochs, len(inputs.rows["val"]), inputs.labels)
-            task = assemble(config, spec, inputs, run, device, resume, display)
-            write_run(run, config, inputs, task.info.origin, device, resume)
-            if run.state() == "training" or not finished(run, config):
+            task = assembly.assemble(config, spec, inputs, run, device, resume, display)
+            resuming.write_run(run, config, inputs, task.info.origin, device, resume)
+            if run.state() == "training" or not resuming.finished(run, config):
                 # The scores of before would stand there as if they were those of what is trained now.
                 run.forget("train", "predict", "evaluate")
-                with display, told_how_to_resume(run):
+                with display, resuming.told_how_to_resume(run):
                     trainer(task)
+                require_best(run, config)
                 run.finish("train", Trained(config.schedule.epochs, file_digest(run.best)))
         finally:
             inputs.close()
-        if run.state() in ("training", "trained"):
+        if run.state() == "trained":
             predict_claimed(
                 run, console, device=config.run.device, loader=config.run.loader, threads=config.run.threads
             )
@@ -116,201 +106,13 @@ def train(config: TrainConfig, resume: bool, console: Console) -> RunFolder:
     return run
 
 
-def finished(run: RunFolder, config: TrainConfig) -> bool:
-    """Whether the training of a run has taken all the epochs that the config asks for."""
-    with suppress(UserError):
-        done: Trained = typed.read_typed(Trained, run.done("train"), "what the training has done", "train again")
-        return done.epochs >= config.schedule.epochs and run.best.exists()
-    return False
-
-
-@contextmanager
-def told_how_to_resume(run: RunFolder) -> Iterator[None]:
-    """Say of a full disk, and of Ctrl-C, how the training goes on: by --resume, not by the same command."""
-    try:
-        yield
-    except DiskFull as error:
-        kept = f"; {run.last} keeps the last checkpoint" if run.last.exists() else ""
-        raise DiskFull(
-            f"{error.what}{kept}", remedy="free some space, then run the same command with --resume"
-        ) from error
-    except KeyboardInterrupt as interrupt:
-        how = "go on with --resume" if run.last.exists() else "no checkpoint was written yet"
-        raise Interrupted(f"{run.path}: the training was interrupted; {how}") from interrupt
-
-
-def check_existing(run: RunFolder, config: TrainConfig, resume: bool) -> str | Split:
-    """Return the split to train on: what `--fold` names, or for a run that goes on its own.
-
-    Raises UserError when the run exists and is not resumed, or is resumed with other settings or another split.
-    """
-    if not run.config.exists():
-        return config.run.fold
-    if not resume:
+def require_best(run: RunFolder, config: TrainConfig) -> None:
+    """Raise a UserError when the trainer, somebody's own perhaps, has left no network to go on with."""
+    if not run.best.exists():
         raise UserError(
-            f"{run.path}: already holds a training of this name on this split",
-            remedy="add --resume to go on with it, or choose another --name or --runs folder",
+            f"{run.best}: the trainer {config.run.trainer} has left no such checkpoint",
+            remedy="write the best epoch's network there (cxrkit.runs.checkpoints.save), or choose another --trainer",
         )
-    stored = read_config(run.config)
-    clash = [item for item in changed(stored, config) if not item.field.metadata["resumable"]]
-    if clash:
-        was = ", ".join(f"{item.flag} {item.of(stored)}" for item in clash)
-        raise UserError(
-            f"{run.path}: was trained with {was}; resuming cannot change that",
-            remedy="leave these flags out, or choose another --name or --runs folder",
-        )
-    split, _ = read_split(run)
-    if config.run.fold != stored.run.fold:
-        refuse_other_split(run, split, config)
-    return split
-
-
-def refuse_other_split(run: RunFolder, split: Split, config: TrainConfig) -> None:
-    """Raise a UserError unless `--fold` names the split that the run has."""
-    from cxrkit.shards.store import ShardStore
-
-    named = splits.make(ShardStore(config.run.data).records(), config.run.fold)
-    if named.digest != split.digest:
-        raise UserError(
-            f"--fold {config.run.fold}: another assignment of images than {run.path} was trained on "
-            f"(digest {named.digest[:12]}, not {split.digest[:12]})",
-            remedy="leave out --fold to go on with the run's own split, or choose another --name",
-        )
-
-
-def loader_name(config: TrainConfig, device: str) -> str:
-    """Return the registered loader that the config asks for on this device."""
-    from cxrkit import loaders
-
-    return "resident" if config.run.cache == "gpu" else loaders.choose(config.run.loader, device)
-
-
-def describe(console: Console, config: TrainConfig, spec: ModelSpec, inputs: Inputs, device: str) -> None:
-    """Print what is about to be trained on what, and what was left out."""
-    loader, release = loader_name(config, device), inputs.store.about["label_release"]
-    console.print(
-        f"[bold]{escape(config.name)}[/bold] at {spec.input_size} px, split {escape(inputs.split.name)}, labels "
-        f"{release}; {device}, {config.run.precision}, loader {escape(loader)}",
-        highlight=False,
-    )
-    for subset in ("train", *EVALUATED):
-        used, whole = len(inputs.rows[subset]), inputs.split.images(subset)
-        part = "" if used == whole else f" of {whole:,}" + (": results will be marked" if subset != "val" else "")
-        console.print(f"  {subset:<5} {used:>7,} images{part}", highlight=False)
-    plan = inputs.train_plan(config, spec)
-    if plan.dropped:
-        console.print(
-            f"  each epoch leaves out {plan.dropped} training images (others every time): they do not fill a batch of "
-            f"{plan.batch_size}",
-            highlight=False,
-        )
-    if plan.batch_size != config.optimizer.batch_size:
-        console.print(
-            f"  one batch of {plan.batch_size}: there are no {config.optimizer.batch_size} training images",
-            highlight=False,
-        )
-
-
-def write_run(run: RunFolder, config: TrainConfig, inputs: Inputs, origin: Origin, device: str, resume: bool) -> None:
-    """Write config, provenance and split. Raises UserError when a resumed run would see other images or labels."""
-    used = {subset: inputs.used_digest(subset) for subset in ("train", *EVALUATED)}
-    session = provenance.collect() | {"device": device, "precision": config.run.precision}
-    about = session | {"seed": config.run.seed, "origin": asdict(origin), "used_digests": used}
-    if resume and run.provenance.exists():
-        stored = read_json(run.provenance, "the run's provenance", "choose another --runs folder")
-        refuse_other_inputs(run, config, inputs, stored, used)
-        about = stored | {"resumed": [*stored.get("resumed", []), session]}
-    write_text(run.config, to_toml(config))
-    write_json(run.provenance, about)
-    if not run.split.exists():
-        write_split(run, inputs.split, inputs.used())
-
-
-def refuse_other_inputs(
-    run: RunFolder, config: TrainConfig, inputs: Inputs, stored: Any, used: Mapping[Subset, str]
-) -> None:
-    """Raise a UserError unless a run would go on with the images, labels and pixels that it was started with."""
-    remedy = "resume with the --data it was started with, or choose another --name or --runs folder"
-    before = stored.get("used_digests", {}) if isinstance(stored, dict) else {}
-    deciding: tuple[Subset, ...] = ("train", "val")
-    if other := [subset for subset in deciding if before.get(subset) != used[subset]]:
-        raise UserError(
-            f"{run.path}: was trained on other {' and '.join(other)} images than {config.run.data} holds now",
-            remedy=remedy,
-        )
-    try:
-        origin: Origin = typed.build(Origin, stored.get("origin"), "origin")
-    except typed.FieldError as error:
-        raise UserError(f"{run.provenance}: {error}", remedy="choose another --name or --runs folder") from None
-    inputs.refuse_other(f"{run.path}: was trained on", origin, read_split(run)[1], remedy)
-
-
-def assemble(
-    config: TrainConfig,
-    spec: ModelSpec,
-    inputs: Inputs,
-    run: RunFolder,
-    device: str,
-    resume: bool,
-    display: TrainDisplay,
-) -> TrainTask:
-    """Build the model and the loaders; nothing is written yet, so what cannot be built leaves no trace."""
-    from cxrkit import losses, models, recipes
-    from cxrkit.predict import BATCH_SIZE
-    from cxrkit.runs.checkpoints import CheckpointInfo
-    from cxrkit.trainers import TrainTask
-
-    assert config.optimizer.batch_size is not None
-    resuming = resume and run.last.exists()
-    val_plan = inputs.eval_plan("val", spec, max(BATCH_SIZE, config.optimizer.batch_size))
-    model = models.build(
-        config.model.name,
-        labels=inputs.labels,
-        options=config.model.options,
-        weights=config.model.weights,
-        pretrained=not resuming,
-        seed=config.run.seed,
-    )
-    origin = inputs.origin(*started_from(run, model, resuming))
-    return TrainTask(
-        config=config,
-        run=run,
-        model=model,
-        spec=spec,
-        loss=losses.build(config.loss.name, labels=inputs.labels, options=config.loss.options),
-        labels=inputs.labels,
-        # The validation images are read: their pixels would take the memory that the training's need.
-        val=inputs.loader(val_plan, config.run.loader, device, config.run.threads),
-        train=inputs.loader(inputs.train_plan(config, spec), loader_name(config, device), device, config.run.threads),
-        device=device,
-        precision=config.run.precision,
-        info=CheckpointInfo(
-            name=config.name,
-            model=spec.name,
-            options=config.model.options,
-            recipe=config.recipe or config.model.name,
-            recipe_digest=recipe_digest(config),
-            changes=changes(recipes.origin_of(config), config),
-            seed=config.run.seed,
-            input_size=spec.input_size,
-            age_range=inputs.age_range,
-            origin=origin,
-            epoch=0,
-            progress={},
-        ),
-        resume=resuming,
-        display=display,
-    )
-
-
-def started_from(run: RunFolder, model: Any, resuming: bool) -> tuple[str, str]:
-    """Return the SHA-256 of the weights that the training started from, and what the network had seen before."""
-    from cxrkit.runs import checkpoints
-
-    if resuming:
-        origin = checkpoints.read_info(run.last).origin
-        return origin.initial_weights, origin.pretraining
-    return model.initial_weights.sha256, "ImageNet" if model.initial_weights.sha256 else "none"
 
 
 def predict(

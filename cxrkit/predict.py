@@ -20,9 +20,6 @@ from cxrkit.runs import predictions
 from cxrkit.runs.checkpoints import CheckpointInfo, load_model, read
 from cxrkit.runs.folder import file_digest
 
-# Without gradients an image needs a fraction of the memory, so prediction takes more of them at once.
-BATCH_SIZE = 32
-
 
 def load(checkpoint: Path) -> tuple[torch.nn.Module, ModelSpec, CheckpointInfo]:
     """Return the model of a checkpoint, in evaluation mode on the CPU, its spec (at the trained size) and its info."""
@@ -50,7 +47,7 @@ def predict(
     precision: str = "fp32",
     loader: str = "auto",
     threads: int | None = None,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int = compute.BATCH_SIZE,
     progress: Any = None,
     before_writing: Callable[[], None] = lambda: None,
 ) -> int:

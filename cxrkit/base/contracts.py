@@ -19,6 +19,7 @@ from cxrkit.base.labels import CHESTXRAY14, NO_FINDING, PATHOLOGIES, LabelSet
 
 __all__ = [
     "BOX_SCHEMA",
+    "EVALUATED",
     "IMAGE_SIZE",
     "LABELS",
     "NO_FINDING",
@@ -45,6 +46,7 @@ __all__ = [
 
 __all__ = [
     "BOX_SCHEMA",
+    "EVALUATED",
     "IMAGE_SIZE",
     "LABELS",
     "NO_FINDING",
@@ -321,3 +323,4 @@ class Executor(Protocol):
 
 Subset = Literal["train", "val", "test"]
 SUBSETS: tuple[Subset, ...] = ("train", "val", "test")
+EVALUATED: tuple[Subset, ...] = ("val", "test")  # what a trained network is asked about

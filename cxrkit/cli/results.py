@@ -40,9 +40,10 @@ def predict(
 ) -> None:
     """Write a run's scores for the validation and test images."""
     from cxrkit import pipeline
+    from cxrkit.base.contracts import EVALUATED
     from cxrkit.runs.folder import RunFolder
 
-    subsets: Any = tuple(item.value for item in subset) if subset else pipeline.EVALUATED
+    subsets: Any = tuple(item.value for item in subset) if subset else EVALUATED
     pipeline.predict(
         RunFolder(run), console, checkpoint=checkpoint, data=data, device=device, precision=precision, loader=loader,
         threads=threads, subsets=subsets,

@@ -29,6 +29,9 @@ __all__ = [
     "score",
 ]
 
+# Without gradients an image needs a fraction of the memory, so evaluation takes more of them at once than training.
+BATCH_SIZE = 32
+
 
 def choose_device(name: str) -> str:
     """Return a usable torch device name for `name` (auto, cpu, cuda, cuda:N). Raises UserError where there is none."""

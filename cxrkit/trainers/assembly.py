@@ -1,0 +1,111 @@
+"""From a config and its inputs to a TrainTask: the network, the loss and the loaders, decided and opened."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from cxrkit import loaders, losses, models, recipes
+from cxrkit.base.contracts import EVALUATED
+from cxrkit.loaders.inputs import Inputs
+from cxrkit.models import ModelSpec, compute
+from cxrkit.runs import checkpoints
+from cxrkit.runs.checkpoints import CheckpointInfo
+from cxrkit.runs.config import TrainConfig, changes, recipe_digest
+from cxrkit.runs.folder import RunFolder
+from cxrkit.trainers import TrainTask
+from cxrkit.trainers.display import TrainDisplay
+
+
+def describe(console: Console, config: TrainConfig, spec: ModelSpec, inputs: Inputs, device: str) -> None:
+    """Print what is about to be trained on what, and what was left out."""
+    loader, release = loader_name(config, device), inputs.store.about["label_release"]
+    console.print(
+        f"[bold]{escape(config.name)}[/bold] at {spec.input_size} px, split {escape(inputs.split.name)}, labels "
+        f"{release}; {device}, {config.run.precision}, loader {escape(loader)}",
+        highlight=False,
+    )
+    for subset in ("train", *EVALUATED):
+        used, whole = len(inputs.rows[subset]), inputs.split.images(subset)
+        part = "" if used == whole else f" of {whole:,}" + (": results will be marked" if subset != "val" else "")
+        console.print(f"  {subset:<5} {used:>7,} images{part}", highlight=False)
+    plan = inputs.train_plan(config, spec)
+    if plan.dropped:
+        console.print(
+            f"  each epoch leaves out {plan.dropped} training images (others every time): they do not fill a batch of "
+            f"{plan.batch_size}",
+            highlight=False,
+        )
+    if plan.batch_size != config.optimizer.batch_size:
+        console.print(
+            f"  one batch of {plan.batch_size}: there are no {config.optimizer.batch_size} training images",
+            highlight=False,
+        )
+
+
+def loader_name(config: TrainConfig, device: str) -> str:
+    """Return the registered loader that the config asks for on this device."""
+    return "resident" if config.run.cache == "gpu" else loaders.choose(config.run.loader, device)
+
+
+def assemble(
+    config: TrainConfig,
+    spec: ModelSpec,
+    inputs: Inputs,
+    run: RunFolder,
+    device: str,
+    resume: bool,
+    display: TrainDisplay,
+) -> TrainTask:
+    """Build the model and the loaders; nothing is written yet, so what cannot be built leaves no trace."""
+    assert config.optimizer.batch_size is not None
+    resuming = resume and run.last.exists()
+    val_plan = inputs.eval_plan("val", spec, max(compute.BATCH_SIZE, config.optimizer.batch_size))
+    model = models.build(
+        config.model.name,
+        labels=inputs.labels,
+        options=config.model.options,
+        weights=config.model.weights,
+        pretrained=not resuming,
+        seed=config.run.seed,
+    )
+    origin = inputs.origin(*started_from(run, model, resuming))
+    return TrainTask(
+        config=config,
+        run=run,
+        model=model,
+        spec=spec,
+        loss=losses.build(config.loss.name, labels=inputs.labels, options=config.loss.options),
+        labels=inputs.labels,
+        # The validation images are read: their pixels would take the memory that the training's need.
+        val=inputs.loader(val_plan, config.run.loader, device, config.run.threads),
+        train=inputs.loader(inputs.train_plan(config, spec), loader_name(config, device), device, config.run.threads),
+        device=device,
+        precision=config.run.precision,
+        info=CheckpointInfo(
+            name=config.name,
+            model=spec.name,
+            options=config.model.options,
+            recipe=config.recipe or config.model.name,
+            recipe_digest=recipe_digest(config),
+            changes=changes(recipes.origin_of(config), config),
+            seed=config.run.seed,
+            input_size=spec.input_size,
+            age_range=inputs.age_range,
+            origin=origin,
+            epoch=0,
+            progress={},
+        ),
+        resume=resuming,
+        display=display,
+    )
+
+
+def started_from(run: RunFolder, model: Any, resuming: bool) -> tuple[str, str]:
+    """Return the SHA-256 of the weights that the training started from, and what the network had seen before."""
+    if resuming:
+        origin = checkpoints.read_info(run.last).origin
+        return origin.initial_weights, origin.pretraining
+    return model.initial_weights.sha256, "ImageNet" if model.initial_weights.sha256 else "none"

@@ -1,0 +1,117 @@
+"""What a training that exists allows: going on with it, or refusing to; and what it writes down of its beginning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from cxrkit.base import provenance, typed
+from cxrkit.base.contracts import EVALUATED, Subset
+from cxrkit.base.errors import DiskFull, Interrupted, UserError
+from cxrkit.base.files import read_json, write_json, write_text
+from cxrkit.base.origin import Origin
+from cxrkit.datasets import splits
+from cxrkit.datasets.splits import Split
+from cxrkit.runs.config import TrainConfig, changed, read_config, to_toml
+from cxrkit.runs.folder import RunFolder, Trained, read_split, write_split
+
+if TYPE_CHECKING:
+    from cxrkit.loaders.inputs import Inputs
+
+
+def check_existing(run: RunFolder, config: TrainConfig, resume: bool) -> str | Split:
+    """Return the split to train on: what `--fold` names, or for a run that goes on its own.
+
+    Raises UserError when the run exists and is not resumed, or is resumed with other settings or another split.
+    """
+    if not run.config.exists():
+        return config.run.fold
+    if not resume:
+        raise UserError(
+            f"{run.path}: already holds a training of this name on this split",
+            remedy="add --resume to go on with it, or choose another --name or --runs folder",
+        )
+    stored = read_config(run.config)
+    clash = [item for item in changed(stored, config) if not item.field.metadata["resumable"]]
+    if clash:
+        was = ", ".join(f"{item.flag} {item.of(stored)}" for item in clash)
+        raise UserError(
+            f"{run.path}: was trained with {was}; resuming cannot change that",
+            remedy="leave these flags out, or choose another --name or --runs folder",
+        )
+    split, _ = read_split(run)
+    if config.run.fold != stored.run.fold:
+        refuse_other_split(run, split, config)
+    return split
+
+
+def refuse_other_split(run: RunFolder, split: Split, config: TrainConfig) -> None:
+    """Raise a UserError unless `--fold` names the split that the run has."""
+    from cxrkit.shards.store import ShardStore
+
+    named = splits.make(ShardStore(config.run.data).records(), config.run.fold)
+    if named.digest != split.digest:
+        raise UserError(
+            f"--fold {config.run.fold}: another assignment of images than {run.path} was trained on "
+            f"(digest {named.digest[:12]}, not {split.digest[:12]})",
+            remedy="leave out --fold to go on with the run's own split, or choose another --name",
+        )
+
+
+def write_run(run: RunFolder, config: TrainConfig, inputs: Inputs, origin: Origin, device: str, resume: bool) -> None:
+    """Write config, provenance and split. Raises UserError when a resumed run would see other images or labels."""
+    used = {subset: inputs.used_digest(subset) for subset in ("train", *EVALUATED)}
+    session = provenance.collect() | {"device": device, "precision": config.run.precision}
+    about = session | {"seed": config.run.seed, "origin": asdict(origin), "used_digests": used}
+    if resume and run.provenance.exists():
+        stored = read_json(run.provenance, "the run's provenance", "choose another --runs folder")
+        refuse_other_inputs(run, config, inputs, stored, used)
+        about = stored | {"resumed": [*stored.get("resumed", []), session]}
+    write_text(run.config, to_toml(config))
+    write_json(run.provenance, about)
+    if not run.split.exists():
+        write_split(run, inputs.split, inputs.used())
+
+
+def refuse_other_inputs(
+    run: RunFolder, config: TrainConfig, inputs: Inputs, stored: Any, used: Mapping[Subset, str]
+) -> None:
+    """Raise a UserError unless a run would go on with the images, labels and pixels that it was started with."""
+    remedy = "resume with the --data it was started with, or choose another --name or --runs folder"
+    before = stored.get("used_digests", {}) if isinstance(stored, dict) else {}
+    deciding: tuple[Subset, ...] = ("train", "val")
+    if other := [subset for subset in deciding if before.get(subset) != used[subset]]:
+        raise UserError(
+            f"{run.path}: was trained on other {' and '.join(other)} images than {config.run.data} holds now",
+            remedy=remedy,
+        )
+    try:
+        origin: Origin = typed.build(Origin, stored.get("origin"), "origin")
+    except typed.FieldError as error:
+        raise UserError(f"{run.provenance}: {error}", remedy="choose another --name or --runs folder") from None
+    inputs.refuse_other(f"{run.path}: was trained on", origin, read_split(run)[1], remedy)
+
+
+def finished(run: RunFolder, config: TrainConfig) -> bool:
+    """Whether the training of a run has taken all the epochs that the config asks for."""
+    with suppress(UserError):
+        done: Trained = typed.read_typed(Trained, run.done("train"), "what the training has done", "train again")
+        return done.epochs >= config.schedule.epochs and run.best.exists()
+    return False
+
+
+@contextmanager
+def told_how_to_resume(run: RunFolder) -> Iterator[None]:
+    """Say of a full disk, and of Ctrl-C, how the training goes on: by --resume, not by the same command."""
+    try:
+        yield
+    except DiskFull as error:
+        kept = f"; {run.last} keeps the last checkpoint" if run.last.exists() else ""
+        raise DiskFull(
+            f"{error.what}{kept}", remedy="free some space, then run the same command with --resume"
+        ) from error
+    except KeyboardInterrupt as interrupt:
+        how = "go on with --resume" if run.last.exists() else "no checkpoint was written yet"
+        raise Interrupted(f"{run.path}: the training was interrupted; {how}") from interrupt
