@@ -189,3 +189,6 @@ def test_changes_name_what_is_not_as_in_the_recipe() -> None:
     other = recipe.with_values({"input.size": 64, "schedule.epochs": 3, "run.seed": 4, "run.precision": "bf16"})
     assert changes(recipe, other) == ("input.size=64", "schedule.epochs=3")
     assert changes(recipe, replace(recipe, recipe="other name")) == ()
+    options = recipe.with_values({"model.options": {"width": 8, "blocks": [1, 2]}})
+    assert changes(recipe, options) == ("model.options.blocks=[1, 2]", "model.options.width=8")
+    assert changes(options, recipe) == ("model.options.blocks=default", "model.options.width=default")

@@ -137,9 +137,10 @@ def heading_lines(name: str, width: int = 11) -> tuple[str, ...]:
     """Break a run's name or a setting after its punctuation into lines of about `width` characters."""
     lines = [""]
     piece = ""
-    for character in name:
+    for character, following in zip(name, [*name[1:], " "], strict=True):
         piece += character
-        if character in "-_.:/=, ":
+        inside_a_number = character == "." and following.isdigit()
+        if character in "-_.:/=, " and not inside_a_number:
             lines = _append(lines, piece, width)
             piece = ""
     return tuple(line.strip() for line in _append(lines, piece, width))

@@ -129,7 +129,7 @@ def _words(variant: Variant, varying: set[str], paper: Published | PublishedFold
 
 
 def _change(change: str) -> str:
-    """Return a changed setting as a heading says it: input.size=64 is "at 64 px"."""
+    """Return a changed setting as a heading says it: input.size=64 is "at 64 px", optimizer.lr=0.5 "lr 0.5"."""
     setting, _, value = change.partition("=")
     match setting:
         case "input.size":
@@ -137,7 +137,7 @@ def _change(change: str) -> str:
         case "schedule.epochs":
             return f"{value} epoch{'s' * (value != '1')}"
         case _:
-            return change
+            return f"{setting.rpartition('.')[2]} {value}"
 
 
 def full_name(variant: Variant, words: Iterable[str]) -> str:

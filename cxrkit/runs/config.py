@@ -286,10 +286,21 @@ def recipe_digest(config: TrainConfig) -> str:
 def changes(recipe: TrainConfig, config: TrainConfig) -> tuple[str, ...]:
     """Return what decides numbers in `config` and is not as in `recipe`, as "section.key=value"."""
     return tuple(
-        f"{item.path}={_shown(item.of(config))}"
+        text
         for item in changed(recipe, config)
         if item.field.metadata["decides"] and item.section != "run"
+        for text in _change(item.path, item.of(recipe), item.of(config))
     )
+
+
+def _change(path: str, old: Any, new: Any) -> Iterator[str]:
+    """Yield "path=value", for a table of options each option that differs."""
+    if not isinstance(new, dict):
+        yield f"{path}={_shown(new)}"
+        return
+    for name in sorted(old.keys() | new.keys()):
+        if old.get(name) != new.get(name):
+            yield f"{path}.{name}={_shown(new[name]) if name in new else 'default'}"
 
 
 def _shown(value: Any) -> str:
