@@ -22,7 +22,7 @@ from cxrkit.datasets.nih import chestxray14 as nih_chestxray14
 from cxrkit.datasets.nih.tables import entries_path
 from cxrkit.datasets.phantom import cohort as synthetic
 from cxrkit.prepare.stage import PrepareConfig, prepare
-from cxrkit.shards.index import DESCRIPTION, read_description, read_index, read_listed, write_generation
+from cxrkit.shards.index import DESCRIPTION, Listed, read_description, read_index, read_listed, write_generation
 
 COPY_STEP = 100_000  # added to the patient ids of each further copy; NIH's end at 30,805
 DRAWN = 250  # different images of a synthetic cohort
@@ -98,7 +98,7 @@ class Material:
         listed = read_listed(source, about).with_columns(path=pl.lit("here"), member=None)
         records = Records(about.dataset, repeated(listed), about.label_release)
         shards = [replace(shard, images=times * shard.images) for shard in about.shards]
-        write_generation(folder, records, about.settings, repeated(read_index(source, about)), shards)
+        write_generation(folder, Listed.of(records), about.settings, repeated(read_index(source, about)), shards)
         return folder
 
     def by_peer(self, target: str, name: str, python: str, **job: Any) -> Path:

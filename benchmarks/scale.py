@@ -18,7 +18,7 @@ from benchmarks.record import Entry, Record
 from benchmarks.session import Part, Row, Session
 from cxrkit.base.contracts import IMAGE_SIZE, RECORD_SCHEMA, Records
 from cxrkit.shards.file import SOURCE, ShardSettings, shard_name, write_shard
-from cxrkit.shards.index import DESCRIPTION, ShardEntry, index_frame, write_generation
+from cxrkit.shards.index import DESCRIPTION, Listed, ShardEntry, index_frame, write_generation
 
 ALL_IMAGES = 112_120
 COUNTS, QUICK_COUNTS = (250, 500, 1000, 2000, 4000), (50, 100)
@@ -136,7 +136,7 @@ def tiny_folder(folder: Path, rows: int, per_shard: int = 64) -> None:
         table = write_shard(folder / file, settings, names, source, [[b"tiny"] * 3] * len(names))
         tables.append(replace(table, file=file))
     shards = [ShardEntry(table.file, len(table.image_ids), table.bytes) for table in tables]
-    write_generation(folder, records, settings, index_frame(tables, settings.levels), shards)
+    write_generation(folder, Listed.of(records), settings, index_frame(tables, settings.levels), shards)
 
 
 def _records(rows: int) -> pl.DataFrame:

@@ -27,7 +27,7 @@ from cxrkit.shards.file import (
     unseal,
     write_shard,
 )
-from cxrkit.shards.index import ShardEntry, index_frame, write_generation
+from cxrkit.shards.index import Listed, ShardEntry, index_frame, write_generation
 
 
 def picture(seed: int) -> np.ndarray:
@@ -132,7 +132,7 @@ def write_prepared(
         for start in range(0, len(ids), per_shard)
     ]
     shards = [ShardEntry(table.file, len(table.image_ids), table.bytes) for table in tables]
-    write_generation(folder, cohort, settings, index_frame(tables, settings.levels), shards)
+    write_generation(folder, Listed.of(cohort), settings, index_frame(tables, settings.levels), shards)
     return folder
 
 

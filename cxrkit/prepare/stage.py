@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ from cxrkit.shards.index import (
     SOURCE_SCHEMA,
     TABLE_FILE,
     Description,
+    Listed,
     ShardEntry,
     index_frame,
     read_description,
@@ -74,11 +76,12 @@ def prepare(
             finished = _best_first(finished, before)
         plan = PreparationPlan(frame, config.data, settings, finished, skip_damaged=config.skip_damaged)
         summary = PrepareSummary(config.data, pool.count, missing=records.missing, notes=records.notes)
-        with closing(plan):
+        with closing(plan), ThreadPoolExecutor(1) as beside:
+            listed = beside.submit(Listed.of, records)
             tables = _make_shards(plan, pool, summary, console, config)
         if not any(table.image_ids for table in tables):
             raise _nothing_good(summary, config)
-        _switch(config, records, settings, tables, summary)
+        _switch(config, listed.result(), settings, tables, summary)
         _remove_replaced(config.data, tables, finished, before)
     summary.seconds = time.monotonic() - started
     return summary
@@ -272,7 +275,7 @@ def _nothing_good(summary: PrepareSummary, config: PrepareConfig) -> UserError:
 
 def _switch(
     config: PrepareConfig,
-    records: Records,
+    listed: Listed,
     settings: ShardSettings,
     tables: list[ShardTable],
     summary: PrepareSummary,
@@ -283,7 +286,7 @@ def _switch(
     summary.level_bytes = {level: int(index[f"size_{level}"].sum()) for level in settings.levels}
     shards = [ShardEntry(table.file, len(table.image_ids), table.bytes) for table in tables]
     damaged = [left for table in tables for left in table.damaged]
-    write_generation(config.data, records, settings, index, shards, damaged)
+    write_generation(config.data, listed, settings, index, shards, damaged)
 
 
 def _remove_replaced(
