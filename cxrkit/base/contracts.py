@@ -157,7 +157,7 @@ class Batch:
     """(B, 3) float32: age scaled to [0, 1], sex (M = 1) and view (AP = 1); 0.5 where not known."""
 
     index: torch.Tensor
-    """(B,) int64, rows of index.parquet."""
+    """(B,) int64, rows of the store's index."""
 
 
 @dataclass(frozen=True)

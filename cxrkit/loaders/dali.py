@@ -30,7 +30,7 @@ CHUNK = 16  # images that one thread reads at a time
 class DaliLoader:
     """A contracts.Loader on DALI; its batches lie on `device`. One epoch at a time.
 
-    targets: (N, L) and metadata: (N, 3) float32 for all rows of index.parquet. threads: of the pipeline, and as many
+    targets: (N, L) and metadata: (N, 3) float32 for all rows of the index. threads: of the pipeline, and as many
     that read; default, all cores that this process may use. prefetch: batches made ahead of the one in use.
     hw_decoder_load: share of JPEGs for the GPU's decoding engines, the rest going to its cores. The two differ in
     pixels, by rounding: 1.0 or 0.0 gives the same batches in every run, a value between may be faster.

@@ -70,7 +70,7 @@ class _Slot:
 class OpenCVLoader:
     """A contracts.Loader on CPU threads; its batches lie on `device`.
 
-    targets: (N, L) and metadata: (N, 3) float32 for all rows of index.parquet. threads: default, all cores that this
+    targets: (N, L) and metadata: (N, 3) float32 for all rows of the index. threads: default, all cores that this
     process may use. prefetch: batches that are made ahead of the one in use.
 
     A batch is valid until the next one is asked for. Leaving an epoch early stops its threads. OpenCV's own threads

@@ -1,6 +1,6 @@
 """The plan: which images a batch holds, and where each of their output pixels comes from. numpy only.
 
-Every choice is a pure function of (seed, epoch, row of index.parquet), drawn from counter-based random numbers. So
+Every choice is a pure function of (seed, epoch, row of the index), drawn from counter-based random numbers. So
 batch size, number of threads, number of ranks, resume point and backend change nothing about an image; the state of
 a training is (epoch, step).
 """
@@ -42,7 +42,7 @@ class PlannedBatch:
     """One batch, before any pixel is read."""
 
     rows: NDArray[np.int64]
-    """(B,) rows of index.parquet."""
+    """(B,) rows of the store's index."""
 
     level: NDArray[np.int64]
     """(B,) positions in `Plan.levels`: what each image is sampled from."""
@@ -79,7 +79,7 @@ class Plan:
     """
 
     rows: NDArray[np.int64]
-    """(N,) the subset's rows of index.parquet, each once."""
+    """(N,) the subset's rows of the store's index, each once."""
 
     train: bool
     """Whether to shuffle and augment; otherwise the rows' order and the centre crop."""

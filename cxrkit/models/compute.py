@@ -128,7 +128,7 @@ class Scored:
     """What a model says of the images of one loader."""
 
     index: np.ndarray
-    """(N,) int64, rows of index.parquet."""
+    """(N,) int64, rows of the store's index."""
 
     score: np.ndarray
     """(N, L) float32, probabilities."""
