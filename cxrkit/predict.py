@@ -24,11 +24,6 @@ from cxrkit.runs.folder import file_digest
 def load(checkpoint: Path) -> tuple[torch.nn.Module, ModelSpec, CheckpointInfo]:
     """Return the model of a checkpoint, in evaluation mode on the CPU, its spec (at the trained size) and its info."""
     tensors, info = read(checkpoint)
-    if info.origin.label_set not in labels.LABEL_SETS:
-        raise UserError(
-            f"{checkpoint}: trained on the labels {info.origin.label_set!r}, which this cxrkit does not know",
-            remedy="use the version of cxrkit that wrote it",
-        )
     model = models.build(info.model, labels=labels.get(info.origin.label_set), options=info.options, pretrained=False)
     load_model(checkpoint, tensors, model, info.model)
     spec: ModelSpec = model.spec  # type: ignore[assignment]

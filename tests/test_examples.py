@@ -13,6 +13,7 @@ import torch
 from conftest import REPOSITORY
 from rich.console import Console
 from test_loaders import keep, make, write_folder
+from tiny_cohort import image_id, write_images
 
 from cxrkit import losses, models, pipeline
 from cxrkit.base import registry
@@ -167,3 +168,40 @@ def test_an_evaluator(plugged: dict[str, str]) -> None:
     assert [metric.label for metric in metrics] == list(ADJUDICATED.labels)
     assert [metric.value for metric in metrics] == [pytest.approx(0.83 / 3), 0.25, None, 0]
     assert [metric.positives for metric in metrics] == [2, 0, None, 0]
+
+
+def test_a_data_set_with_labels_of_its_own(tmp_path: Path) -> None:
+    """From the raw folder to scores: three labels, of which some are not known; no age, no sex, no official split."""
+    from cxrkit.prepare.stage import PrepareConfig, prepare_raw
+
+    raw, data, patients = tmp_path / "raw", tmp_path / "shards", 24
+    write_images(raw / "images", 3 * patients)
+    names = [image_id(number) for number in range(3 * patients)]
+    rows = [f"{name},{name[:8]},{number % 2},{['', '1', '0'][number % 3]},0" for number, name in enumerate(names)]
+    (raw / "table.csv").write_text("image_id,patient_id,Effusion,Fracture,Device\n" + "\n".join(rows))
+    config = PrepareConfig(raw, data, dataset="examples.table_dataset:read", levels=(128, 64), workers=1)
+    assert prepare_raw(config).images == 3 * patients
+    given = {
+        "model": "resnet14-small-meta",
+        "input_size": 32,
+        "batch_size": 8,
+        "fold": "1",
+        "epochs": 1,
+        "device": "cpu",
+    }
+    run = pipeline.train(
+        pipeline.resolve(given | {"data": data, "runs": tmp_path / "runs"}), False, Console(quiet=True)
+    )
+    scores = read_scores(run.scores)
+    assert scores.origin.label_set == "examples.table_dataset:FINDINGS"
+    metrics = {metric.label: metric for metric in scores.subsets["test"].metrics}
+    assert set(metrics) == {"Effusion", "Fracture", "Device", None}
+    assert metrics["Device"].value is None
+    fracture = metrics["Fracture"]
+    assert fracture.positives is not None
+    assert fracture.positives + (fracture.negatives or 0) < scores.subsets["test"].images, (
+        "what is not known is left out"
+    )
+    pipeline.predict(run, Console(quiet=True))
+    pipeline.evaluate(run, None, Console(quiet=True))
+    assert run.state() == "scored"

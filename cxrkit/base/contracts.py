@@ -59,6 +59,7 @@ __all__ = [
     "Loader",
     "Records",
     "Subset",
+    "record_schema",
 ]
 
 if TYPE_CHECKING:
@@ -66,18 +67,26 @@ if TYPE_CHECKING:
 
 LABELS = CHESTXRAY14.labels
 
-# One row per image, sorted by image_id. The whole data set is listed, also images whose pixels are not at hand:
-# splits are a property of the data set, not of what somebody happened to download.
-RECORD_SCHEMA: dict[str, pl.DataType] = {
-    "image_id": pl.String(),  # the file name, 00000001_000.png
-    "patient_id": pl.String(),  # a name, never a number: "1" and "01" may be two people elsewhere
-    "follow_up": pl.Int32(),  # the CSV's column; not the number in the file name
-    "age_years": pl.Int32(),
-    "sex": pl.String(),  # M or F
-    "view": pl.String(),  # PA or AP
-    **{label: pl.Boolean() for label in LABELS},
-    "official": pl.String(),  # train_val, test, or null where the data set has no official split
-}
+
+def record_schema(labels: LabelSet) -> dict[str, pl.DataType]:
+    """Return the columns of a data set's table: one row per image, sorted by image_id.
+
+    The whole data set is listed, also images whose pixels are not at hand: splits are a property of the data set, not
+    of what somebody happened to download. What is not known of an image (age, sex, view, a label) is null.
+    """
+    return {
+        "image_id": pl.String(),  # the file name, 00000001_000.png
+        "patient_id": pl.String(),  # a name, never a number: "1" and "01" may be two people elsewhere
+        "follow_up": pl.Int32(),  # the CSV's column; not the number in the file name
+        "age_years": pl.Int32(),
+        "sex": pl.String(),  # M or F
+        "view": pl.String(),  # PA or AP
+        **{label: pl.Boolean() for label in labels.labels},
+        "official": pl.String(),  # train_val, test, or null where the data set has no official split
+    }
+
+
+RECORD_SCHEMA = record_schema(CHESTXRAY14)
 # Where the pixels are; null path: not at hand.
 PIXEL_SCHEMA: dict[str, pl.DataType] = {
     "path": pl.String(),  # an image file, or the archive that holds `member`
@@ -112,7 +121,7 @@ class Records:
     dataset: str
     """The registered name of the data set."""
     frame: pl.DataFrame
-    """RECORD_SCHEMA + PIXEL_SCHEMA, sorted by image_id, every image of the data set once."""
+    """`record_schema` of its labels + PIXEL_SCHEMA, sorted by image_id, every image of the data set once."""
     label_release: str
     """Printed beside every result: "v2020", "2017", "synthetic" or "unknown"."""
     boxes: pl.DataFrame | None = None
@@ -121,6 +130,8 @@ class Records:
     """Pixels along each side of the images at hand: less than IMAGE_SIZE in a resized copy."""
     notes: tuple[Note, ...] = ()
     """What of the raw folder was passed over."""
+    labels: LabelSet = CHESTXRAY14
+    """What the frame says of each image."""
 
     @property
     def missing(self) -> int:

@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from cxrkit.base import registry
+from cxrkit.base.errors import UserError
+
 NO_FINDING = "No Finding"
 
 
@@ -113,5 +116,18 @@ LABEL_SETS = {labels.name: labels for labels in (CHESTXRAY14, CHESTXRAY8, ADJUDI
 
 
 def get(name: str) -> LabelSet:
-    """Return the label set called `name`. Raises KeyError for a name that no file of ours can hold."""
-    return LABEL_SETS[name]
+    """Return the label set called `name`: one of LABEL_SETS, or one's own by `package.module:attribute`.
+
+    A set of one's own carries that very name, so that every file that names it finds it again. Raises UserError.
+    """
+    if name in LABEL_SETS:
+        return LABEL_SETS[name]
+    if ":" not in name:
+        raise registry.unknown("label set", name, LABEL_SETS, own="package.module:attribute")
+    found = registry.load_attribute(name)
+    if not isinstance(found, LabelSet) or found.name != name:
+        raise UserError(
+            f"label set {name!r}: expected a cxrkit.base.labels.LabelSet of that name, found {found!r:.80}",
+            remedy=f"write it as LabelSet(name={name!r}, labels=..., averaged=...)",
+        )
+    return found

@@ -14,7 +14,7 @@ from cxrkit.base import registry
 from cxrkit.base.contracts import SUBSETS, Loader, Subset
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import digest_lines
-from cxrkit.base.labels import CHESTXRAY14, LabelSet
+from cxrkit.base.labels import LabelSet
 from cxrkit.base.origin import Origin, differences
 from cxrkit.datasets import splits
 from cxrkit.datasets.splits import Split
@@ -76,7 +76,7 @@ class Inputs:
         return cls(
             store,
             split,
-            CHESTXRAY14,
+            store.labels,
             rows,
             numbers.to_numpy().astype(np.int64),
             targets.age_range(ages),
@@ -190,7 +190,7 @@ class Inputs:
         loader: Loader = backend(
             self.store,
             plan,
-            targets.targets(index),
+            targets.targets(index, self.labels),
             targets.metadata(index, self.age_range),
             threads=threads,
             device=device,

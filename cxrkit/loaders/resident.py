@@ -51,7 +51,7 @@ SAMPLED_CROPS = 1 << 12  # drawn to estimate how often each level is sampled
 class ResidentLoader:
     """A contracts.Loader whose pixels lie on `device`, and so do its batches.
 
-    targets: (N, L) and metadata: (N, 3) float32 for all rows of the store's index. threads: that decode; default, all cores
+    targets: (N, L) and metadata: (N, 3) float32 for all rows of the index. threads: that decode; default, all cores
     that this process may use. memory_bytes: what the pixels may take; default, 70 % of what is free. prefetch:
     batches for which missing pixels are read ahead. compile: the kernel, with torch.compile; default, on CUDA.
     console: shows the progress of the upload, and what was kept.

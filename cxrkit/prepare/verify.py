@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 from rich.console import Console
 
+from cxrkit.base import labels
 from cxrkit.base.contracts import BOX_SCHEMA, Records
 from cxrkit.base.cores import available_cores
 from cxrkit.base.errors import UserError
@@ -199,7 +200,7 @@ def _check_tables(data: Path, about: Description, index: pl.DataFrame) -> list[D
         records = read_listed(data, about)
         if not index["image_id"].is_in(records["image_id"].implode()).all():
             damage.append(Damage(about.records.file, "does not list all images that were prepared"))
-        if labels_digest(records) != about.labels_digest:
+        if labels_digest(records, labels.get(about.label_set)) != about.labels_digest:
             damage.append(Damage(DESCRIPTION, f"labels_digest is not that of {about.records.file}"))
     except UserError as error:
         damage.append(Damage(about.records.file, _what(error, data / about.records.file)))

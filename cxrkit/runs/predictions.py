@@ -206,11 +206,10 @@ def _checked(path: Path, frame: pl.DataFrame, about: PredictionInfo) -> pl.DataF
 def _check_info(path: Path, about: PredictionInfo) -> None:
     if about.subset not in SUBSETS:
         raise UserError(f"{path}: subset {about.subset!r}, expected {' or '.join(SUBSETS)}", remedy=_AGAIN)
-    if about.origin.label_set not in label_sets.LABEL_SETS:
-        raise UserError(
-            f"{path}: label set {about.origin.label_set!r}, expected one of {', '.join(label_sets.LABEL_SETS)}",
-            remedy=_AGAIN,
-        )
+    try:
+        label_sets.get(about.origin.label_set)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def _check_scores(path: Path, frame: pl.DataFrame, label: str) -> None:

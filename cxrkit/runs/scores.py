@@ -164,9 +164,10 @@ def read_scores(path: Path) -> Scores:
 
 def _check(scores: Scores) -> None:
     """Refuse what cannot be: a label that the set does not have, an AUC outside [0, 1], more images than there are."""
-    if scores.origin.label_set not in label_sets.LABEL_SETS:
-        known = ", ".join(label_sets.LABEL_SETS)
-        raise typed.FieldError(f"origin.label_set is {scores.origin.label_set!r}, expected one of {known}")
+    try:
+        label_sets.get(scores.origin.label_set)
+    except UserError as error:
+        raise typed.FieldError(f"origin.label_set: {error.what}") from None
     for name, subset in scores.subsets.items():
         if name != subset.subset:
             raise typed.FieldError(f"subsets.{name}.subset is {subset.subset!r}")

@@ -1,6 +1,6 @@
 """The tables beside the shards, and the description that says which files of a prepared folder belong together.
 
-records-<sha>.parquet holds every image of the data set (contracts.RECORD_SCHEMA), prepared or not, and is the one home
+records-<sha>.parquet holds every image of the data set (contracts.record_schema), prepared or not, and is the one home
 of the labels. index-<sha>.parquet holds where each prepared image's bytes lie, and what they were made from.
 boxes-<sha>.parquet holds the data set's boxes, where it has any. <sha> is the beginning of the file's SHA-256.
 
@@ -23,7 +23,8 @@ import numpy as np
 import polars as pl
 
 from cxrkit import __version__
-from cxrkit.base.contracts import BOX_SCHEMA, RECORD_SCHEMA, Records
+from cxrkit.base import labels
+from cxrkit.base.contracts import BOX_SCHEMA, Records, record_schema
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import digest_lines, read_json, replacing, write_json
 from cxrkit.base.origin import labels_digest
@@ -86,6 +87,9 @@ class Description:
 
     label_release: str
     """Of the labels in the records, "v2020" for example; for people: the digest decides."""
+
+    label_set: str
+    """Name of the labels that the records have; labels.get finds them."""
 
     labels_digest: str
     """`origin.labels_digest` of the records."""
@@ -183,6 +187,9 @@ class Listed:
     label_release: str
     """Of the labels."""
 
+    label_set: str
+    """Name of the labels that the records have."""
+
     labels_digest: str
     """`origin.labels_digest` of the records."""
 
@@ -201,9 +208,17 @@ class Listed:
     @classmethod
     def of(cls, records: Records) -> Listed:
         """Encode the records and boxes."""
-        frame = records.frame.select(*RECORD_SCHEMA).sort("image_id")
+        frame = records.frame.select(*record_schema(records.labels)).sort("image_id")
         boxes = None if records.boxes is None else _encode(records.boxes.select(*BOX_SCHEMA))
-        return cls(records.label_release, labels_digest(frame), len(frame), records.missing, _encode(frame), boxes)
+        return cls(
+            label_release=records.label_release,
+            label_set=records.labels.name,
+            labels_digest=labels_digest(frame, records.labels),
+            images=len(frame),
+            missing=records.missing,
+            records=_encode(frame),
+            boxes=boxes,
+        )
 
 
 def write_generation(
@@ -221,6 +236,7 @@ def write_generation(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         dataset=settings.dataset,
         label_release=listed.label_release,
+        label_set=listed.label_set,
         labels_digest=listed.labels_digest,
         codec=settings.codec,
         quality=settings.quality,
@@ -324,12 +340,12 @@ def _inside(index: pl.DataFrame, level: int, room: np.ndarray) -> bool:
 
 
 def read_listed(folder: Path, about: Description) -> pl.DataFrame:
-    """Return every record of the data set (RECORD_SCHEMA, sorted by image_id), prepared or not.
+    """Return every record of the data set (contracts.record_schema, sorted by image_id), prepared or not.
 
     Raises UserError when the table is not as it was written: labels have one home and may not change there.
     """
     path = folder / about.records.file
-    records = read_table(path, RECORD_SCHEMA, about.records.sha256)
+    records = read_table(path, record_schema(labels.get(about.label_set)), about.records.sha256)
     wrong = ""
     if len(records) != about.listed_images:
         wrong = f"{len(records):,} images, but {about.listed_images:,} were listed"

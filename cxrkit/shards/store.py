@@ -25,7 +25,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from cxrkit.base import labels
 from cxrkit.base.errors import UserError
+from cxrkit.base.labels import LabelSet
 from cxrkit.shards import codecs
 from cxrkit.shards.index import (
     DESCRIPTION,
@@ -55,7 +57,7 @@ class ShardStore:
     """What dataset.json says: see shard_index.Description."""
 
     index: pl.DataFrame
-    """The prepared images' records (RECORD_SCHEMA), one row each; rows are numbered as in the index."""
+    """The prepared images' records (contracts.record_schema), one row each; rows are numbered as in the index."""
 
     levels: tuple[int, ...]
     """Side lengths in pixels, descending."""
@@ -65,6 +67,9 @@ class ShardStore:
 
     codec: str
     """How the levels are encoded."""
+
+    labels: LabelSet
+    """What the records say of each image."""
 
     labels_digest: str
     """`origin.labels_digest` of all records."""
@@ -99,6 +104,7 @@ class ShardStore:
         self.about = json.loads(json.dumps(asdict(about)))
         self.codec, self.levels, self.image_size = about.codec, about.levels, about.image_size
         self.settings_digest, self.labels_digest = about.settings_digest, about.labels_digest
+        self.labels = labels.get(about.label_set)
         self._shards = [self.folder / shard.file for shard in about.shards]
         self._bytes = [shard.bytes for shard in about.shards]
         self._lock = threading.Lock()
@@ -134,7 +140,7 @@ class ShardStore:
         self.__dict__.update(state | {"_lock": threading.Lock()})
 
     def records(self) -> pl.DataFrame:
-        """Return every record of the data set, prepared or not (RECORD_SCHEMA, sorted by image_id)."""
+        """Return every record of the data set, prepared or not (contracts.record_schema, sorted by image_id)."""
         return self._records
 
     def encoded(self, row: int, level_number: int) -> np.ndarray:
@@ -201,5 +207,5 @@ def _map_shard(path: Path, size: int) -> np.ndarray:
 
 
 def read_records(folder: Path) -> pl.DataFrame:
-    """Return every record of a prepared folder's data set (RECORD_SCHEMA, sorted by image_id), prepared or not."""
+    """Return every record of a prepared folder's data set (contracts.record_schema), prepared or not, by image_id."""
     return read_listed(folder, read_description(folder))
