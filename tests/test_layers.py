@@ -80,6 +80,25 @@ def test_no_room_is_in_a_circle() -> None:
     assert not left
 
 
+def test_every_field_of_a_record_is_documented_by_itself() -> None:
+    """By a line below it, a comment behind it, or the help text of a setting."""
+    bare = []
+    for path in PACKAGE.rglob("*.py"):
+        lines = path.read_text().splitlines()
+        for record in ast.walk(ast.parse("\n".join(lines))):
+            if isinstance(record, ast.ClassDef) and any("dataclass" in ast.unparse(d) for d in record.decorator_list):
+                for item, following in zip(record.body, [*record.body[1:], None], strict=True):
+                    if not isinstance(item, ast.AnnAssign) or ast.unparse(item.target).startswith("_"):
+                        continue
+                    below = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
+                    behind = "  # " in lines[item.lineno - 1]
+                    helped = item.value is not None and "help" in ast.unparse(item.value)
+                    helped |= item.value is not None and ast.unparse(item.value).startswith("setting(")
+                    if not (below or behind or helped or record.name.startswith("_")):
+                        bare.append(f"{path.name}: {record.name}.{ast.unparse(item.target)}")
+    assert not bare
+
+
 def test_help_loads_nothing_heavy() -> None:
     code = (
         "import sys\nsys.argv = ['cxrkit', '--help']\nfrom cxrkit.cli import main\n"

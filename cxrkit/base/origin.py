@@ -26,11 +26,19 @@ class Basis:
     """How each part of an Origin is known."""
 
     labels: Known = "checked"
+    """Whether the digest is that of the records themselves."""
+
     pixels: Known = "checked"
+    """Whether the source files were read."""
+
     split: Known = "checked"
+    """Whether the assignment of images is known, not only its name."""
+
     training: Known = "checked"
     """Whether the training images are known, and hence that no test patient was among them."""
+
     pretraining: Known = "checked"
+    """Whether it is known what the network had seen before."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +98,13 @@ class Difference:
     """A part in which two Origins disagree, in words for a message."""
 
     part: Part
+    """Where they disagree."""
+
     one: str
+    """What the first says."""
+
     other: str
+    """What the second says."""
 
 
 # What each part is made of: (field, whether an empty value is "not known" and so no disagreement).

@@ -32,10 +32,13 @@ FOLDS = ("official", *(str(number) for number in range(1, RESAMPLES + 1)))
 
 @dataclass(frozen=True)
 class Split:
-    """A complete assignment. frame: image_id, patient_id, subset, sorted by image_id, every image of the data set."""
+    """A complete assignment."""
 
     name: str
+    """"official", "resample-3", or "file-NAME"."""
+
     frame: pl.DataFrame
+    """image_id, patient_id, subset, sorted by image_id: every image of the data set."""
 
     @cached_property
     def digest(self) -> str:

@@ -136,7 +136,10 @@ class _Generation:
     """The folder as it is before the run."""
 
     about: Description
+    """What dataset.json says."""
+
     index: pl.DataFrame
+    """Where its images lie."""
 
     def images_of_shards(self) -> dict[str, list[str]]:
         """Return shard file -> its images."""

@@ -56,6 +56,7 @@ class RunFolder:
     """Names of the files of one run; nothing is read or made by asking for one."""
 
     path: Path
+    """RUNS/NAME/SPLIT."""
 
     @classmethod
     def of(cls, runs: Path, name: str, split: str, seed: int = 0) -> RunFolder:

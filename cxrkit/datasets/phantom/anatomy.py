@@ -17,15 +17,15 @@ PATIENT, FILM, SIGN, COHORT, RENUMBERED = range(5)  # purposes of a random strea
 
 @dataclass(frozen=True)
 class Film:
-    """Everything one image is drawn from. `index` numbers the films of a cohort; anatomy follows the patient."""
+    """Everything one image is drawn from."""
 
-    seed: int
-    index: int
-    patient_id: int
-    age_years: int
-    sex: str
-    view: str
-    findings: tuple[str, ...]
+    seed: int  # of the cohort
+    index: int  # number of the film in its cohort
+    patient_id: int  # anatomy follows the patient
+    age_years: int  # on the day of the film
+    sex: str  # M or F
+    view: str  # PA or AP
+    findings: tuple[str, ...]  # labels, in the order of the label set
 
 
 @dataclass(frozen=True)

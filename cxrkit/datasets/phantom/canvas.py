@@ -22,11 +22,11 @@ Array: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 class Canvas:
     """A healthy chest's masks (0 to 1) and landmarks, for the signs to be drawn against."""
 
-    lung: Array
+    lung: Array  # both lungs
     right: Array  # the patient's right lung, on the image's left
-    left: Array
-    heart: Array
-    vessels: Array
+    left: Array  # the patient's left lung
+    heart: Array  # with the great vessels' shadow
+    vessels: Array  # of the lungs
     outlines: list[Array]  # of the right and the left lung, (points, 2)
     centre: float  # x of the spine
     dome: float  # y of the diaphragm

@@ -52,10 +52,13 @@ PHANTOM_VERSION = 3  # part of a cohort's identity: raise it whenever any pixel 
 
 @dataclass(frozen=True)
 class Drawing:
-    """image: (1024, 1024) uint8; boxes: label -> (x, y, width, height) in its pixels, one for each finding."""
+    """A drawn film."""
 
     image: np.ndarray[Any, np.dtype[np.uint8]]
+    """(1024, 1024)."""
+
     boxes: dict[str, tuple[float, float, float, float]]
+    """label -> (x, y, width, height) in its pixels, one for each finding."""
 
 
 def draw(film: Film) -> Drawing:
