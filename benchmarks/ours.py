@@ -11,7 +11,6 @@ import numpy as np
 
 from benchmarks.stopwatch import Pass
 from cxrkit.base import registry
-from cxrkit.base.contracts import IMAGE_SIZE
 from cxrkit.loaders import targets
 from cxrkit.loaders.plan import Plan, default_resize
 from cxrkit.shards.store import ShardStore
@@ -43,7 +42,7 @@ def open_loader(
         input_size=size,
         resize=default_resize(size),
         levels=store.levels,
-        image_size=IMAGE_SIZE,
+        image_size=store.image_size,
         drop_last=drop_last,
     )
     target, meta = (
