@@ -75,7 +75,7 @@ def train(config: TrainConfig, resume: bool, console: Console) -> RunFolder:
     )
     assert config.input.size is not None
     spec = models.spec(config.model.name, options=config.model.options).at(config.input.size)
-    with claimed(run):
+    with claimed(run), resuming.told_how_to_resume(run):
         split = resuming.check_existing(run, config, resume)
         run.remove_parts()
         inputs = Inputs.of(config.run.data, split, config.run.limit)
@@ -87,13 +87,14 @@ def train(config: TrainConfig, resume: bool, console: Console) -> RunFolder:
             registry.load("evaluator", config.test.evaluator)  # a wrong name should be heard before, not after
             display = TrainDisplay(console, config.schedule.epochs, len(inputs.rows["val"]), inputs.labels)
             task = assembly.assemble(config, spec, inputs, run, device, resume, display)
-            resuming.write_run(run, config, inputs, task.info.origin, device, resume)
+            resuming.write_run(run, config, inputs, task.info.origin, device)
             if run.state() == "training" or not resuming.finished(run, config):
                 # The scores of before would stand there as if they were those of what is trained now.
                 run.forget("train", "predict", "evaluate")
-                with display, resuming.told_how_to_resume(run):
+                with display:
                     trainer(task)
                 require_best(run, config)
+                resuming.rename_best(run, task.info)
                 run.finish("train", Trained(config.schedule.epochs, file_digest(run.best)))
         finally:
             inputs.close()

@@ -63,6 +63,8 @@ def test_every_setting_has_help_and_a_flag_of_its_own() -> None:
         ({"optimizer.batch_size": -4}, "--batch-size -4: out of range"),
         ({"augmentation.flip": 1.5}, "--flip 1.5: out of range"),
         ({"run.precision": "fp8"}, "--precision fp8: unknown\n  remedy: choose one of auto, fp32, bf16, fp16"),
+        ({"run.name": ".."}, "--name '..': no name for a folder of runs\n  remedy: choose one that can be printed"),
+        ({"run.name": "a\nb"}, "--name 'a\\nb': no name for a folder of runs"),
         ({"selection.metric": "auc"}, "--select auc: unknown\n  remedy: choose one of val_loss, val_auc"),
     ],
 )

@@ -673,3 +673,42 @@ def test_ctrl_c_says_what_is_kept_and_how_to_go_on(prepared: Path, tmp_path: Pat
     assert process.returncode == 130, stderr.decode()
     assert stderr.decode() == f"{run.path}: the training was interrupted; go on with --resume\n"
     assert run.state() == "training"
+
+
+def test_a_longer_training_is_one_recipe_wherever_its_best_epoch_lies(prepared: Path, tmp_path: Path) -> None:
+    """Folds are pooled by the recipe's digest: a run that was extended is what one of that length would have been."""
+    from cxrkit.runs import checkpoints
+
+    given = SMALL | {"data": prepared, "epochs": 2, "lr": 0.05, "limit": 16}  # the first epoch is the best
+    whole = train(given | {"runs": tmp_path / "a"})
+    train(given | {"runs": tmp_path / "b", "epochs": 1})
+    extended = train(given | {"runs": tmp_path / "b"}, resume=True)
+    one, other = (checkpoints.read_info(run.best) for run in (whole, extended))
+    assert one.epoch == 1, "this test is about a best epoch that lies before the resume"
+    assert one == other
+    assert results.read_scores(extended.scores).changes == results.read_scores(whole.scores).changes
+    with pytest.raises(UserError, match="was trained for 2 epochs; --epochs 1 cannot take them back"):
+        train(given | {"runs": tmp_path / "b", "epochs": 1}, resume=True)
+
+
+def test_a_kill_before_the_config_leaves_nothing_in_the_way(finished: RunFolder, tmp_path: Path) -> None:
+    """The config is written last: without one, what a killed process has left is written over."""
+    shutil.copytree(finished.path.parents[1], tmp_path / "runs")
+    run = RunFolder.of(tmp_path / "runs", "resnet14-small-meta", "official")
+    data = read_config(run.config).run.data
+    shutil.rmtree(run.last.parent)
+    run.config.unlink()
+    run.split.write_bytes(b"half")
+    run.provenance.write_text("{")
+    given = SMALL | {"data": data, "runs": tmp_path / "runs", "epochs": 2, "log_steps": 1}
+    assert losses(train(given)) == losses(finished)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "null", '{"used_digests": 3}', '{"used_digests": {}, "resumed": 1}'])
+def test_broken_provenance(finished: RunFolder, tmp_path: Path, text: str) -> None:
+    shutil.copytree(finished.path.parents[1], tmp_path / "runs")
+    run = RunFolder.of(tmp_path / "runs", "resnet14-small-meta", "official")
+    run.provenance.write_text(text)
+    with pytest.raises(UserError, match=r"provenance.json: (.|\n)*remedy: choose another --name"):
+        train({"model": SMALL["model"], "runs": tmp_path / "runs", "epochs": 3}, resume=True)
+    assert run.state() == "scored", "nothing was touched"

@@ -81,15 +81,20 @@ def save(
     generators: states of random generators, by name. Tensors that share memory (tied weights) are written each by
     itself: a safetensors file knows no sharing.
     """
-    from safetensors.torch import save_file
-
     tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
     if optimizer is not None:
         for number, state in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{number}/{name}": value for name, value in state.items()}
     tensors |= {f"generator/{name}": value for name, value in (generators or {}).items()}
+    save_tensors(path, _unshared(tensors), info)
+
+
+def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], info: CheckpointInfo) -> None:
+    """Write tensors, as `read` returns them, and `info` atomically."""
+    from safetensors.torch import save_file
+
     with replacing(path) as part:
-        save_file(_unshared(tensors), part, metadata={METADATA_KEY: json.dumps(asdict(info))})
+        save_file(dict(tensors), part, metadata={METADATA_KEY: json.dumps(asdict(info))})
 
 
 def _unshared(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

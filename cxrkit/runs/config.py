@@ -73,6 +73,11 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for item in settings():
             _check(item, item.of(self))
+        if self.run.name and (self.run.name.startswith(".") or not self.run.name.isprintable()):
+            raise UserError(
+                f"--name {self.run.name!r}: no name for a folder of runs",
+                remedy="choose one that can be printed and does not begin with a dot",
+            )
 
     @property
     def name(self) -> str:

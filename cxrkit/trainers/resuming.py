@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from cxrkit.base import provenance, typed
@@ -14,6 +14,8 @@ from cxrkit.base.files import read_json, write_json, write_text
 from cxrkit.base.origin import Origin
 from cxrkit.datasets import splits
 from cxrkit.datasets.splits import Split
+from cxrkit.runs import checkpoints
+from cxrkit.runs.checkpoints import CheckpointInfo
 from cxrkit.runs.config import TrainConfig, changed, read_config, to_toml
 from cxrkit.runs.folder import RunFolder, Trained, read_split, write_split
 
@@ -41,6 +43,11 @@ def check_existing(run: RunFolder, config: TrainConfig, resume: bool) -> str | S
             f"{run.path}: was trained with {was}; resuming cannot change that",
             remedy="leave these flags out, or choose another --name or --runs folder",
         )
+    if (taken := epochs_taken(run)) > config.schedule.epochs:
+        raise UserError(
+            f"{run.path}: was trained for {taken} epochs; --epochs {config.schedule.epochs} cannot take them back",
+            remedy="leave out --epochs, or choose another --name or --runs folder",
+        )
     split, _ = read_split(run)
     if config.run.fold != stored.run.fold:
         refuse_other_split(run, split, config)
@@ -60,27 +67,37 @@ def refuse_other_split(run: RunFolder, split: Split, config: TrainConfig) -> Non
         )
 
 
-def write_run(run: RunFolder, config: TrainConfig, inputs: Inputs, origin: Origin, device: str, resume: bool) -> None:
+def write_run(run: RunFolder, config: TrainConfig, inputs: Inputs, origin: Origin, device: str) -> None:
     """Write config, provenance and split. Raises UserError when a resumed run would see other images or labels."""
     used = {subset: inputs.used_digest(subset) for subset in ("train", *EVALUATED)}
     session = provenance.collect() | {"device": device, "precision": config.run.precision}
     about = session | {"seed": config.run.seed, "origin": asdict(origin), "used_digests": used}
-    if resume and run.provenance.exists():
-        stored = read_json(run.provenance, "the run's provenance", "choose another --runs folder")
+    if run.config.exists():
+        stored = read_provenance(run)
         refuse_other_inputs(run, config, inputs, stored, used)
         about = stored | {"resumed": [*stored.get("resumed", []), session]}
-    write_text(run.config, to_toml(config))
-    write_json(run.provenance, about)
-    if not run.split.exists():
+    else:
         write_split(run, inputs.split, inputs.used())
+    write_json(run.provenance, about)
+    write_text(run.config, to_toml(config))  # last: a run that has its config has all that goes with it
+
+
+def read_provenance(run: RunFolder) -> dict[str, Any]:
+    """Return provenance.json. Raises UserError when it is missing or says nothing of the run's images."""
+    remedy = "choose another --name or --runs folder, or take the file from a copy of the run"
+    stored = read_json(run.provenance, "the run's provenance", remedy)
+    fits = isinstance(stored, dict) and isinstance(stored.get("used_digests"), dict)
+    if not fits or not isinstance(stored.get("resumed", []), list):
+        raise UserError(f"{run.provenance}: not the provenance of a run (no used_digests)", remedy=remedy)
+    return dict(stored)
 
 
 def refuse_other_inputs(
-    run: RunFolder, config: TrainConfig, inputs: Inputs, stored: Any, used: Mapping[Subset, str]
+    run: RunFolder, config: TrainConfig, inputs: Inputs, stored: dict[str, Any], used: Mapping[Subset, str]
 ) -> None:
     """Raise a UserError unless a run would go on with the images, labels and pixels that it was started with."""
     remedy = "resume with the --data it was started with, or choose another --name or --runs folder"
-    before = stored.get("used_digests", {}) if isinstance(stored, dict) else {}
+    before = stored["used_digests"]
     deciding: tuple[Subset, ...] = ("train", "val")
     if other := [subset for subset in deciding if before.get(subset) != used[subset]]:
         raise UserError(
@@ -96,10 +113,26 @@ def refuse_other_inputs(
 
 def finished(run: RunFolder, config: TrainConfig) -> bool:
     """Whether the training of a run has taken all the epochs that the config asks for."""
+    return run.best.exists() and epochs_taken(run) >= config.schedule.epochs
+
+
+def epochs_taken(run: RunFolder) -> int:
+    """Return the epochs of the training that a run has finished; 0 where none has come to its end."""
     with suppress(UserError):
         done: Trained = typed.read_typed(Trained, run.done("train"), "what the training has done", "train again")
-        return done.epochs >= config.schedule.epochs and run.best.exists()
-    return False
+        return done.epochs
+    return 0
+
+
+def rename_best(run: RunFolder, info: CheckpointInfo) -> None:
+    """Let the best checkpoint say what the finished training was: it may stem from before a resume with more epochs.
+
+    The network is the one that this recipe gives: had all epochs been asked for at once, it would be the same.
+    """
+    tensors, found = checkpoints.read(run.best)
+    wanted = replace(info, epoch=found.epoch, progress=found.progress)
+    if found != wanted:
+        checkpoints.save_tensors(run.best, tensors, wanted)
 
 
 @contextmanager
@@ -113,5 +146,5 @@ def told_how_to_resume(run: RunFolder) -> Iterator[None]:
             f"{error.what}{kept}", remedy="free some space, then run the same command with --resume"
         ) from error
     except KeyboardInterrupt as interrupt:
-        how = "go on with --resume" if run.last.exists() else "no checkpoint was written yet"
+        how = "go on with --resume" if run.last.exists() else "nothing is kept yet; --resume begins it anew"
         raise Interrupted(f"{run.path}: the training was interrupted; {how}") from interrupt
