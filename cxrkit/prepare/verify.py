@@ -194,7 +194,7 @@ def _tasks_from(
 def _check_tables(data: Path, about: Description, index: pl.DataFrame) -> list[Damage]:
     """Compare the tables with one another and with their digests."""
     damage = []
-    if pixels_digest(about.settings, index) != about.pixels_digest:
+    if pixels_digest(index) != about.pixels_digest:
         damage.append(Damage(DESCRIPTION, f"pixels_digest is not that of {about.index.file}"))
     try:
         records = read_listed(data, about)

@@ -75,7 +75,7 @@ class ShardStore:
     """`origin.labels_digest` of all records."""
 
     pixels_digest: str
-    """SHA-256 over the settings and the source file of every prepared image: see shard_index.pixels_digest."""
+    """SHA-256 over the source file of every prepared image: see index.pixels_digest."""
 
     settings_digest: str
     """`ShardSettings.digest`: data set, codec, quality, levels and size of the sources."""
@@ -117,7 +117,7 @@ class ShardStore:
             raise UserError(
                 f"{self.folder / about.records.file}: does not list all images that were prepared", remedy=WRITE_AGAIN
             )
-        self.pixels_digest = pixels_digest(about.settings, frame)
+        self.pixels_digest = pixels_digest(frame)
         if self.pixels_digest != about.pixels_digest:
             raise UserError(
                 f"{self.folder / DESCRIPTION}: pixels_digest is not that of {about.index.file}", remedy=WRITE_AGAIN
