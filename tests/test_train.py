@@ -561,6 +561,7 @@ def test_the_weights_that_a_training_starts_from_are_known_by_their_digest(prepa
         run = train(given | {"data": prepared, "runs": tmp_path / "runs", "precision": "fp32"})
         for origin in (checkpoints.read_info(run.best).origin, results.read_scores(run.scores).origin):
             assert (origin.initial_weights, origin.pretraining) == (file_digest(weights), "ImageNet")
+            assert origin.basis.pretraining == "declared"  # a file made here is not torchvision's
 
 
 def test_one_training_image(prepared: Path, tmp_path: Path) -> None:

@@ -91,8 +91,8 @@ class Inputs:
                 remedy="prepare more of the data set, or choose another --fold",
             )
 
-    def origin(self, initial_weights: str = "", pretraining: str = "none") -> Origin:
-        """Return what a network that is trained on these inputs is made of."""
+    def origin(self) -> Origin:
+        """Return what a network that is trained on these inputs from scratch is made of."""
         about = self.store.about
         return Origin(
             dataset=about["dataset"],
@@ -106,8 +106,6 @@ class Inputs:
             split_digest=self.split.digest,
             train_images=len(self.rows["train"]),
             train_subset_images=self.split.images("train"),
-            initial_weights=initial_weights,
-            pretraining=pretraining,
         )
 
     def used(self) -> pl.DataFrame:

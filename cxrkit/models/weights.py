@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cxrkit.base.errors import UserError
+from cxrkit.base.origin import Known
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,6 +37,20 @@ class InitialWeights:
     source: str
     """The path given with --weights, or which weights were downloaded; "scratch", or "not said"."""
 
+    @property
+    def pretraining(self) -> str:
+        """What the network had seen before: "none", "ImageNet", or "unknown"."""
+        if self.sha256:
+            return "ImageNet"
+        return "none" if self.source == "scratch" else "unknown"
+
+    @property
+    def known(self) -> Known:
+        """How that is known: only torchvision's own file is known by its digest, of another its owner says so."""
+        if not self.sha256:
+            return "checked" if self.source == "scratch" else "unknown"
+        return "checked" if self.sha256.startswith(digits_of_name()) else "declared"
+
 
 SCRATCH = InitialWeights("", "scratch")
 # An own model that has no `initial_weights`, or one of ours that awaits a checkpoint.
@@ -56,6 +71,11 @@ def load(net: ResNet, file: Path | None = None) -> InitialWeights:
     return InitialWeights(_sha256(file), source)
 
 
+def digits_of_name() -> str:
+    """Return the first digits of the SHA-256 of torchvision's file, as its name has them."""
+    return FILE_NAME.removesuffix(".pth").partition("-")[2]
+
+
 def download() -> Path:
     """Return torchvision's IMAGENET1K_V1 file in torch's cache; downloaded where it is not there, and checked.
 
@@ -64,19 +84,19 @@ def download() -> Path:
     import torch
     from torchvision.models import ResNet50_Weights
 
-    url, digits = ResNet50_Weights.IMAGENET1K_V1.url, FILE_NAME.removesuffix(".pth").partition("-")[2]
+    url = ResNet50_Weights.IMAGENET1K_V1.url
     file = Path(torch.hub.get_dir()) / "checkpoints" / FILE_NAME
     if not file.exists():
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(url, str(file), hash_prefix=digits, progress=False)
+            torch.hub.download_url_to_file(url, str(file), hash_prefix=digits_of_name(), progress=False)
         except (OSError, RuntimeError) as error:
             # OSError: no network, no such host, an unwritable cache. RuntimeError: a checksum that differs.
             raise UserError(f"{WHAT}: {url} could not be downloaded ({error})", remedy=USE_A_FILE) from error
     # What lies in the cache was not checked by anybody: half a file of an older torch, or other weights of that name.
-    if not (found := _sha256(file)).startswith(digits):
+    if not (found := _sha256(file)).startswith(digits_of_name()):
         raise UserError(
-            f"{file}: the SHA-256 of {WHAT} begins with {digits}, that of this file with {found[: len(digits)]}",
+            f"{file}: the SHA-256 of {WHAT} begins with {digits_of_name()}, that of this file with {found[: len(digits_of_name())]}",
             remedy="delete it, so that it is downloaded again, or name another file with --weights FILE",
         )
     return file

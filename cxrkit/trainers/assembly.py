@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
@@ -9,8 +10,10 @@ from rich.markup import escape
 
 from cxrkit import loaders, losses, models, recipes
 from cxrkit.base.contracts import EVALUATED
+from cxrkit.base.origin import Origin
 from cxrkit.loaders.inputs import Inputs
 from cxrkit.models import ModelSpec, compute
+from cxrkit.models.weights import InitialWeights
 from cxrkit.runs import checkpoints
 from cxrkit.runs.checkpoints import CheckpointInfo
 from cxrkit.runs.config import TrainConfig, changes, recipe_digest
@@ -71,7 +74,7 @@ def assemble(
         pretrained=not resuming,
         seed=config.run.seed,
     )
-    origin = inputs.origin(*started_from(run, model, resuming))
+    origin = started_from(inputs.origin(), run, model, resuming)
     return TrainTask(
         config=config,
         run=run,
@@ -103,9 +106,13 @@ def assemble(
     )
 
 
-def started_from(run: RunFolder, model: Any, resuming: bool) -> tuple[str, str]:
-    """Return the SHA-256 of the weights that the training started from, and what the network had seen before."""
+def started_from(origin: Origin, run: RunFolder, model: Any, resuming: bool) -> Origin:
+    """Return the origin with the weights that the training started from, and what the network had seen before."""
     if resuming:
-        origin = checkpoints.read_info(run.last).origin
-        return origin.initial_weights, origin.pretraining
-    return model.initial_weights.sha256, "ImageNet" if model.initial_weights.sha256 else "none"
+        before = checkpoints.read_info(run.last).origin
+        weights, pretraining, known = before.initial_weights, before.pretraining, before.basis.pretraining
+    else:
+        first: InitialWeights = model.initial_weights
+        weights, pretraining, known = first.sha256, first.pretraining, first.known
+    basis = replace(origin.basis, pretraining=known)
+    return replace(origin, initial_weights=weights, pretraining=pretraining, basis=basis)
