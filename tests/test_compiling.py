@@ -9,7 +9,8 @@ from pathlib import Path
 
 CODE = """
 import torch
-from cxrkit import compute, models
+from cxrkit import models
+from cxrkit.models import compute
 torch.set_num_threads(1)
 image, meta = torch.zeros(4, 1, 32, 32), torch.rand(4, 3, generator=torch.Generator().manual_seed(0))
 

@@ -145,7 +145,7 @@ def test_a_claim_keeps_others_out_and_leaves_nothing_behind(tmp_path: Path, lock
 HOLDER = """
 import sys, time
 from pathlib import Path
-from cxrkit import files
+from cxrkit.base import files
 if sys.argv[2] == "False":
     def refuse(*_): raise OSError(37, "no locks here")
     files.fcntl.flock = refuse
