@@ -101,6 +101,11 @@ def test_broken_file(tmp_path: Path, text: str, message: str) -> None:
     assert "remedy:" in str(caught.value)
 
 
+def test_a_mark_at_the_beginning_is_no_part_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_bytes(b"\xef\xbb\xbf[schedule]\nepochs = 3\n")
+    assert read_config(tmp_path / "mine.toml").schedule.epochs == 3
+
+
 def test_absent_and_unreadable_files(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no such file"):
         read_config(tmp_path / "none.toml")

@@ -169,7 +169,7 @@ def read_config(path: Path) -> TrainConfig:
     """
     remedy = "compare it with `cxrkit recipes show NAME`, or with a run's config.toml"
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a mark
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file", remedy="name a recipe, or a TOML file like one") from None
     except UnicodeDecodeError as error:
