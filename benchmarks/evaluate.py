@@ -25,7 +25,7 @@ def measure(session: Session) -> Record:
     part = Part("evaluate", session)
     path, origin = session.work / "scores.npz", "drawn"
     session.work.mkdir(parents=True, exist_ok=True)
-    truth, patient = _test_set(session.raw)
+    truth, patient = official_test_set(session.raw)
     if truth is None:
         truth, patient = _drawn()
     else:
@@ -98,7 +98,7 @@ def _reference(score: Any, truth: Any, patient: Any, replicates: int) -> Any:
     return result
 
 
-def _test_set(raw: Path | None) -> tuple[Any, Any]:
+def official_test_set(raw: Path | None) -> tuple[Any, Any]:
     """Return truth (N, 15) and patient (N,) of the official test set, None where the raw folder has not all of it."""
     if raw is None:
         return None, None
@@ -108,7 +108,7 @@ def _test_set(raw: Path | None) -> tuple[Any, Any]:
     test = frame.filter(frame["official"] == "test")
     if len(test) != IMAGES:
         return None, None
-    return test.select(LABELS).to_numpy(), test["patient_id"].to_numpy()
+    return test.select(LABELS).to_numpy(), test["patient_id"].rank("dense").to_numpy()  # a file of numbers alone
 
 
 def _drawn() -> tuple[Any, Any]:

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from benchmarks import evaluate as evaluation
 from benchmarks import floors, gpu, memory, ours, record, run, scale, tables
 from benchmarks import prepare as prepare_part
 from benchmarks.contender import Contender
@@ -371,7 +372,16 @@ def test_the_evaluation_part_runs_as_one_command(tmp_path: Path) -> None:
     assert os.sched_getaffinity(0) == cores
     found = record.read(tmp_path / "evaluate.json")
     assert found.targets[1].met, "not scikit-learn's AUC"
+    assert all(entry.values for entry in found.entries), "a contender failed"
     assert "# Evaluation" in (tmp_path / "evaluate.md").read_text()
+
+
+def test_the_real_test_set_is_written_as_numbers(nih_raw: Path, tmp_path: Path) -> None:
+    truth, patient = evaluation.official_test_set(nih_raw)
+    assert truth.shape == (25_596, 15)
+    assert len(np.unique(patient)) == 2_797
+    np.savez(tmp_path / "set.npz", truth=truth, patient=patient)
+    assert len(np.load(tmp_path / "set.npz")["patient"]) == 25_596
 
 
 def test_an_unknown_part_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
