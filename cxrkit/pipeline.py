@@ -48,7 +48,10 @@ def resolve(
     run = folder_of(config)
     if resume and run.config.exists():
         stored = read_config(run.config)
-        config = stored.with_values(recipes.said_values(config, stored, said, recipe, sets))
+        config = stored.with_values(
+            recipes.said_values(config, stored, said, recipe, sets) | {"run.runs": config.run.runs}
+        )
+        refuse_other_place(run, config)
     spec = models.spec(config.model.name, options=config.model.options)
     return config.with_values(
         {
@@ -65,6 +68,18 @@ def folder_of(config: TrainConfig) -> RunFolder:
     return RunFolder.of(config.run.runs, config.name, splits.name_of(config.run.fold), config.run.seed)
 
 
+def refuse_other_place(run: RunFolder, config: TrainConfig) -> None:
+    """Raise a UserError where a run was renamed or copied: resuming would go on in the folder that its config names."""
+    home = folder_of(config)
+    if home.path != run.path:
+        raise UserError(
+            f"{run.path}: holds the run {config.name} on split {splits.name_of(config.run.fold)}, seed "
+            f"{config.run.seed}, which belongs in {home.path}",
+            remedy=f"give the folder that name again; a copy of it goes on in a --runs folder of its own, as "
+            f"{home.path.relative_to(config.run.runs)} there",
+        )
+
+
 def train(config: TrainConfig, resume: bool, console: Console) -> RunFolder:
     """Train one experiment, then predict and evaluate it; returns its run folder.
 
@@ -74,6 +89,7 @@ def train(config: TrainConfig, resume: bool, console: Console) -> RunFolder:
     from cxrkit import models
     from cxrkit.loaders.inputs import Inputs
     from cxrkit.models import compute
+    from cxrkit.runs import checkpoints
     from cxrkit.trainers.display import TrainDisplay
 
     run = folder_of(config)
@@ -104,6 +120,7 @@ def train(config: TrainConfig, resume: bool, console: Console) -> RunFolder:
                 run.forget("train", "predict", "evaluate")
                 with display, told_how_to_resume(run):
                     trainer(task)
+                checkpoints.restate_best(run.best, task.info, config.run.trainer)
                 run.finish("train", Trained(config.schedule.epochs, file_digest(run.best)))
         finally:
             inputs.close()
@@ -159,10 +176,24 @@ def check_existing(run: RunFolder, config: TrainConfig, resume: bool) -> str | S
             f"{run.path}: was trained with {was}; resuming cannot change that",
             remedy="leave these flags out, or choose another --name or --runs folder",
         )
+    refuse_fewer_epochs(run, config)
     split, _ = read_split(run)
-    if config.run.fold != stored.run.fold:
+    # A table may be gone, for the run holds its split; one that is there must still say the same.
+    if config.run.fold != stored.run.fold or (splits.is_file(config.run.fold) and Path(config.run.fold).exists()):
         refuse_other_split(run, split, config)
     return split
+
+
+def refuse_fewer_epochs(run: RunFolder, config: TrainConfig) -> None:
+    """Raise a UserError when the run has taken more epochs than it is now told to take: they cannot be taken back."""
+    from cxrkit.runs import checkpoints
+
+    taken = checkpoints.read_info(run.last).epoch if run.last.exists() else 0
+    if taken > config.schedule.epochs:
+        raise UserError(
+            f"{run.path}: has taken {taken} epochs already, more than --epochs {config.schedule.epochs}",
+            remedy=f"give --epochs {taken} or more, or choose another --name or --runs folder",
+        )
 
 
 def refuse_other_split(run: RunFolder, split: Split, config: TrainConfig) -> None:
@@ -171,10 +202,13 @@ def refuse_other_split(run: RunFolder, split: Split, config: TrainConfig) -> Non
 
     named = splits.make(ShardStore(config.run.data).records(), config.run.fold)
     if named.digest != split.digest:
+        table = Path(config.run.fold).with_suffix(".parquet").name
+        own = f"give the table that it was trained on: {run.split} is one, copy it as {table} and give --fold {table}"
+        remedy = own if splits.is_file(config.run.fold) else "leave out --fold to go on with the run's own split"
         raise UserError(
             f"--fold {config.run.fold}: another assignment of images than {run.path} was trained on "
             f"(digest {named.digest[:12]}, not {split.digest[:12]})",
-            remedy="leave out --fold to go on with the run's own split, or choose another --name",
+            remedy=f"{remedy}; or choose another --name",
         )
 
 

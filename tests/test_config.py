@@ -189,3 +189,20 @@ def test_changes_name_what_is_not_as_in_the_recipe() -> None:
     other = recipe.with_values({"input.size": 64, "schedule.epochs": 3, "run.seed": 4, "run.precision": "bf16"})
     assert changes(recipe, other) == ("input.size=64", "schedule.epochs=3")
     assert changes(recipe, replace(recipe, recipe="other name")) == ()
+
+
+def test_set_takes_a_whole_table_of_options() -> None:
+    assert parse_set("model.options={width=8}") == ("model.options", {"width": 8})
+    with pytest.raises(UserError, match="--set model.options=3: model.options is 3 .int., expected an object"):
+        parse_set("model.options=3")
+
+
+def test_set_is_one_value() -> None:
+    with pytest.raises(UserError, match="expected a whole number"):
+        parse_set("schedule.epochs=2\n[run]\nseed=1")
+
+
+def test_a_file_of_an_editor_that_marks_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes(b"\xef\xbb\xbf[schedule]\nepochs = 7\n")
+    assert read_config(path).schedule.epochs == 7

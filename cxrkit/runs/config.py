@@ -320,7 +320,7 @@ def read_config(path: Path) -> TrainConfig:
     """
     remedy = "compare it with `cxrkit recipes show NAME`, or with a run's config.toml"
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # editors put a mark before it
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file", remedy="name a recipe, or a TOML file like one") from None
     except UnicodeDecodeError as error:
@@ -379,8 +379,8 @@ def parse_set(text: str) -> tuple[str, Any]:
     if not equals:
         raise UserError(f"--set {text}: no value", remedy="write it as --set section.key=value")
     try:
-        value = tomllib.loads(f"value = {shown}")["value"]
-    except tomllib.TOMLDecodeError:
+        (value,) = tomllib.loads(f"value = {shown}").values()
+    except (ValueError, RecursionError):  # no TOML, or more than a value
         value = shown
     known = {item.path: item for item in settings()}
     parent = path.rpartition(".")[0]
@@ -392,7 +392,7 @@ def parse_set(text: str) -> tuple[str, Any]:
     if item.kind is str and not isinstance(value, str):
         value = shown
     try:
-        return path, typed.build(item.kind, value, path)
+        return path, typed.build(dict[str, Any] if item.kind is dict else item.kind, value, path)
     except typed.FieldError as error:
         raise UserError(f"--set {text}: {error}", remedy="correct the value") from None
 
