@@ -18,7 +18,7 @@ from cxrkit.base import provenance, registry, typed
 from cxrkit.base.contracts import Subset
 from cxrkit.base.errors import DiskFull, Interrupted, UserError
 from cxrkit.base.files import read_json, write_json, write_text
-from cxrkit.base.origin import Origin
+from cxrkit.base.origin import Known, Origin
 from cxrkit.datasets import splits
 from cxrkit.datasets.splits import Split
 from cxrkit.runs.config import TrainConfig, changed, changes, read_config, recipe_digest, to_toml
@@ -337,14 +337,14 @@ def assemble(
     )
 
 
-def started_from(run: RunFolder, model: Any, resuming: bool) -> tuple[str, str]:
-    """Return the SHA-256 of the weights that the training started from, and what the network had seen before."""
+def started_from(run: RunFolder, model: Any, resuming: bool) -> tuple[str, str, Known]:
+    """Return the SHA-256 of the weights that the training started from, what they had seen, and how that is known."""
     from cxrkit.runs import checkpoints
 
     if resuming:
         origin = checkpoints.read_info(run.last).origin
-        return origin.initial_weights, origin.pretraining
-    return model.initial_weights.sha256, "ImageNet" if model.initial_weights.sha256 else "none"
+        return origin.initial_weights, origin.pretraining, origin.basis.pretraining
+    return model.initial_weights.sha256, *model.initial_weights.pretraining
 
 
 def predict(

@@ -182,6 +182,9 @@ def test_the_digest_of_a_recipe_covers_what_decides_its_numbers_and_nothing_else
     decides = item.section not in ("about", "run") and item.path not in ("model.weights", "test.evaluator")
     decides |= item.path in ("run.precision", "run.trainer")
     assert (recipe_digest(other) != recipe_digest(TrainConfig())) == decides
+    # The precision is auto in every recipe and another word in every run.
+    named = [change.partition("=")[0] for change in changes(TrainConfig(), other)]
+    assert named == [item.path] * (decides and item.path != "run.precision")
 
 
 def test_changes_name_what_is_not_as_in_the_recipe() -> None:
@@ -193,7 +196,7 @@ def test_changes_name_what_is_not_as_in_the_recipe() -> None:
 
 def test_set_takes_a_whole_table_of_options() -> None:
     assert parse_set("model.options={width=8}") == ("model.options", {"width": 8})
-    with pytest.raises(UserError, match="--set model.options=3: model.options is 3 .int., expected an object"):
+    with pytest.raises(UserError, match=r"--set model.options=3: model.options is 3 \(int\), expected an object"):
         parse_set("model.options=3")
 
 

@@ -259,3 +259,11 @@ def test_weights_for_a_network_from_scratch_are_refused(tmp_path):
     ) as caught:
         build("resnet50-large", weights=tmp_path / "x.pth")
     assert "resnet50-ft" in str(caught.value)
+
+
+def test_only_weights_that_are_known_by_their_digest_are_checked() -> None:
+    torchvisions = weights.FILE_NAME.partition("-")[2].removesuffix(".pth")
+    assert weights.SCRATCH.pretraining == ("none", "checked")
+    assert weights.NOT_SAID.pretraining == ("unknown", "unknown")
+    assert weights.InitialWeights(torchvisions + "0" * 56, "a.pth").pretraining == ("ImageNet", "checked")
+    assert weights.InitialWeights("0" * 64, "a.pth").pretraining == ("ImageNet", "declared")

@@ -15,7 +15,7 @@ from cxrkit.base.contracts import SUBSETS, Loader, Subset
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import digest_lines
 from cxrkit.base.labels import CHESTXRAY14, LabelSet
-from cxrkit.base.origin import Origin, differences
+from cxrkit.base.origin import Basis, Known, Origin, differences
 from cxrkit.datasets import splits
 from cxrkit.datasets.splits import Split
 from cxrkit.loaders import plan as plans
@@ -91,8 +91,8 @@ class Inputs:
                 remedy="prepare more of the data set, or choose another --fold",
             )
 
-    def origin(self, initial_weights: str = "", pretraining: str = "none") -> Origin:
-        """Return what a network that is trained on these inputs is made of."""
+    def origin(self, initial_weights: str = "", pretraining: str = "none", known: Known = "checked") -> Origin:
+        """Return what a network that is trained on these inputs is made of; known: how its pretraining is."""
         about = self.store.about
         return Origin(
             dataset=about["dataset"],
@@ -108,6 +108,7 @@ class Inputs:
             train_subset_images=self.split.images("train"),
             initial_weights=initial_weights,
             pretraining=pretraining,
+            basis=Basis(pretraining=known),
         )
 
     def used(self) -> pl.DataFrame:

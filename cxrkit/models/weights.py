@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cxrkit.base.errors import UserError
+from cxrkit.base.origin import Known
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,6 +36,16 @@ class InitialWeights:
 
     source: str
     """The path given with --weights, or which weights were downloaded; "scratch", or "not said"."""
+
+    @property
+    def pretraining(self) -> tuple[str, Known]:
+        """What a network that started from these had seen before, and how that is known: see base.origin."""
+        if self == NOT_SAID:
+            return "unknown", "unknown"
+        if not self.sha256:
+            return "none", "checked"
+        # A file of one's own may hold anything; only torchvision's is known by its digest.
+        return "ImageNet", "checked" if self.sha256.startswith(_known_digits()) else "declared"
 
 
 SCRATCH = InitialWeights("", "scratch")
@@ -64,7 +75,7 @@ def download() -> Path:
     import torch
     from torchvision.models import ResNet50_Weights
 
-    url, digits = ResNet50_Weights.IMAGENET1K_V1.url, FILE_NAME.removesuffix(".pth").partition("-")[2]
+    url, digits = ResNet50_Weights.IMAGENET1K_V1.url, _known_digits()
     file = Path(torch.hub.get_dir()) / "checkpoints" / FILE_NAME
     if not file.exists():
         try:
@@ -80,6 +91,10 @@ def download() -> Path:
             remedy="delete it, so that it is downloaded again, or name another file with --weights FILE",
         )
     return file
+
+
+def _known_digits() -> str:
+    return FILE_NAME.removesuffix(".pth").partition("-")[2]
 
 
 def _sha256(file: Path) -> str:

@@ -444,7 +444,7 @@ def changes(recipe: TrainConfig, config: TrainConfig) -> tuple[str, ...]:
     return tuple(
         f"{item.path}={_shown(item.of(config))}"
         for item in changed(recipe, config)
-        if item.field.metadata["decides"] and item.section != "run"
+        if item.field.metadata["decides"] and item.path != "run.precision"  # auto in recipes, another word in runs
     )
 
 

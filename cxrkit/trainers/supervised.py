@@ -207,7 +207,7 @@ def take_step(training: Training, batch: Batch) -> torch.Tensor:
     if not loss.requires_grad:
         raise UserError(
             f"loss {task.config.loss.name!r} of model {task.spec.name!r}: has no gradient, so nothing can be learned",
-            remedy="compute logits and loss from the parameters by differentiable operations, without detach or .long()",
+            remedy="compute logits and loss from the parameters by differentiable operations, without detach",
         )
     training.optimizer.zero_grad(set_to_none=True)
     training.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
