@@ -36,7 +36,10 @@ def resolve(
     run = folder_of(config)
     if resume and run.config.exists():
         stored = read_config(run.config)
-        config = stored.with_values(recipes.said_values(config, stored, said, recipe, sets))
+        config = stored.with_values(
+            recipes.said_values(config, stored, said, recipe, sets) | {"run.runs": config.run.runs}
+        )
+        refuse_other_place(run, config)
     spec = models.spec(config.model.name, options=config.model.options)
     return config.with_values(
         {
@@ -53,6 +56,18 @@ def folder_of(config: TrainConfig) -> RunFolder:
     return RunFolder.of(config.run.runs, config.name, splits.name_of(config.run.fold), config.run.seed)
 
 
+def refuse_other_place(run: RunFolder, config: TrainConfig) -> None:
+    """Raise a UserError where a run was renamed or copied: resuming would go on in the folder that its config names."""
+    home = folder_of(config)
+    if home.path != run.path:
+        raise UserError(
+            f"{run.path}: holds the run {config.name} on split {splits.name_of(config.run.fold)}, seed "
+            f"{config.run.seed}, which belongs in {home.path}",
+            remedy=f"give the folder that name again; a copy of it goes on in a --runs folder of its own, as "
+            f"{home.path.relative_to(config.run.runs)} there",
+        )
+
+
 def train(config: TrainConfig, resume: bool, console: Console) -> RunFolder:
     """Train one experiment, then predict and evaluate it; returns its run folder.
 
@@ -62,6 +77,7 @@ def train(config: TrainConfig, resume: bool, console: Console) -> RunFolder:
     from cxrkit import models
     from cxrkit.loaders.inputs import Inputs
     from cxrkit.models import compute
+    from cxrkit.runs import checkpoints
     from cxrkit.trainers import assembly, resuming
     from cxrkit.trainers.display import TrainDisplay
 
@@ -93,8 +109,7 @@ def train(config: TrainConfig, resume: bool, console: Console) -> RunFolder:
                 run.forget("train", "predict", "evaluate")
                 with display:
                     trainer(task)
-                require_best(run, config)
-                resuming.rename_best(run, task.info)
+                checkpoints.restate_best(run.best, task.info, config.run.trainer)
                 run.finish("train", Trained(config.schedule.epochs, file_digest(run.best)))
         finally:
             inputs.close()
@@ -105,15 +120,6 @@ def train(config: TrainConfig, resume: bool, console: Console) -> RunFolder:
         if run.state() != "scored":
             evaluate_claimed(run, config.run.data, console)
     return run
-
-
-def require_best(run: RunFolder, config: TrainConfig) -> None:
-    """Raise a UserError when the trainer, somebody's own perhaps, has left no network to go on with."""
-    if not run.best.exists():
-        raise UserError(
-            f"{run.best}: the trainer {config.run.trainer} has left no such checkpoint",
-            remedy="write the best epoch's network there (cxrkit.runs.checkpoints.save), or choose another --trainer",
-        )
 
 
 def predict(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from cxrkit.base.contracts import Outputs
 from cxrkit.base.labels import LabelSet
 from cxrkit.models import ModelSpec
+from cxrkit.models.weights import SCRATCH
 
 
 class DropoutNet(nn.Module):
@@ -19,6 +20,7 @@ class DropoutNet(nn.Module):
     def __init__(self, spec: ModelSpec, outputs: int, dropout: float) -> None:
         super().__init__()
         self.spec = spec  # how cxrkit knows input size, channels and normalisation
+        self.initial_weights = SCRATCH  # or InitialWeights(sha256, source): without it, reports mark the run
         layers: list[nn.Module] = []
         channels = spec.channels
         for width in (16, 32, 64):

@@ -7,10 +7,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import cxrkit
+from cxrkit import cli
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "120"}
 
@@ -134,3 +136,83 @@ def test_the_three_commands(cohort: Path, tmp_path: Path) -> None:
     assert "synthetic images" in out.read_text()
     assert "0.806" in done.stdout  # the paper's ResNet-38 stands beside it
     assert run("verify", "--data", data).returncode == 0
+
+
+PLUG_INS = """
+import torch
+from cxrkit.base.contracts import Outputs
+from cxrkit.models import ModelSpec
+
+class Net(torch.nn.Module):
+    def __init__(self, labels, fault, learns=True):
+        super().__init__()
+        self.fault, self.dense = fault, torch.nn.Linear(3, len(labels)).requires_grad_(learns)
+        self.spec = ModelSpec(name="mine", input_size=32, resize=32, learning_rate=0.1, batch_size=8)
+
+    def forward(self, image, meta):
+        if self.fault == "forward":
+            raise RuntimeError("my own fault")
+        if self.fault == "library":
+            return Outputs(torch.cat([meta, meta[:1]], dim=1))
+        logits = self.dense(meta)
+        return Outputs(logits.detach() if self.fault == "detached" else logits)
+
+def whole(labels): return Net(labels, "")
+def forward(labels): return Net(labels, "forward")
+def library(labels): return Net(labels, "library")
+def detached(labels): return Net(labels, "detached")
+def frozen(labels): return Net(labels, "", learns=False)
+def build(labels): raise RuntimeError("my own fault")
+def loss(labels):
+    def failing(outputs, batch): raise KeyError("my own fault")
+    return failing
+def trainer(task): raise OSError("my own fault")
+def idle(task): pass
+def two(task, more): pass
+number = 3
+"""
+
+
+@pytest.mark.parametrize(
+    ("flag", "name", "message"),
+    [
+        ("--model", "mine:build", "plug-in mine failed: RuntimeError: my own fault"),
+        ("--model", "mine:forward", "plug-in mine failed: RuntimeError: my own fault"),
+        ("--model", "mine:library", "plug-in mine failed: RuntimeError: Sizes of tensors must match"),
+        ("--model", "mine:detached", "loss 'bce-mean' of model 'mine:detached': has no gradient"),
+        ("--model", "mine:frozen", "model 'mine:frozen': none of its parameters requires a gradient"),
+        ("--model", "broken:build", "broken.py failed: SyntaxError"),
+        ("--model", "needy:build", "plug-in needy failed: ModuleNotFoundError: No module named 'absent_package'"),
+        ("--loss", "mine:loss", "plug-in mine failed: KeyError: 'my own fault'"),
+        ("--trainer", "mine:trainer", "plug-in mine failed: OSError: my own fault"),
+        ("--trainer", "mine:idle", "best.safetensors: trainer 'mine:idle' has left no checkpoint there"),
+        ("--trainer", "mine:two", "trainer 'mine:two': cannot be called as (task): missing a required argument"),
+        ("--trainer", "mine:number", "trainer 'mine:number': cannot be called as (task): 3 is not a callable"),
+        ("--loader", "mine:number", "loader 'mine:number': cannot be called as (store, plan, "),
+    ],
+)
+def test_what_fails_in_a_plug_in_is_told_as_its_own(
+    flag: str, name: str, message: str, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    (tmp_path / "mine.py").write_text(PLUG_INS)
+    (tmp_path / "broken.py").write_text("def build(:")
+    (tmp_path / "needy.py").write_text("import absent_package")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for module in ("mine", "broken", "needy"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    said = {"--model": "mine:whole", "--data": prepared, "--runs": tmp_path / "runs", "--limit": 8, "--threads": 1}
+    said |= {"--epochs": 1, "--device": "cpu", flag: name}
+    arguments = [str(word) for pair in said.items() for word in pair]
+    monkeypatch.setattr(sys, "argv", ["cxrkit", "train", *arguments])
+    with pytest.raises(SystemExit) as exit:
+        cli.main()
+    shown = capsys.readouterr().err
+    assert exit.value.code == 2
+    assert message in shown
+    assert "remedy: " in shown
+
+
+def test_what_stands_between_colons_is_printed_as_it_is(tmp_path: Path) -> None:
+    done = run("predict", tmp_path / "a:b:c")
+    assert done.returncode == 2
+    assert "a:b:c: not a run folder" in done.stderr

@@ -259,3 +259,14 @@ def test_weights_for_a_network_from_scratch_are_refused(tmp_path):
     ) as caught:
         build("resnet50-large", weights=tmp_path / "x.pth")
     assert "resnet50-ft" in str(caught.value)
+
+
+def test_only_weights_that_are_known_by_their_digest_are_checked() -> None:
+    torchvisions = weights.FILE_NAME.partition("-")[2].removesuffix(".pth")
+    for found, expected in (
+        (weights.SCRATCH, ("none", "checked")),
+        (weights.NOT_SAID, ("unknown", "unknown")),
+        (weights.InitialWeights(torchvisions + "0" * 56, "a.pth"), ("ImageNet", "checked")),
+        (weights.InitialWeights("0" * 64, "a.pth"), ("ImageNet", "declared")),
+    ):
+        assert (found.pretraining, found.known) == expected

@@ -448,7 +448,7 @@ def test_best_is_bold_with_ties_as_printed():
 def test_two_runs_of_one_name_are_told_apart(tmp_path):
     save(tmp_path, make_scores("resnet50-large-meta", "official"))
     save(tmp_path, make_scores("resnet50-large-meta", "official", 0.01), folder="second-try")
-    assert own_columns(report.official(tmp_path)) == ["resnet50-large-meta", "second-try"]
+    assert own_columns(report.official(tmp_path)) == ["resnet50-large-meta", "second-try, resnet50-large-meta"]
 
 
 def test_seeds_and_settings_of_one_name_are_told_apart(tmp_path):
@@ -944,3 +944,23 @@ def test_headings_break_after_hyphens():
     assert heading_lines("resnet50-large-meta") == ("resnet50-", "large-meta")
     assert "".join(heading_lines("package.module:function")) == "package.module:function"
     assert all(len(line) <= 11 for line in heading_lines("resnet101-1channel-meta"))
+
+
+def test_a_run_that_is_called_like_a_network_says_what_it_is(tmp_path):
+    """--model mine:net --name resnet50-large-meta is no ResNet-50."""
+    save(tmp_path, make_scores("resnet50-large-meta", "official", model="mine:net", recipe="mine:net", input_size=64))
+    save(tmp_path, make_scores("exp1", "official", model="resnet38-large-meta", recipe="resnet38-large-meta"))
+    assert own_columns(report.official(tmp_path)) == ["exp1, resnet38-large-meta", "resnet50-large-meta, mine:net"]
+    for fold in range(1, 6):
+        save(tmp_path, make_scores("resnet50-large-meta", f"resample-{fold}", model="mine:net", recipe="mine:net"))
+    assert own_columns(report.resampled(tmp_path)) == ["resnet50-large-meta, mine:net"]
+
+
+@pytest.mark.parametrize("build", [report.official, report.resampled])
+def test_another_evaluators_auc_is_marked(tmp_path, build):
+    for split in ("official", "resample-1"):
+        save(tmp_path, make_scores("resnet50-large-meta", split, evaluator="mine:auc"))
+    shown = build(tmp_path)
+    (name,) = own_columns(shown)
+    assert "auc by evaluator mine:auc, not by cxrkit's own" in name
+    assert any("*" in line for head in shown.tables[0].columns if head.own for line in head.heading)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,14 @@ import polars as pl
 import pytest
 import torch
 from rich.console import Console
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from cxrkit import pipeline
 from cxrkit.base.contracts import LABELS
 from cxrkit.base.errors import UserError
-from cxrkit.runs import predictions
+from cxrkit.runs import checkpoints, predictions
 from cxrkit.runs import scores as results
-from cxrkit.runs.config import read_config
+from cxrkit.runs.config import read_config, recipe_digest
 from cxrkit.runs.folder import RunFolder, file_digest
 from cxrkit.runs.metrics import read_metrics
 
@@ -678,8 +678,6 @@ def test_ctrl_c_says_what_is_kept_and_how_to_go_on(prepared: Path, tmp_path: Pat
 
 def test_a_longer_training_is_one_recipe_wherever_its_best_epoch_lies(prepared: Path, tmp_path: Path) -> None:
     """Folds are pooled by the recipe's digest: a run that was extended is what one of that length would have been."""
-    from cxrkit.runs import checkpoints
-
     given = SMALL | {"data": prepared, "epochs": 2, "lr": 0.05, "limit": 16}  # the first epoch is the best
     whole = train(given | {"runs": tmp_path / "a"})
     train(given | {"runs": tmp_path / "b", "epochs": 1})
@@ -688,8 +686,6 @@ def test_a_longer_training_is_one_recipe_wherever_its_best_epoch_lies(prepared: 
     assert one.epoch == 1, "this test is about a best epoch that lies before the resume"
     assert one == other
     assert results.read_scores(extended.scores).changes == results.read_scores(whole.scores).changes
-    with pytest.raises(UserError, match="was trained for 2 epochs; --epochs 1 cannot take them back"):
-        train(given | {"runs": tmp_path / "b", "epochs": 1}, resume=True)
 
 
 def test_a_kill_before_the_config_leaves_nothing_in_the_way(finished: RunFolder, tmp_path: Path) -> None:
@@ -713,3 +709,78 @@ def test_broken_provenance(finished: RunFolder, tmp_path: Path, text: str) -> No
     with pytest.raises(UserError, match=r"provenance.json: (.|\n)*remedy: choose another --name"):
         train({"model": SMALL["model"], "runs": tmp_path / "runs", "epochs": 3}, resume=True)
     assert run.state() == "scored", "nothing was touched"
+
+
+def test_a_run_that_was_renamed_or_copied_is_not_mistaken_for_another(finished: RunFolder, tmp_path: Path) -> None:
+    """Its config names another folder: resuming would have gone on there."""
+    runs = tmp_path / "runs"
+    shutil.copytree(finished.path.parents[1], runs)
+    here = SMALL | {"data": read_config(finished.config).run.data, "runs": runs, "epochs": 3}
+    shutil.copytree(runs / "resnet14-small-meta", runs / "copy")
+    with pytest.raises(
+        UserError, match=r"copy/official: holds the run resnet14-small-meta on split official, seed 0, "
+    ):
+        train(here | {"name": "copy"}, resume=True)
+    (runs / "resnet14-small-meta" / "official").rename(runs / "resnet14-small-meta" / "official-seed-4")
+    with pytest.raises(UserError, match="was trained with --seed 0; resuming cannot change that"):
+        train(here | {"seed": 4}, resume=True)
+    assert sorted(path.name for path in runs.glob("*/*")) == ["official", "official-seed-4"]
+
+
+def test_a_folder_of_runs_may_move(finished: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(finished.path.parents[1], tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)  # "runs" is the default, which nobody says
+    run = train(SMALL | {"epochs": 3}, resume=True)
+    assert run.path == Path("runs/resnet14-small-meta/official")
+    assert (finished.path / "done" / "train.json").read_bytes() != run.done("train").read_bytes()
+
+
+def test_epochs_cannot_be_taken_back(finished: RunFolder, tmp_path: Path) -> None:
+    shutil.copytree(finished.path.parents[1], tmp_path / "runs")
+    run = RunFolder.of(tmp_path / "runs", "resnet14-small-meta", "official")
+    with pytest.raises(UserError, match="has taken 2 epochs already, more than --epochs 1"):
+        train(SMALL | {"runs": tmp_path / "runs", "epochs": 1}, resume=True)
+    assert read_config(run.config).schedule.epochs == 2
+    assert run.state() == "scored"
+
+
+def test_a_split_that_was_changed_in_its_place_is_refused(finished: RunFolder, prepared: Path, tmp_path: Path) -> None:
+    table = tmp_path / "mine.csv"
+    own_split(finished, table)
+    given = SMALL | {"data": prepared, "runs": tmp_path / "runs", "epochs": 1, "fold": str(table)}
+    run = train(given)
+    own_split(finished, table, shift=1)
+    with pytest.raises(
+        UserError, match=r"mine.csv: another assignment of images than .*file-mine was trained on"
+    ) as told:
+        train(given | {"epochs": 2}, resume=True)
+    copied = tmp_path / "mine.parquet"  # the remedy
+    assert f"{run.split} is one, copy it as mine.parquet" in str(told.value)
+    shutil.copy(run.split, copied)
+    train(given | {"epochs": 2, "fold": str(copied)}, resume=True)
+    table.unlink()
+    copied.unlink()
+    train(given | {"epochs": 3, "fold": str(copied)}, resume=True)
+
+
+def test_the_best_network_says_the_terms_of_the_whole_training(finished: RunFolder, tmp_path: Path) -> None:
+    """A resumed training that finds no better network: its scores are of a training of three epochs all the same."""
+    shutil.copytree(finished.path.parents[1], tmp_path / "runs")
+    run = RunFolder.of(tmp_path / "runs", "resnet14-small-meta", "official")
+    tensors, info = checkpoints.read(run.last)
+    progress = info.progress | {"best": info.progress["best"] | {"epoch": 1, "value": 0.0}}  # nothing will be better
+    metadata = {checkpoints.METADATA_KEY: json.dumps(asdict(replace(info, progress=progress)))}
+    save_file(tensors, run.last, metadata=metadata)
+    epoch = checkpoints.read_info(run.best).epoch
+    train(SMALL | {"runs": tmp_path / "runs", "epochs": 3}, resume=True)
+    best = checkpoints.read_info(run.best)
+    assert best.epoch == epoch
+    assert best.recipe_digest == checkpoints.read_info(run.last).recipe_digest == recipe_digest(read_config(run.config))
+    assert results.read_scores(run.scores).changes == best.changes != info.changes
+
+
+@pytest.mark.parametrize("name", ["..", ".", " ", "a\nb", "x" * 300, "/"])
+def test_names_that_no_folder_can_have(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--name .*not the name of a folder inside"):
+        train(SMALL | {"runs": tmp_path / "runs", "name": name})
+    assert not list(tmp_path.iterdir())

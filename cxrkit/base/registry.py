@@ -11,6 +11,7 @@ import difflib
 import functools
 import importlib
 import inspect
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,15 @@ BUILT_IN: dict[str, dict[str, str]] = {
     },
 }
 
+# How a kind is called, where it is not by `construct`: (positional arguments, keyword arguments).
+_CALLED_WITH: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "dataset": (("raw",), ("allow_missing",)),
+    "loader": (("store", "plan", "targets", "metadata"), ("threads", "device")),
+    "trainer": (("task",), ()),
+}
+# Top-level packages of the plug-ins that were asked for and are not cxrkit's own.
+_FOREIGN: set[str] = set()
+
 
 def group(kind: str) -> str:
     """Return the entry point group through which installed packages add to `kind`: cxrkit.models, cxrkit.losses."""
@@ -62,12 +72,47 @@ def load(kind: str, name: str) -> Any:
     Raises UserError for an unknown name (with the nearest known one) and for a module that cannot be imported.
     """
     if ":" in name:
-        return load_attribute(name)
+        return _load_foreign(kind, name, name)
     if name in BUILT_IN[kind]:
         return load_attribute(BUILT_IN[kind][name])
     for point in entry_points(group=group(kind), name=name):
-        return load_attribute(f"{point.module}:{point.attr}")
+        return _load_foreign(kind, name, f"{point.module}:{point.attr}")
     raise unknown(kind, name, names(kind))
+
+
+def _load_foreign(kind: str, name: str, target: str) -> Any:
+    _FOREIGN.add(target.partition(":")[0].partition(".")[0])
+    found = load_attribute(target)
+    positional, keywords = _CALLED_WITH.get(kind, ((), ()))
+    try:
+        if kind in _CALLED_WITH:
+            inspect.signature(found).bind(*positional, **dict.fromkeys(keywords))
+    except TypeError as error:
+        called = ", ".join((*positional, *(f"{word}=..." for word in keywords)))
+        raise UserError(
+            f"{kind} {name!r}: cannot be called as ({called}): {error}",
+            remedy="compare it with the one in examples/; cxrkit/base/contracts.py says what it is given",
+        ) from None
+    except ValueError:  # some callables written in C do not tell
+        pass
+    return found
+
+
+def failed_plug_in(error: BaseException) -> str | None:
+    """Return the module of a foreign plug-in that `error` came out of, or None where it is cxrkit's own.
+
+    The innermost frame that is a plug-in's or cxrkit's decides: a library fails because of who called it.
+    """
+    frames = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    for module in reversed(frames):
+        root = module.partition(".")[0]
+        if root == "cxrkit":
+            break
+        if root in _FOREIGN:
+            return str(module)
+    if isinstance(error, SyntaxError) and _FOREIGN:  # a module that cannot be read has no frame
+        return error.filename
+    return None
 
 
 def load_attribute(target: str) -> Any:

@@ -13,6 +13,7 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from cxrkit import __version__
+from cxrkit.base import registry
 from cxrkit.base.errors import UserError
 from cxrkit.base.plain_text import survive_any_encoding
 
@@ -40,8 +41,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 # Lines in a log file or a pipe are for tools and for grep: not folded at 80 columns.
-console = Console(width=None if sys.stdout.isatty() else 160)
-errors = Console(stderr=True)
+console = Console(width=None if sys.stdout.isatty() else 160, emoji=False)  # a path may hold a:b:c
+errors = Console(stderr=True, emoji=False)
 
 Data = Annotated[Path, typer.Option("--data", help="Prepared folder.")]
 Raw = Annotated[Path, typer.Option("--raw", help="Folder with the download: images or archives, CSV, lists.")]
@@ -99,6 +100,10 @@ def main() -> None:
         if debug:
             raise
         text = f"{type(error).__name__}: {error}"
+        if plug_in := registry.failed_plug_in(error):
+            text = f"plug-in {plug_in} failed: {text}\n  remedy: correct it; --debug shows where it failed"
+            errors.print(f"[bold red]error:[/bold red] {escape(text)}", highlight=False, soft_wrap=True)
+            sys.exit(2)
         errors.print(f"[bold red]internal error:[/bold red] {escape(text)}", highlight=False, soft_wrap=True)
         errors.print("  this is a bug of cxrkit; run the command again with --debug for the traceback", highlight=False)
         sys.exit(1)

@@ -96,7 +96,7 @@ def download() -> Path:
     # What lies in the cache was not checked by anybody: half a file of an older torch, or other weights of that name.
     if not (found := _sha256(file)).startswith(digits_of_name()):
         raise UserError(
-            f"{file}: the SHA-256 of {WHAT} begins with {digits_of_name()}, that of this file with {found[: len(digits_of_name())]}",
+            f"{file}: the SHA-256 of {WHAT} begins with {digits_of_name()}, that of this file with {found[:8]}",
             remedy="delete it, so that it is downloaded again, or name another file with --weights FILE",
         )
     return file

@@ -130,7 +130,10 @@ def _doubts(run: Run) -> list[str]:
         if basis != "checked":
             by_basis.setdefault(basis, []).append("training images" if part == "training" else part)
     how_said = {"declared": "declared, not checked", "unknown": "unknown"}
-    return [f"{', '.join(parts)} {how_said[basis]}" for basis, parts in by_basis.items()]
+    doubts = [f"{', '.join(parts)} {how_said[basis]}" for basis, parts in by_basis.items()]
+    if run.has_auc and run.scores.evaluator != AUC:
+        doubts.append(f"{AUC} by evaluator {run.scores.evaluator}, not by cxrkit's own")
+    return doubts
 
 
 def _same_pixels(verdicts: list[Verdict]) -> list[Verdict]:

@@ -106,7 +106,7 @@ def _group_details(
 
 def _words(variant: Variant, varying: set[str], paper: Published | PublishedFolds | None) -> tuple[str, ...]:
     words = []
-    if "model" in varying:
+    if "model" in varying or variant.name != variant.model:  # a run may be called like a network that it is not
         words.append(variant.model)
     if "recipe" in varying or variant.recipe not in (variant.name, variant.model):
         words.append(f"recipe {variant.recipe}")

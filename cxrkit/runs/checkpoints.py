@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,6 +123,23 @@ def read(path: Path) -> tuple[dict[str, torch.Tensor], CheckpointInfo]:
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: not a whole safetensors file ({error})", remedy=remedy) from None
     return tensors, info
+
+
+def restate_best(path: Path, info: CheckpointInfo, trainer: str) -> None:
+    """Make the best checkpoint of a training that has ended say on which terms: those of `info`, with its own epoch.
+
+    A resumed training may have found no better network than it had; the old file then names the terms of before.
+    Raises UserError where `trainer` has left no checkpoint.
+    """
+    if not path.exists():
+        raise UserError(
+            f"{path}: trainer {trainer!r} has left no checkpoint there",
+            remedy="in the trainer, write one with cxrkit.runs.checkpoints.save(task.run.best, task.model, task.info)",
+        )
+    tensors, found = read(path)
+    stated = replace(info, epoch=found.epoch, progress=found.progress)
+    if stated != found:
+        save_tensors(path, tensors, stated)
 
 
 def read_info(path: Path) -> CheckpointInfo:

@@ -73,11 +73,6 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for item in settings():
             _check(item, item.of(self))
-        if self.run.name and (self.run.name.startswith(".") or not self.run.name.isprintable()):
-            raise UserError(
-                f"--name {self.run.name!r}: no name for a folder of runs",
-                remedy="choose one that can be printed and does not begin with a dot",
-            )
 
     @property
     def name(self) -> str:
@@ -228,8 +223,8 @@ def parse_set(text: str) -> tuple[str, Any]:
     if not equals:
         raise UserError(f"--set {text}: no value", remedy="write it as --set section.key=value")
     try:
-        value = tomllib.loads(f"value = {shown}")["value"]
-    except tomllib.TOMLDecodeError:
+        (value,) = tomllib.loads(f"value = {shown}").values()
+    except (ValueError, RecursionError):  # no TOML, or more than a value
         value = shown
     known = {item.path: item for item in settings()}
     parent = path.rpartition(".")[0]
@@ -241,7 +236,7 @@ def parse_set(text: str) -> tuple[str, Any]:
     if item.kind is str and not isinstance(value, str):
         value = shown
     try:
-        return path, typed.build(item.kind, value, path)
+        return path, typed.build(dict[str, Any] if item.kind is dict else item.kind, value, path)
     except typed.FieldError as error:
         raise UserError(f"--set {text}: {error}", remedy="correct the value") from None
 
@@ -293,7 +288,7 @@ def changes(recipe: TrainConfig, config: TrainConfig) -> tuple[str, ...]:
     return tuple(
         text
         for item in changed(recipe, config)
-        if item.field.metadata["decides"] and item.section != "run"
+        if item.field.metadata["decides"] and item.path != "run.precision"  # auto in recipes, another word in runs
         for text in _change(item.path, item.of(recipe), item.of(config))
     )
 

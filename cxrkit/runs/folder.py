@@ -18,6 +18,7 @@ from cxrkit.base.errors import UserError
 from cxrkit.base.files import output_error, remove_parts, replacing, write_json
 from cxrkit.datasets.splits import Split
 
+_LONGEST_NAME = 200  # bytes; file systems take 255
 RunState = Literal["new", "training", "trained", "predicted", "scored"]
 
 
@@ -62,9 +63,16 @@ class RunFolder:
     def of(cls, runs: Path, name: str, split: str, seed: int = 0) -> RunFolder:
         """Return the folder of a run called `name` on a split; seeds other than 0 stand beside it as SPLIT-seed-N.
 
-        A user's own `package.module:function` becomes a plain name.
+        A user's own `package.module:function` becomes a plain name. Raises UserError for a name that no folder of RUNS
+        can have.
         """
-        return cls(runs / name.replace(":", ".").replace("/", ".") / (f"{split}-seed-{seed}" if seed else split))
+        folder = name.replace(":", ".").replace("/", ".")
+        if not folder.strip(" .") or not folder.isprintable() or len(folder.encode()) > _LONGEST_NAME:
+            raise UserError(
+                f"--name {name!r}: not the name of a folder inside {runs}",
+                remedy=f"give printable characters, at most {_LONGEST_NAME} bytes, not dots and spaces alone",
+            )
+        return cls(runs / folder / (f"{split}-seed-{seed}" if seed else split))
 
     @property
     def config(self) -> Path:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cxrkit.base import provenance, typed
@@ -15,7 +16,6 @@ from cxrkit.base.origin import Origin
 from cxrkit.datasets import splits
 from cxrkit.datasets.splits import Split
 from cxrkit.runs import checkpoints
-from cxrkit.runs.checkpoints import CheckpointInfo
 from cxrkit.runs.config import TrainConfig, changed, read_config, to_toml
 from cxrkit.runs.folder import RunFolder, Trained, read_split, write_split
 
@@ -43,15 +43,22 @@ def check_existing(run: RunFolder, config: TrainConfig, resume: bool) -> str | S
             f"{run.path}: was trained with {was}; resuming cannot change that",
             remedy="leave these flags out, or choose another --name or --runs folder",
         )
-    if (taken := epochs_taken(run)) > config.schedule.epochs:
-        raise UserError(
-            f"{run.path}: was trained for {taken} epochs; --epochs {config.schedule.epochs} cannot take them back",
-            remedy="leave out --epochs, or choose another --name or --runs folder",
-        )
+    refuse_fewer_epochs(run, config)
     split, _ = read_split(run)
-    if config.run.fold != stored.run.fold:
+    # A table may be gone, for the run holds its split; one that is there must still say the same.
+    if config.run.fold != stored.run.fold or (splits.is_file(config.run.fold) and Path(config.run.fold).exists()):
         refuse_other_split(run, split, config)
     return split
+
+
+def refuse_fewer_epochs(run: RunFolder, config: TrainConfig) -> None:
+    """Raise a UserError when the run has taken more epochs than it is now told to take: they cannot be taken back."""
+    taken = checkpoints.read_info(run.last).epoch if run.last.exists() else 0
+    if taken > config.schedule.epochs:
+        raise UserError(
+            f"{run.path}: has taken {taken} epochs already, more than --epochs {config.schedule.epochs}",
+            remedy=f"give --epochs {taken} or more, or choose another --name or --runs folder",
+        )
 
 
 def refuse_other_split(run: RunFolder, split: Split, config: TrainConfig) -> None:
@@ -60,10 +67,13 @@ def refuse_other_split(run: RunFolder, split: Split, config: TrainConfig) -> Non
 
     named = splits.make(ShardStore(config.run.data).records(), config.run.fold)
     if named.digest != split.digest:
+        table = Path(config.run.fold).with_suffix(".parquet").name
+        own = f"give the table that it was trained on: {run.split} is one, copy it as {table} and give --fold {table}"
+        remedy = own if splits.is_file(config.run.fold) else "leave out --fold to go on with the run's own split"
         raise UserError(
             f"--fold {config.run.fold}: another assignment of images than {run.path} was trained on "
             f"(digest {named.digest[:12]}, not {split.digest[:12]})",
-            remedy="leave out --fold to go on with the run's own split, or choose another --name",
+            remedy=f"{remedy}; or choose another --name",
         )
 
 
@@ -113,26 +123,10 @@ def refuse_other_inputs(
 
 def finished(run: RunFolder, config: TrainConfig) -> bool:
     """Whether the training of a run has taken all the epochs that the config asks for."""
-    return run.best.exists() and epochs_taken(run) >= config.schedule.epochs
-
-
-def epochs_taken(run: RunFolder) -> int:
-    """Return the epochs of the training that a run has finished; 0 where none has come to its end."""
     with suppress(UserError):
         done: Trained = typed.read_typed(Trained, run.done("train"), "what the training has done", "train again")
-        return done.epochs
-    return 0
-
-
-def rename_best(run: RunFolder, info: CheckpointInfo) -> None:
-    """Let the best checkpoint say what the finished training was: it may stem from before a resume with more epochs.
-
-    The network is the one that this recipe gives: had all epochs been asked for at once, it would be the same.
-    """
-    tensors, found = checkpoints.read(run.best)
-    wanted = replace(info, epoch=found.epoch, progress=found.progress)
-    if found != wanted:
-        checkpoints.save_tensors(run.best, tensors, wanted)
+        return done.epochs >= config.schedule.epochs and run.best.exists()
+    return False
 
 
 @contextmanager

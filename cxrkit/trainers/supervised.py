@@ -110,6 +110,11 @@ def make_optimizer(task: TrainTask, model: torch.nn.Module) -> torch.optim.Optim
     wanted = task.config.optimizer
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     assert wanted.lr is not None
+    if not learning:
+        raise UserError(
+            f"model {task.spec.name!r}: none of its parameters requires a gradient, so there is nothing to train",
+            remedy="let some parameters learn (requires_grad), or choose another --model",
+        )
     return torch.optim.Adam(
         learning, lr=wanted.lr, betas=(wanted.beta1, wanted.beta2), weight_decay=wanted.weight_decay, fused=True
     )
@@ -199,6 +204,11 @@ def take_step(training: Training, batch: Batch) -> torch.Tensor:
             remedy="train with a larger --batch-size and on more images, or with a larger --input-size",
         ) from None
     loss: torch.Tensor = task.loss(outputs, batch)
+    if not loss.requires_grad:
+        raise UserError(
+            f"loss {task.config.loss.name!r} of model {task.spec.name!r}: has no gradient, so nothing can be learned",
+            remedy="compute logits and loss from the parameters by differentiable operations, without detach",
+        )
     training.optimizer.zero_grad(set_to_none=True)
     training.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
     training.scaler.step(training.optimizer)
