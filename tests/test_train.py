@@ -785,3 +785,25 @@ def test_a_damaged_state_is_refused_with_what_helps(finished: RunFolder, tmp_pat
     run.last.write_bytes(run.last.read_bytes()[:999])
     with pytest.raises(UserError, match=r"last.safetensors: not a whole safetensors file(.|\n)*under another --name"):
         train(SMALL | {"runs": tmp_path / "runs", "epochs": 3}, resume=True)
+
+
+@pytest.mark.parametrize(("column", "other"), [("age_years", pl.col("age_years") + 1), ("view", pl.lit("AP"))])
+def test_other_ages_or_views_are_other_inputs(
+    column: str, other: pl.Expr, finished: RunFolder, prepared: Path, tmp_path: Path
+) -> None:
+    """A -meta network is given them; the labels of such a folder are as they were."""
+    shutil.copytree(finished.path.parents[1], tmp_path / "runs")
+    data = tmp_path / "data"
+    shutil.copytree(prepared, data)
+    about = json.loads((data / "dataset.json").read_text())
+    table = pl.read_parquet(data / about["records"]["file"]).with_columns(
+        other.cast(pl.Int32 if column[0] == "a" else pl.String).alias(column)
+    )
+    table.write_parquet(data / "records-00000000.parquet")
+    about["records"] = {"file": "records-00000000.parquet", "sha256": file_digest(data / "records-00000000.parquet")}
+    (data / "dataset.json").write_text(json.dumps(about))
+    run = RunFolder.of(tmp_path / "runs", "resnet14-small-meta", "official")
+    with pytest.raises(UserError, match=r"trained on ages, sexes and views with digest \w+, but .*data has ages"):
+        train(SMALL | {"runs": tmp_path / "runs", "data": data, "epochs": 3}, resume=True)
+    with pytest.raises(UserError, match="trained with ages, sexes and views with digest"):
+        pipeline.predict(run, QUIET, data=data)
