@@ -15,7 +15,7 @@ from cxrkit.base import manifests
 from cxrkit.base.contracts import RECORD_SCHEMA
 from cxrkit.base.files import digest_lines
 from cxrkit.base.labels import CHESTXRAY14
-from cxrkit.base.origin import labels_digest
+from cxrkit.base.origin import labels_digest, metadata_digest
 from cxrkit.datasets import splits
 from cxrkit.datasets.nih import chestxray14 as nih_chestxray14
 
@@ -52,6 +52,7 @@ def test_counts_are_those_of_the_manifest(records: pl.DataFrame, subset: str) ->
 
 def test_labels_digest_is_that_of_the_manifest(records: pl.DataFrame) -> None:
     assert labels_digest(records) == MANIFEST["labels"]["digest"]["v2020"]
+    assert metadata_digest(records) == MANIFEST["metadata"]["digest"]["v2020"]
 
 
 def test_the_release_is_recognised(records: pl.DataFrame) -> None:

@@ -964,3 +964,11 @@ def test_another_evaluators_auc_is_marked(tmp_path, build):
     (name,) = own_columns(shown)
     assert "auc by evaluator mine:auc, not by cxrkit's own" in name
     assert any("*" in line for head in shown.tables[0].columns if head.own for line in head.heading)
+
+
+def test_other_metadata_keep_a_run_out(tmp_path):
+    save(tmp_path, make_scores("resnet50-large-meta", "official", metadata_digest="77" * 32))
+    assert (
+        "ages, sexes and views with digest 777777777777, not"
+        in reasons(report.official(tmp_path))["resnet50-large-meta"]
+    )

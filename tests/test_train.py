@@ -784,3 +784,62 @@ def test_names_that_no_folder_can_have(name: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--name .*not the name of a folder inside"):
         train(SMALL | {"runs": tmp_path / "runs", "name": name})
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("gone", "state"),
+    [
+        ("checkpoints/best.safetensors", "training"),
+        ("predictions/test.parquet", "trained"),
+        ("predictions/val.parquet", "trained"),
+        ("scores.json", "predicted"),
+        ("done/train.json", "training"),
+        ("done/predict.json", "trained"),
+        ("done/evaluate.json", "predicted"),
+    ],
+)
+def test_a_stage_whose_file_is_gone_is_done_again(gone: str, state: str, finished: RunFolder, tmp_path: Path) -> None:
+    """What `cxrkit report` advises for a run without scores must bring them."""
+    shutil.copytree(finished.path.parents[1], tmp_path / "runs")
+    run = RunFolder.of(tmp_path / "runs", "resnet14-small-meta", "official")
+    if gone == "checkpoints/best.safetensors":  # only the network of the last epoch can be had again
+        tensors, info = checkpoints.read(run.last)
+        progress = info.progress | {"best": {"epoch": info.epoch, "value": info.progress["best"]["value"]}}
+        metadata = {checkpoints.METADATA_KEY: json.dumps(asdict(replace(info, progress=progress)))}
+        save_file(tensors, run.last, metadata=metadata)
+    (run.path / gone).unlink()
+    assert run.state() == state
+    train(SMALL | {"runs": tmp_path / "runs", "epochs": 2}, resume=True)
+    assert run.state() == "scored"
+    assert (run.path / gone).exists()
+    assert run.scores.exists()
+
+
+def test_a_damaged_state_is_refused_with_what_helps(finished: RunFolder, tmp_path: Path) -> None:
+    shutil.copytree(finished.path.parents[1], tmp_path / "runs")
+    run = RunFolder.of(tmp_path / "runs", "resnet14-small-meta", "official")
+    run.last.write_bytes(run.last.read_bytes()[:999])
+    with pytest.raises(UserError, match=r"last.safetensors: not a whole safetensors file(.|\n)*under another --name"):
+        train(SMALL | {"runs": tmp_path / "runs", "epochs": 3}, resume=True)
+
+
+@pytest.mark.parametrize(("column", "other"), [("age_years", pl.col("age_years") + 1), ("view", pl.lit("AP"))])
+def test_other_ages_or_views_are_other_inputs(
+    column: str, other: pl.Expr, finished: RunFolder, prepared: Path, tmp_path: Path
+) -> None:
+    """A -meta network is given them; the labels of such a folder are as they were."""
+    shutil.copytree(finished.path.parents[1], tmp_path / "runs")
+    data = tmp_path / "data"
+    shutil.copytree(prepared, data)
+    about = json.loads((data / "dataset.json").read_text())
+    table = pl.read_parquet(data / about["records"]["file"]).with_columns(
+        other.cast(pl.Int32 if column[0] == "a" else pl.String).alias(column)
+    )
+    table.write_parquet(data / "records-00000000.parquet")
+    about["records"] = {"file": "records-00000000.parquet", "sha256": file_digest(data / "records-00000000.parquet")}
+    (data / "dataset.json").write_text(json.dumps(about))
+    run = RunFolder.of(tmp_path / "runs", "resnet14-small-meta", "official")
+    with pytest.raises(UserError, match=r"trained on ages, sexes and views with digest \w+, but .*data has ages"):
+        train(SMALL | {"runs": tmp_path / "runs", "data": data, "epochs": 3}, resume=True)
+    with pytest.raises(UserError, match="trained with ages, sexes and views with digest"):
+        pipeline.predict(run, QUIET, data=data)

@@ -14,11 +14,12 @@ from typing import Literal
 
 import polars as pl
 
+from cxrkit.base.files import digest_lines
 from cxrkit.base.labels import CHESTXRAY14, LabelSet
 
 # checked: read from the thing itself by cxrkit. declared: somebody says so. unknown: nobody does.
 Known = Literal["checked", "declared", "unknown"]
-Part = Literal["data set", "labels", "pixels", "split", "training images", "initial weights"]
+Part = Literal["data set", "labels", "metadata", "pixels", "split", "training images", "initial weights"]
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,9 @@ class Origin:
     pretraining: str = "none"
     """What the network had seen before: "none", "ImageNet", or what somebody declares."""
 
+    metadata_digest: str = ""
+    """`metadata_digest` of the data set's records: age, sex and view, which -meta networks are given."""
+
     basis: Basis = field(default_factory=Basis)
     """How each part is known."""
 
@@ -111,6 +115,7 @@ class Difference:
 _FIELDS: dict[Part, tuple[str, ...]] = {
     "data set": ("dataset", "label_set"),
     "labels": ("label_release", "labels_digest"),
+    "metadata": ("metadata_digest",),
     "pixels": ("image_side", "preparation_digest", "pixels_digest"),
     "split": ("split_digest",),
     "training images": ("train_images",),
@@ -144,6 +149,8 @@ def _words(name: str, value: str | int, origin: Origin) -> str:
             return f"source images of {value} pixels"
         case "labels_digest":
             return f"{origin.label_release} labels with digest {str(value)[:12]}".lstrip()
+        case "metadata_digest":
+            return f"ages, sexes and views with digest {str(value)[:12]}"
         case "label_release":
             return f"labels of release {value}"
         case "split_digest":
@@ -175,3 +182,9 @@ def labels_digest(records: pl.DataFrame, labels: LabelSet = CHESTXRAY14) -> str:
     )
     text = "\n".join([f"{labels.name} {'|'.join(labels.labels)}", *lines.to_series()])
     return hashlib.sha256(text.encode() + b"\n").hexdigest()
+
+
+def metadata_digest(records: pl.DataFrame) -> str:
+    """Return the SHA-256 over a line "image_id age_years sex view" per image, sorted; "?" for what is not known."""
+    cells = (pl.col(name).cast(pl.String).fill_null("?") for name in ("image_id", "age_years", "sex", "view"))
+    return digest_lines(records.sort("image_id").select(pl.concat_str(*cells, separator=" ")).to_series())

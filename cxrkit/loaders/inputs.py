@@ -15,7 +15,7 @@ from cxrkit.base.contracts import SUBSETS, Loader, Subset
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import digest_lines
 from cxrkit.base.labels import LabelSet
-from cxrkit.base.origin import Origin, differences
+from cxrkit.base.origin import Origin, differences, metadata_digest
 from cxrkit.datasets import splits
 from cxrkit.datasets.splits import Split
 from cxrkit.loaders import plan as plans
@@ -106,6 +106,7 @@ class Inputs:
             split_digest=self.split.digest,
             train_images=len(self.rows["train"]),
             train_subset_images=self.split.images("train"),
+            metadata_digest=metadata_digest(self.store.records()),
         )
 
     def used(self) -> pl.DataFrame:
@@ -131,7 +132,7 @@ class Inputs:
         seen: the run's split table; where the prepared folder has grown since, the images that both know decide.
         """
         found = self.origin()
-        for item in differences(origin, found, {"data set", "labels", "split", "pixels"}):
+        for item in differences(origin, found, {"data set", "labels", "metadata", "split", "pixels"}):
             more = ""
             if item.part == "pixels" and seen is not None and _prepared_alike(origin, found):
                 other = self.other_pixels(seen)

@@ -15,7 +15,7 @@ from cxrkit.base.origin import Difference, Origin, Part, differences
 from cxrkit.report.reference import KnownSplit, known_splits, reference_origin
 from cxrkit.report.runs import AUC, Run, stale_reasons
 
-_ANYWHERE: tuple[Part, ...] = ("data set", "labels", "pixels")
+_ANYWHERE: tuple[Part, ...] = ("data set", "labels", "metadata", "pixels")
 _ON_A_KNOWN_SPLIT: tuple[Part, ...] = (*_ANYWHERE, "split", "training images")
 
 

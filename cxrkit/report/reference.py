@@ -61,4 +61,5 @@ def reference_origin(split: str, label_release: str = "v2020") -> Origin:
         split_digest=known.digest,
         train_images=known.train,
         train_subset_images=known.train,
+        metadata_digest=facts["metadata"]["digest"].get(label_release, ""),
     )

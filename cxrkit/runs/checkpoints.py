@@ -134,7 +134,8 @@ def restate_best(path: Path, info: CheckpointInfo, trainer: str) -> None:
     if not path.exists():
         raise UserError(
             f"{path}: trainer {trainer!r} has left no checkpoint there",
-            remedy="in the trainer, write one with cxrkit.runs.checkpoints.save(task.run.best, task.model, task.info)",
+            remedy="train again under another --name or --runs folder; a trainer of your own must write it, with "
+            "cxrkit.runs.checkpoints.save(task.run.best, task.model, task.info)",
         )
     tensors, found = read(path)
     stated = replace(info, epoch=found.epoch, progress=found.progress)
@@ -146,11 +147,13 @@ def read_info(path: Path) -> CheckpointInfo:
     """Return what a checkpoint says of itself, without its tensors. Raises UserError as `read` does."""
     from safetensors import SafetensorError, safe_open
 
+    remedy = "train again under another --name or --runs folder, or put back a copy of this file"
+
     try:
         with safe_open(path, framework="pt") as file:
-            return _read_info(path, (file.metadata() or {}).get(METADATA_KEY), "train again")
+            return _read_info(path, (file.metadata() or {}).get(METADATA_KEY), remedy)
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: not a whole safetensors file ({error})", remedy="train again") from None
+        raise UserError(f"{path}: not a whole safetensors file ({error})", remedy=remedy) from None
 
 
 def _read_info(path: Path, text: str | None, remedy: str) -> CheckpointInfo:

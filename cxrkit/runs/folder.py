@@ -120,18 +120,21 @@ class RunFolder:
     def state(self) -> RunState:
         """Return how far the run has come, from small files alone: each stage must have read what the one before made.
 
-        A file that says nothing readable says that its stage is not done: it can be done again.
+        A file that says nothing readable says that its stage is not done: it can be done again. So does a stage whose
+        own files are gone.
         """
         if not self.config.exists():
             return "new"
         trained = self._done("train", Trained)
-        if trained is None:
+        if trained is None or not self.best.exists():
             return "training"
         predicted = self._done("predict", Predicted)
         if predicted is None or predicted.checkpoint_sha256 != trained.best_sha256:
             return "trained"
+        if not all((self.predictions("val").parent / f"{subset}.parquet").exists() for subset in predicted.predictions):
+            return "trained"
         scored = self._done("evaluate", Scored)
-        if scored is None or scored.predictions != predicted.predictions:
+        if scored is None or scored.predictions != predicted.predictions or not self.scores.exists():
             return "predicted"
         return "scored"
 
