@@ -19,6 +19,7 @@ from cxrkit.base.contracts import IMAGE_SIZE, Records
 from cxrkit.base.cores import available_cores
 from cxrkit.base.errors import UserError, shown
 from cxrkit.models.compute import cpu_has_bf16
+from cxrkit.prepare.config import MIN_LEVEL
 
 # Measured on real images: three JPEG levels of quality 95 take about 262 kB an image.
 PREPARED_GB = 112_120 * 262e3 / 1e9
@@ -148,12 +149,11 @@ def _raw(raw: Path) -> Iterator[Finding]:
 
 def _images(records: Records) -> Iterator[Finding]:
     """Say what is peculiar about the images at hand: they are not NIH's own files then."""
-    if records.side < IMAGE_SIZE:
-        found = f"resized copies, {records.side} px: not the {IMAGE_SIZE} px of the published images"
+    found = f"resized copies, {records.side} px: not the {IMAGE_SIZE} px of the published images"
+    if records.side < MIN_LEVEL:
+        yield Finding("images", "problem", found, "download NIH's own images, or a larger copy")
+    elif records.side != IMAGE_SIZE:
         yield Finding("images", "note", found, "prepare them with --resized, or download NIH's own images")
-    elif records.side > IMAGE_SIZE:
-        found = f"{records.side} px a side; the published images have {IMAGE_SIZE}"
-        yield Finding("images", "problem", found, "use the images as NIH published them")
     files = records.frame.select(file=pl.coalesce("member", "path"))["file"].drop_nulls()
     jpegs = int(files.str.to_lowercase().str.contains(r"\.jpe?g$").sum())
     if jpegs:

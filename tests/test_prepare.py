@@ -662,6 +662,31 @@ def test_an_image_is_looked_at_again_once_it_changed(raw: Path, tmp_path: Path) 
     assert (summary.images, summary.reused, summary.damaged) == (COUNT, COUNT - 8, {})
 
 
+def test_a_repaired_image_of_the_same_size_and_time_is_seen(raw: Path, tmp_path: Path) -> None:
+    """As `rsync --checksum --times` repairs a file in which a bit was wrong."""
+    folder = copy_of(raw, tmp_path / "raw")
+    path = folder / "images" / image_id(2)
+    whole, about = path.read_bytes(), path.stat()
+    broken = bytearray(whole)
+    broken[len(whole) // 2] ^= 1
+    path.write_bytes(broken)
+    os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
+    assert run(folder, tmp_path / "d", skip_damaged=True).images == COUNT - 1
+    assert run(folder, tmp_path / "d", skip_damaged=True).reused == COUNT - 1
+    path.write_bytes(whole)
+    os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
+    assert run(folder, tmp_path / "d", skip_damaged=True).images == COUNT
+
+
+@pytest.mark.parametrize(("good", "remedy"), [(1, "command, or add --skip-damaged to leave them out"), (0, "command")])
+def test_leaving_out_is_advised_where_something_is_left(raw: Path, tmp_path: Path, good: int, remedy: str) -> None:
+    folder = copy_of(raw, tmp_path / "raw")
+    for number in range(good, COUNT):
+        (folder / "images" / image_id(number)).write_bytes(b"")
+    with pytest.raises(UserError, match=rf"\n  remedy: download them again and run the same {remedy}$"):
+        run(folder, tmp_path / "d")
+
+
 def test_nothing_but_damage_is_an_error(raw: Path, tmp_path: Path) -> None:
     folder = tmp_path / "raw"
     (folder / "images").mkdir(parents=True)
@@ -851,6 +876,21 @@ def test_a_resized_copy_needs_leave(raw: Path, tmp_path: Path) -> None:
     )
     with pytest.raises(UserError, match=message):
         run(tmp_path / "raw", tmp_path / "d", cohort, levels=None)
+
+
+def test_a_copy_too_small_is_not_advised_to_be_prepared(raw: Path, tmp_path: Path) -> None:
+    message = r"raw: its images are 20 x 20 pixels, expected at least 32 x 32\n  remedy: download the original"
+    cohort = resized(raw, tmp_path / "raw", 20)
+    for leave in (False, True):
+        with pytest.raises(UserError, match=message):
+            run(tmp_path / "raw", tmp_path / "d", cohort, levels=None, resized=leave)
+
+
+def test_an_enlarged_copy_needs_leave_too(raw: Path, tmp_path: Path) -> None:
+    cohort = resized(raw, tmp_path / "raw", 2048, 1)
+    with pytest.raises(UserError, match=r"2048 x 2048 pixels, the original ones 1024 x 1024: a resized copy"):
+        run(tmp_path / "raw", tmp_path / "d", cohort, levels=None)
+    assert run(tmp_path / "raw", tmp_path / "d", cohort, levels=(64,), resized=True).images == 1
 
 
 @pytest.mark.parametrize(("side", "levels"), [(224, (224,)), (320, (320, 160)), (512, (512, 256))])

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from tiny_cohort import (
     change_table,
     describe,
     image_id,
+    picture,
+    png,
     records,
     shards,
     table_of,
@@ -31,6 +34,7 @@ from cxrkit.prepare.stage import PrepareConfig, prepare
 from cxrkit.prepare.verify import VerifyReport, verify, verify_sources
 from cxrkit.shards import codecs
 from cxrkit.shards.file import ShardSettings, read_shard
+from cxrkit.shards.store import ShardStore
 
 COUNT = 12  # two shards, of 8 and 4
 
@@ -251,8 +255,33 @@ def test_sources_that_differ_are_named(data: Path, prepared: Path, tmp_path: Pat
         "image 00000002_002.png: cannot be read (No such file or directory)",
         "image 00000003_001.png: is not in the raw folder",
     ]
-    with pytest.raises(UserError, match=r"4 things wrong(.|\n)*remedy: run `cxrkit prepare --raw .*it makes what has"):
+    with pytest.raises(UserError, match=r"4 things wrong(.|\n)*remedy: put the files back that were prepared$"):
         report.raise_if_damaged()
+
+
+def test_changed_sources_are_made_anew_as_the_remedy_says(prepared: Path, tmp_path: Path) -> None:
+    """A file of the same size and time passes for the one that was prepared, until it is read."""
+    raw = Path(shutil.copytree(prepared.parent / "raw", tmp_path / "raw"))
+    settings = PrepareConfig(raw, tmp_path / "d", dataset="tiny", levels=(64,), workers=1)
+    prepare(settings, records(raw, COUNT))
+    path = raw / "images" / image_id(2)
+    about, content = path.stat(), path.read_bytes()
+    other = png(255 - picture(2))
+    size = max(len(content), len(other))
+    path.write_bytes(content.ljust(size))
+    os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
+    prepare(settings, records(raw, COUNT))
+    path.write_bytes(other.ljust(size))
+    os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
+    before = ShardStore(tmp_path / "d").image(2, 0).astype(int)
+    assert prepare(settings, records(raw, COUNT)).reused == COUNT
+    report = verify_sources(tmp_path / "d", raw, records(raw, COUNT), workers=1)
+    with pytest.raises(UserError, match=r"remedy: put the files back .*; or add --reread to the `cxrkit prepare` com"):
+        report.raise_if_damaged()
+    assert 0 < prepare(replace(settings, reread=True), records(raw, COUNT)).reused < COUNT
+    assert verify_sources(tmp_path / "d", raw, records(raw, COUNT), workers=1).ok
+    assert np.abs(255 - before - ShardStore(tmp_path / "d").image(2, 0)).mean() < 4
+    assert prepare(replace(settings, reread=True), records(raw, COUNT)).reused == COUNT
 
 
 def test_sources_of_another_data_set_are_refused(data: Path, prepared: Path) -> None:

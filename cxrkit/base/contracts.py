@@ -127,7 +127,7 @@ class Records:
     boxes: pl.DataFrame | None = None
     """BOX_SCHEMA, or None where the raw folder has no box list."""
     side: int = IMAGE_SIZE
-    """Pixels along each side of the images at hand: less than IMAGE_SIZE in a resized copy."""
+    """Pixels along each side of the images at hand: not IMAGE_SIZE in a resized copy."""
     notes: tuple[Note, ...] = ()
     """What of the raw folder was passed over."""
     labels: LabelSet = CHESTXRAY14

@@ -25,8 +25,11 @@ def prepare(
     allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Prepare the images that are there.")] = False,
     skip_damaged: Annotated[bool, typer.Option("--skip-damaged", help="Leave damaged images out, and say so.")] = False,
     limit: Annotated[int | None, typer.Option(help="Prepare only the first N images.")] = None,
+    reread: Annotated[
+        bool, typer.Option("--reread", help="Read all images again, and make anew those whose bytes have changed.")
+    ] = False,
     resized: Annotated[
-        bool, typer.Option("--resized", help="Accept a copy with smaller images; levels: its size, and halves of it.")
+        bool, typer.Option("--resized", help="Accept a copy of images of another size; levels: its size, and halves of it.")
     ] = False,
 ) -> None:
     """Turn the download into HDF5 shards, once. A killed run goes on where it was."""
@@ -43,6 +46,7 @@ def prepare(
         allow_missing=allow_missing,
         skip_damaged=skip_damaged,
         limit=limit,
+        reread=reread,
         resized=resized,
     )
     print_as_it_is(prepare_raw(config, console=console).text())

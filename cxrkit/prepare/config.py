@@ -48,8 +48,11 @@ class PrepareConfig:
     limit: int | None = None
     """Only the first images at hand."""
 
+    reread: bool = False
+    """Compare the bytes of every source with those that were prepared, whatever its size and time."""
+
     resized: bool = False
-    """Accept a copy of the data set whose images are smaller than the original ones."""
+    """Accept a copy of the data set whose images are of another size than the original ones."""
 
     def __post_init__(self) -> None:
         """Check every field."""

@@ -8,6 +8,7 @@ same whatever the number of workers and however often the preparation was interr
 from __future__ import annotations
 
 import itertools
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -109,8 +110,14 @@ class Sorted:
     """The rows that are in none of `kept` and `loose`."""
 
 
-def sort_out(frame: pl.DataFrame, finished: Sequence[ShardTable], *, skip_damaged: bool) -> Sorted:
-    """Decide by names, sizes and times alone which of the `finished` shards are right, which must be compared."""
+def sort_out(
+    frame: pl.DataFrame, finished: Sequence[ShardTable], *, skip_damaged: bool, reread: bool = False
+) -> Sorted:
+    """Decide which of the `finished` shards are right, which must be compared with their sources' bytes.
+
+    By names, sizes and times alone, but for files that were left out as damaged: they are few, and a repaired one may
+    have the size and time of the damaged one. With `reread` sizes and times count for nothing.
+    """
     row_of = {image_id: row for row, image_id in enumerate(frame["image_id"])}
     paths, members = frame["path"].to_list(), frame["member"].to_list()
     found = Sorted([], [], {}, np.zeros(0, np.int64))
@@ -123,7 +130,12 @@ def sort_out(frame: pl.DataFrame, finished: Sequence[ShardTable], *, skip_damage
     stamps = file_stamps({paths[row] for _, _, rows in wanted for row in rows})
     suspects = []
     for table, sources, rows in wanted:
-        same = all(stamps.get(paths[row]) == source.stamp for row, source in zip(rows, sources.values(), strict=True))
+        same = not reread and all(
+            stamps.get(paths[row]) == source.stamp for row, source in zip(rows, sources.values(), strict=True)
+        )
+        if same and skip_damaged:
+            left_out = [(row_of[left.image_id], left.source) for left in table.damaged]
+            same = all(_has_bytes(paths[row], source) for row, source in left_out if members[row] is None)
         if not same or (table.damaged and not skip_damaged):
             suspects.append((table, rows))
         elif not taken[rows].any():
@@ -143,6 +155,13 @@ def sort_out(frame: pl.DataFrame, finished: Sequence[ShardTable], *, skip_damage
     return found
 
 
+def _has_bytes(path: str, source: Source) -> bool:
+    try:
+        return zlib.crc32(Path(path).read_bytes()) == source.crc32
+    except OSError:
+        return False
+
+
 class PreparationPlan:
     """All shards of one preparation, and the tasks that are still to do. Safe to use from many threads."""
 
@@ -154,13 +173,15 @@ class PreparationPlan:
         finished: Sequence[ShardTable],
         *,
         skip_damaged: bool,
+        reread: bool = False,
     ) -> None:
         """Plan the images at hand in `frame`; finished: what `finished_shards` found, the best first.
 
         frame: image_id, PIXEL_SCHEMA and `place`, each image's number among all of the data set; sorted by image_id.
+        reread: compare the bytes of every source, whatever its size and time.
         """
         self.images = len(frame)
-        sorted_out = sort_out(frame, finished, skip_damaged=skip_damaged)
+        sorted_out = sort_out(frame, finished, skip_damaged=skip_damaged, reread=reread)
         self.kept = sorted_out.kept
         self._ids, self._places = frame["image_id"].to_list(), frame["place"].to_list()
         self._folder, self._settings, self._skip_damaged = folder, settings, skip_damaged

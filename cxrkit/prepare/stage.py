@@ -24,7 +24,7 @@ from cxrkit.base.errors import UserError
 from cxrkit.base.files import claimed, output_error, publish, remove_parts
 from cxrkit.base.progress import progress_bar
 from cxrkit.base.workers import Workers
-from cxrkit.prepare.config import PrepareConfig, check_levels, default_levels, parse_levels
+from cxrkit.prepare.config import MIN_LEVEL, PrepareConfig, check_levels, default_levels, parse_levels
 from cxrkit.prepare.plan import PreparationPlan, finished_shards, other_settings, with_stamps
 from cxrkit.prepare.summary import PrepareSummary, damage_list
 from cxrkit.prepare.worker import ShardResult, ShardTask
@@ -74,7 +74,9 @@ def prepare(
         if before is not None:
             _refuse_to_drop(config.data, before, frame["image_id"])
             finished = _best_first(finished, before)
-        plan = PreparationPlan(frame, config.data, settings, finished, skip_damaged=config.skip_damaged)
+        plan = PreparationPlan(
+            frame, config.data, settings, finished, skip_damaged=config.skip_damaged, reread=config.reread
+        )
         summary = PrepareSummary(config.data, pool.count, missing=records.missing, notes=records.notes)
         with closing(plan), ThreadPoolExecutor(1) as beside:
             listed = beside.submit(Listed.of, records)
@@ -93,7 +95,12 @@ def _start(config: PrepareConfig) -> Workers:
 
 def _settings(config: PrepareConfig, records: Records) -> ShardSettings:
     side = records.side
-    if side < IMAGE_SIZE and not config.resized:
+    if side < MIN_LEVEL:
+        raise UserError(
+            f"{config.raw}: its images are {side} x {side} pixels, expected at least {MIN_LEVEL} x {MIN_LEVEL}",
+            remedy="download the original, or a larger copy",
+        )
+    if side != IMAGE_SIZE and not config.resized:
         raise UserError(
             f"{config.raw}: its images are {side} x {side} pixels, the original ones {IMAGE_SIZE} x {IMAGE_SIZE}: "
             "a resized copy",
@@ -199,6 +206,7 @@ def _make_shards(
     """Make the shards that are missing; return the tables of all, in the order of their first images."""
     made: list[ShardTable] = []
     kept = list(plan.kept)
+    looked_at = 0
 
     def finish(result: ShardResult) -> tuple[ShardResult, ShardTable | None]:
         task, right = plan.finish(result)
@@ -216,12 +224,14 @@ def _make_shards(
             _count(summary, result)
             made += [result.table] if result.table is not None else []
             kept += [right] if right is not None else []
+            looked_at += result.images
             bar.advance(result.images)
             good = sum(len(table.image_ids) for table in made)
             if not config.skip_damaged and len(summary.damaged) > max(_GIVE_UP_AFTER, good):
                 break
     if summary.damaged and not config.skip_damaged:
-        raise _damaged_error(summary, config)
+        anything_good = bool(kept) or looked_at > len(summary.damaged)
+        raise _damaged_error(summary, config, anything_good=anything_good)
     for table in kept:
         summary.damaged |= {left.image_id: left.reason for left in table.damaged}
         summary.reused += len(table.image_ids)
@@ -249,7 +259,7 @@ def _count(summary: PrepareSummary, result: ShardResult) -> None:
         summary.stage_seconds[stage] += seconds
 
 
-def _damaged_error(summary: PrepareSummary, config: PrepareConfig) -> UserError:
+def _damaged_error(summary: PrepareSummary, config: PrepareConfig, *, anything_good: bool) -> UserError:
     count = len(summary.damaged)
     state = "is as it was before" if (config.data / DESCRIPTION).exists() else "is not complete"
     return UserError(
@@ -260,7 +270,8 @@ def _damaged_error(summary: PrepareSummary, config: PrepareConfig) -> UserError:
                 *damage_list(summary.damaged),
             ]
         ),
-        remedy="download them again and run the same command, or add --skip-damaged to leave them out",
+        remedy="download them again and run the same command"
+        + (", or add --skip-damaged to leave them out" if anything_good else ""),
     )
 
 

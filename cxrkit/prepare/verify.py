@@ -62,6 +62,9 @@ class VerifyReport:
     raw: Path | None = None
     """The raw folder, where the sources were read instead of the shards."""
 
+    absent: int = 0
+    """How many prepared images are not in the raw folder any more."""
+
     damage: list[Damage] = field(default_factory=list)
     """Sorted by file and image; empty when all is well."""
 
@@ -95,10 +98,14 @@ class VerifyReport:
         if self.ok:
             return
         if self.raw is not None:
-            remedy = (
-                f"run `cxrkit prepare --raw {self.raw} --data {self.data}` again: it makes what has changed anew; "
-                "or put the files back that were prepared"
-            )
+            # Without --reread a file of the same size and time would pass for the one that was prepared, and a folder
+            # is never replaced by one of fewer images.
+            remedy = "put the files back that were prepared"
+            if not self.absent:
+                remedy += (
+                    "; or add --reread to the `cxrkit prepare` command that made this folder, and run it again: it "
+                    "makes what has changed anew"
+                )
             raise UserError(self.text(), remedy=remedy)
         files = sorted({damage.file for damage in self.damage if damage.file.startswith("shard-")})
         there = [file for file in files if (self.data / file).exists()]
@@ -161,6 +168,7 @@ def verify_sources(
     frame = frame.sort("image_id")
     ids = frame["image_id"].to_list()
     absent = sorted(known.keys() - set(ids))
+    report.absent = len(absent)
     report.damage = [Damage("", "is not in the raw folder", image_id) for image_id in absent]
 
     def task_of(rows: np.ndarray, places: Any) -> SourceTask:
