@@ -36,14 +36,19 @@ from cxrkit.evaluators.scoring import evaluate_run
 from cxrkit.evaluators.truth import Truth
 from cxrkit.report import published
 from cxrkit.report.reference import known_splits, reference_origin
+from cxrkit.report.runs import Run
 from cxrkit.report.tables import AVERAGE, Cell, Row, bold_best, heading_lines
+from cxrkit.report.variants import details, variant_of
 from cxrkit.runs.predictions import METADATA_KEY, PredictionInfo, read_prediction_info
 from cxrkit.runs.scores import Scores, SubsetScores, write_scores
+from cxrkit.shards.file import ShardSettings
 
 GOLDEN = Path(__file__).parent / "golden"
 BASE = dict(zip(LABELS, np.linspace(0.92, 0.70, len(LABELS)).tolist(), strict=True))
 HOW = "95 % percentile bootstrap over patients, drawn with replacement with all their images, 1,000 replicates, seed 0"
 IDENTITY = {field for field in PredictionInfo.__dataclass_fields__ if field in Scores.__dataclass_fields__}
+
+PREPARATION = ShardSettings("nih-chestxray14", "jpeg", 95, (1024, 512, 256), 1024).digest  # the default
 
 
 def label_metric(label: str, auc: float, images: int, positives: int = 500) -> Metric:
@@ -58,7 +63,7 @@ def mean_metric(auc: float) -> Metric:
 def make_origin(split: str, **changes) -> Origin:
     """The origin of a complete run on a known split, or on one of somebody's own."""
     known = split if split in known_splits() else "official"
-    origin = replace(reference_origin(known), pixels_digest="ab" * 32, preparation_digest="cd" * 32, split=split)
+    origin = replace(reference_origin(known), pixels_digest="ab" * 32, preparation_digest=PREPARATION, split=split)
     if split not in known_splits():
         origin = replace(origin, split_digest="0wn" + "0" * 61)
     return replace(origin, **changes)
@@ -972,3 +977,24 @@ def test_other_metadata_keep_a_run_out(tmp_path):
         "ages, sexes and views with digest 777777777777, not"
         in reasons(report.official(tmp_path))["resnet50-large-meta"]
     )
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        (("jpeg", 95, (1024, 512, 256)), False),
+        (("raw", 0, (1024, 512, 256)), False),
+        (("jpeg", 10, (1024, 512, 256)), True),
+        (("jpeg", 95, (128,)), True),
+    ],
+)
+def test_pixels_that_were_prepared_otherwise_are_named_in_the_heading(
+    settings: tuple[str, int, tuple[int, ...]], named: bool
+) -> None:
+    """A JPEG of quality 10 is another experiment than the paper's, whatever network looks at it."""
+    scores = make_scores("resnet50-large-meta", "official")
+    digest = ShardSettings("nih-chestxray14", *settings, 1024).digest
+    scores = replace(scores, origin=replace(scores.origin, preparation_digest=digest))
+    variant = variant_of(Run(Path("runs/x/official"), scores.name, scores))
+    words = details([variant], {})[variant]
+    assert (f"prepared {digest[:8]}" in words) == named

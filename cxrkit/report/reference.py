@@ -8,6 +8,9 @@ from functools import cache
 from cxrkit.base import manifests
 from cxrkit.base.labels import CHESTXRAY14
 from cxrkit.base.origin import Origin
+from cxrkit.prepare.config import PrepareConfig, default_levels
+from cxrkit.shards.codecs import LOSSLESS
+from cxrkit.shards.file import ShardSettings
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,20 @@ def known_splits() -> dict[str, KnownSplit]:
     names = [field.name for field in fields(KnownSplit)]
     tables = manifests.read("splits.toml")["split"]
     return {table["name"]: KnownSplit(**{name: table[name] for name in names}) for table in tables}
+
+
+@cache
+def known_preparations() -> frozenset[str]:
+    """Return the digests of preparations that need no mention: the default one, and its levels without loss.
+
+    Other levels, another quality or resized sources are other pixels: a heading says so.
+    """
+    facts = manifests.read("nih_chestxray14.toml")
+    name, side = facts["registry_name"], facts["image"]["width"]
+    qualities = {PrepareConfig.codec: PrepareConfig.quality, **dict.fromkeys(LOSSLESS, 0)}
+    return frozenset(
+        ShardSettings(name, codec, quality, default_levels(side), side).digest for codec, quality in qualities.items()
+    )
 
 
 @cache

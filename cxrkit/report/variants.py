@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from cxrkit.report.published import Published, PublishedFolds
+from cxrkit.report.reference import known_preparations
 from cxrkit.report.runs import Run
 
 _SHOWN = 3  # changed settings in a heading; the notes name all
@@ -123,7 +124,7 @@ def _words(variant: Variant, varying: set[str], paper: Published | PublishedFold
         words.append(f"pretraining {variant.pretraining}")
     if "initial_weights" in varying:
         words.append(f"weights {variant.initial_weights[:8] or 'none'}")
-    if "preparation" in varying:
+    if "preparation" in varying or variant.preparation not in known_preparations():
         words.append(f"prepared {variant.preparation[:8]}")
     return tuple(words)
 
