@@ -118,6 +118,15 @@ def read_json(path: Path, what: str, remedy: str) -> Any:
         raise UserError(f"{path}: {what} is not valid JSON ({error})", remedy=remedy) from None
 
 
+def is_text(path: str | Path) -> bool:
+    """Whether a path can be written down: the bytes of a file name may be no UTF-8, and text files hold nothing else."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def decoded(data: bytes) -> str:
     """Return the text of a table or list in UTF-8, or in UTF-16 or UTF-32 with a byte order mark.
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from cxrkit.base import typed
 from cxrkit.base.errors import UserError
+from cxrkit.base.files import is_text
 from cxrkit.runs.sections import (
     About,
     AugmentationSettings,
@@ -145,7 +146,7 @@ def _plain(hint: Any) -> Any:
 
 
 def _check(item: Setting, value: Any) -> None:
-    if isinstance(value, str | Path) and not _is_text(str(value)):
+    if isinstance(value, str | Path) and not is_text(value):
         # Said before the training: config.toml could not be written.
         raise UserError(
             f"{item.flag} {value}: not valid UTF-8, and the run's config.toml can hold nothing else",
@@ -160,13 +161,6 @@ def _check(item: Setting, value: Any) -> None:
     if (low is not None and not value >= low) or (high is not None and not value <= high):
         limits = f"at least {low:g}" if high is None else f"from {low:g} to {high:g}"
         raise UserError(f"{item.flag} {value}: out of range", remedy=f"give a value of {limits}")
-
-
-def _is_text(text: str) -> bool:
-    try:
-        return bool(text.encode()) or not text
-    except UnicodeEncodeError:  # bytes of a path that are no UTF-8
-        return False
 
 
 class FirstFormatError(UserError):

@@ -18,6 +18,7 @@ import polars as pl
 
 from cxrkit.base.contracts import PIXEL_SCHEMA, Note
 from cxrkit.base.errors import UserError, shown
+from cxrkit.base.files import is_text
 from cxrkit.datasets.nih.archives import ArchiveFact, Listing, archive_facts, is_tar, list_archive
 from cxrkit.datasets.nih.folders import (
     Contents,
@@ -244,18 +245,11 @@ def _frame(places: dict[str, _Place]) -> pl.DataFrame:
     try:
         return pl.DataFrame(rows, schema={"image_id": pl.String(), **PIXEL_SCHEMA}, orient="row").sort("image_id")
     except UnicodeEncodeError:
-        path, member = next(row[1:] for row in rows if not _is_text("".join(filter(None, row))))
+        path, member = next(row[1:] for row in rows if not is_text("".join(filter(None, row[1:]))))
         raise UserError(
             f"{path}{f': member {shown(member)}' if member else ''}: this name is not valid UTF-8",
             remedy="rename the folder, or unpack the archive and rename what is in it",
         ) from None
-
-
-def _is_text(name: str) -> bool:
-    try:
-        return bool(name.encode())
-    except UnicodeEncodeError:
-        return False
 
 
 def _notes(search: _Search) -> Iterable[Note]:
