@@ -1,5 +1,17 @@
-"""`python -m cxrkit`."""
+"""`python -m cxrkit`, and the script `cxrkit`."""
 
-from cxrkit.cli import main
+import sys
 
-main()
+
+def main() -> None:
+    """Run the command line. Loading it takes a moment: Ctrl-C is heard in it, too."""
+    try:
+        from cxrkit.cli import main as run
+    except KeyboardInterrupt:
+        print("interrupted: nothing was begun", file=sys.stderr)
+        sys.exit(130)
+    run()
+
+
+if __name__ == "__main__":
+    main()

@@ -138,7 +138,8 @@ def _raw(raw: Path) -> Iterator[Finding]:
         yield Finding("download", "note" if at_hand else "problem", found, remedy)
     else:
         yield Finding("download", "ok", found)
-    yield from (Finding("download", "note", note.found, note.remedy) for note in records.notes)
+    for note in records.notes:
+        yield Finding("download", "problem" if note.serious else "note", note.found, note.remedy)
     yield from _images(records)
     if is_synthetic:
         yield Finding("labels", "note", "a synthetic cohort, not ChestX-ray14", "prepare it with --dataset synthetic")

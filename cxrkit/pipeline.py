@@ -15,7 +15,7 @@ from cxrkit.base import registry
 from cxrkit.base.contracts import EVALUATED, Subset
 from cxrkit.base.errors import UserError
 from cxrkit.datasets import splits
-from cxrkit.runs.config import TrainConfig, read_config
+from cxrkit.runs.config import TrainConfig, read_run_config
 from cxrkit.runs.folder import Predicted, RunFolder, Scored, Trained, claimed, file_digest, read_split
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def resolve(
     config = recipes.resolve(said, recipe=recipe, sets=sets)
     run = folder_of(config)
     if resume and run.config.exists():
-        stored = read_config(run.config)
+        stored = read_run_config(run.config)
         config = stored.with_values(
             recipes.said_values(config, stored, said, recipe, sets) | {"run.runs": config.run.runs}
         )
@@ -208,7 +208,7 @@ def run_config(run: RunFolder) -> TrainConfig:
             f"{run.path}: not a run folder (no config.toml)",
             remedy="name a folder that `cxrkit train` made, such as runs/resnet50-large-meta/official",
         )
-    return read_config(run.config)
+    return read_run_config(run.config)
 
 
 def evaluate(run: RunFolder, data: Path | None, console: Console, *, replicates: int | None = None) -> Scores:

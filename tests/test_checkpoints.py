@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,15 @@ def test_broken_files(tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(1)}, path)  # a pickle is refused, not run
     with pytest.raises(UserError, match="not a whole safetensors file"):
         checkpoints.read(path)
+
+
+def test_a_path_that_safetensors_cannot_open(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"\xff\xfe") / "best.safetensors"
+    for read in (checkpoints.read, checkpoints.read_info):
+        with pytest.raises(
+            UserError, match=r"this path is not valid UTF-8, .*\n  remedy: rename the folder, or go into"
+        ):
+            read(path)
 
 
 def test_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

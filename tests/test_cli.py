@@ -216,3 +216,52 @@ def test_what_stands_between_colons_is_printed_as_it_is(tmp_path: Path) -> None:
     done = run("predict", tmp_path / "a:b:c")
     assert done.returncode == 2
     assert "a:b:c: not a run folder" in done.stderr
+
+
+# Ctrl-C at awkward moments: while Python loads the command line, reads the arguments, or makes a class.
+WHILE_LOADING = "import sys; sys.path.insert(0, sys.argv.pop(1)); from cxrkit.__main__ import main; main()"
+WHILE_PARSING = """
+from typer.core import TyperGroup
+def interrupt(*_): raise KeyboardInterrupt
+TyperGroup.parse_args = interrupt
+from cxrkit.__main__ import main
+main()
+"""
+INSIDE_A_CLASS = """
+def read(raw, *, allow_missing=False):
+    class Field:
+        def __set_name__(self, *_):
+            raise KeyboardInterrupt  # Python 3.11 turns it into a RuntimeError
+    class Table:
+        field = Field()
+"""
+
+
+def interrupted(*arguments: object) -> str:
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)], capture_output=True, text=True, env=ENVIRONMENT, timeout=60
+    )
+    assert done.returncode == 130, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "internal error" not in done.stderr
+    return done.stderr
+
+
+def test_ctrl_c_is_heard_from_the_first_moment(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt")
+    assert interrupted("-c", WHILE_LOADING, tmp_path) == "interrupted: nothing was begun\n"
+    assert interrupted("-c", WHILE_PARSING).startswith("interrupted: ")
+
+
+def test_ctrl_c_that_became_another_error_is_no_bug(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(INSIDE_A_CLASS)
+    (tmp_path / "raw").mkdir()
+    command = ["prepare", "--raw", tmp_path / "raw", "--data", tmp_path / "data", "--dataset", "mine:read"]
+    script = "import sys; sys.path.insert(0, sys.argv.pop(1)); from cxrkit.cli import main; main()"
+    assert "shards that are finished are kept" in interrupted("-c", script, tmp_path, *command)
+
+
+def test_what_a_path_holds_moves_no_cursor(tmp_path: Path, cohort: Path) -> None:
+    data = tmp_path / "\x1b[31mred"
+    done = run("prepare", "--raw", cohort, "--data", data, "--dataset", "synthetic", "--levels", 64, "--limit", 8)
+    assert done.stdout.startswith(f"8 images in 1 shards in {tmp_path}/\\x1b[31mred\n")

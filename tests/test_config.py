@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from cxrkit.runs.config import (
     changes,
     parse_set,
     read_config,
+    read_run_config,
     recipe_digest,
     settings,
     to_toml,
@@ -102,6 +104,24 @@ def test_broken_file(tmp_path: Path, text: str, message: str) -> None:
 def test_a_mark_at_the_beginning_is_no_part_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_bytes(b"\xef\xbb\xbf[schedule]\nepochs = 3\n")
     assert read_config(tmp_path / "mine.toml").schedule.epochs == 3
+
+
+def test_a_run_of_the_first_format_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text('fold = "official"\nepochs = 3\n')
+    with pytest.raises(UserError) as caught:
+        read_run_config(tmp_path / "config.toml")
+    assert str(caught.value) == (
+        f"{tmp_path}: a run of an earlier version of cxrkit, which this one cannot go on with\n"
+        "  remedy: train again with this version, into another --runs folder or under another --name"
+    )
+
+
+@pytest.mark.parametrize("name", ["data", "runs"])
+def test_a_path_that_no_file_of_text_can_hold(name: str) -> None:
+    path = Path(os.fsdecode(b"there/\xff\xfe"))
+    message = rf"--{name} there/\\udcff\\udcfe: not valid UTF-8, .*\n  remedy: rename it, or go into the folder"
+    with pytest.raises(UserError, match=message):
+        TrainConfig().with_values({f"run.{name}": path})
 
 
 def test_absent_and_unreadable_files(tmp_path: Path) -> None:

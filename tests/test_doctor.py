@@ -86,6 +86,16 @@ def test_a_download_that_is_ok_can_be_prepared(raw: Path, tmp_path: Path) -> Non
     assert prepared(raw, tmp_path / "data") == 4
 
 
+def test_files_that_are_no_images_are_a_problem(raw: Path) -> None:
+    for name in ALL:
+        (raw / "images" / name).write_text("version https://git-lfs.github.com/spec/v1\n")
+    problem = examined(raw)["download"][1]
+    assert (problem.state, problem.remedy) == ("problem", "download them again")
+    assert "the first is a Git LFS pointer" in problem.found
+    (raw / "images" / ALL[0]).write_bytes(png(picture(0)))
+    assert [finding.state for finding in examined(raw)["download"]] == ["ok", "note"]
+
+
 def test_some_missing_images_are_a_note_whose_remedy_helps(raw: Path, tmp_path: Path) -> None:
     (raw / "images" / ALL[0]).unlink()
     finding = examined(raw)["download"][0]

@@ -462,6 +462,12 @@ def test_nihs_own_csv_is_read(tmp_path):
     assert [label for label in LABELS if found.records(CHESTXRAY14)[label][0]] == ["Cardiomegaly", "Mass"]
 
 
+def test_a_table_in_utf_16(tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text(f"image_id,patient_id,{','.join(LABELS)}\na,1,{','.join('1' * len(LABELS))}\n", encoding="utf-16")
+    assert read_truth(path).records(CHESTXRAY14)["image_id"].to_list() == ["a"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

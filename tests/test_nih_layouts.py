@@ -381,6 +381,8 @@ NAMED = {
     "archive.zip.001": "join the parts",
     "images_003.tar.gz.part": "finish the download",
     "Unconfirmed 1234.crdownload": "finish the download",
+    "data/train-00000-of-00068.parquet": "write their images as PNGs",
+    "chest_xray.h5": "write their images as PNGs",
     "tif/00000001_000.tif": "convert them to PNG",
     "dicom/00000001_000.dcm": "convert them to PNG",
     "masks/00000001_000.png": "rename masks/ if it holds films",
@@ -396,6 +398,19 @@ def test_what_is_not_read_is_named_with_a_remedy(raw: Path, name: str) -> None:
     assert f"{raw}: {name}: passed over, is not read -> {NAMED[name]}" in found
     assert "--allow-missing" not in found  # it cannot help: there is nothing to go on with
     assert [note.remedy.startswith(NAMED[name]) for note in read(raw, allow_missing=True).notes] == [True]
+
+
+def test_archives_inside_of_archives_are_named_while_images_are_missing(raw: Path) -> None:
+    write(raw / "images", ALL[:3])
+    with zipfile.ZipFile(raw / "all.zip", "w") as archive:
+        archive.writestr("images_001.tar.gz", b"")
+    with tarfile.open(raw / "images_002.tar.gz", "w:gz"):
+        pass
+    found = f"{raw}: no image in all.zip, images_002.tar.gz"
+    assert f"{found} -> unpack what holds archives of its own" in message(lambda: read(raw))
+    assert [note.found for note in read(raw, allow_missing=True).notes] == [found]
+    write(raw / "images", ALL)
+    assert read(raw).notes == ()
 
 
 def test_pictures_and_archives_of_other_things_stop_nobody_and_are_named(raw: Path) -> None:

@@ -87,6 +87,14 @@ def test_own_table(tmp_path: Path) -> None:
     assert [split.images(subset) for subset in ("train", "val", "test")] == [6, 6, 6]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_own_table_as_a_spreadsheet_saves_it(tmp_path: Path, encoding: str) -> None:
+    frame = records([2] * 9)
+    path = own_table(tmp_path / "mine.csv", frame, THIRDS)
+    (tmp_path / "AGAIN.CSV").write_bytes(Path(path).read_bytes().decode().encode(encoding))
+    assert splits.make(frame, str(tmp_path / "AGAIN.CSV")).digest == splits.make(frame, path).digest
+
+
 def test_own_table_that_leaks_or_is_broken(tmp_path: Path) -> None:
     frame = records([2] * 9)
     path = tmp_path / "mine.csv"
@@ -103,7 +111,10 @@ def test_own_table_that_leaks_or_is_broken(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="an image listed twice"):
         splits.make(frame, str(path))
     path.write_text("image,subset\na,train\n")
-    with pytest.raises(UserError, match="no column image_id"):
+    with pytest.raises(UserError, match="no column image_id; found image, subset"):
+        splits.make(frame, str(path))
+    path.write_bytes("image_id,subset".encode("utf-16-le"))
+    with pytest.raises(UserError, match=r"not a readable table \(not a text file, it has NUL bytes"):
         splits.make(frame, str(path))
     with pytest.raises(UserError, match="there is no such file"):
         splits.make(frame, str(tmp_path / "absent.csv"))

@@ -112,6 +112,8 @@ class Note:
     """What was found, and where."""
     remedy: str
     """What to do about it, one imperative sentence."""
+    serious: bool = False
+    """Whether nothing good can come of the folder as it is."""
 
 
 @dataclass(frozen=True)

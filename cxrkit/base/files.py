@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import fcntl
 import hashlib
@@ -20,6 +21,13 @@ from typing import Any
 from cxrkit.base.errors import DiskFull, UserError
 
 PART_SUFFIX = ".part"
+# The longer marks first: UTF-32's begins with UTF-16's.
+_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 _HEARTBEAT_SECONDS = 30.0
 _SETTLING_SECONDS = 0.2
 _SILENT_AFTER_SECONDS = 600.0  # long enough for a network disk that shows times late and clocks that disagree a little
@@ -108,6 +116,31 @@ def read_json(path: Path, what: str, remedy: str) -> Any:
         raise UserError(f"{path}: {what} is not valid JSON (nested too deeply)", remedy=remedy) from None
     except ValueError as error:  # no JSON, no UTF-8, or a number of thousands of digits
         raise UserError(f"{path}: {what} is not valid JSON ({error})", remedy=remedy) from None
+
+
+def is_text(path: str | Path) -> bool:
+    """Whether a path can be written down: the bytes of a file name may be no UTF-8, all that text files can hold."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def decoded(data: bytes) -> str:
+    """Return the text of a table or list in UTF-8, or in UTF-16 or UTF-32 with a byte order mark.
+
+    Raises ValueError ("not a text file ...") for anything else.
+    """
+    encoding = next((name for mark, name in _MARKS.items() if data.startswith(mark)), "utf-8-sig")
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        name = encoding.upper().removesuffix("-SIG")
+        raise ValueError(f"not a text file in {name} ({error.reason})") from None
+    if "\0" in text:
+        raise ValueError("not a text file, it has NUL bytes (UTF-16 without a byte order mark, or a damaged download)")
+    return text
 
 
 def digest_lines(lines: Iterable[str]) -> str:

@@ -14,12 +14,20 @@ from typer.core import TyperGroup
 
 from cxrkit import __version__
 from cxrkit.base import registry
-from cxrkit.base.errors import UserError
+from cxrkit.base.errors import UserError, shown
 from cxrkit.base.plain_text import survive_any_encoding
 
 
 class Commands(TyperGroup):
     """The commands, with a word when one is interrupted: typer would end without any."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        """Read the arguments; on Ctrl-C say so, and exit with 130."""
+        try:
+            return super().make_context(*arguments, **options)
+        except KeyboardInterrupt:
+            _say_interrupted("")
+            sys.exit(130)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; on Ctrl-C say what is kept, and exit with 130."""
@@ -27,6 +35,11 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:
             _say_interrupted(ctx.invoked_subcommand or "", str(interrupt))
+            sys.exit(130)
+        except Exception as error:
+            if not _was_interrupted(error):
+                raise
+            _say_interrupted(ctx.invoked_subcommand or "")
             sys.exit(130)
 
 
@@ -52,7 +65,7 @@ Runs = Annotated[Path, typer.Option("--runs", help="Folder of the run folders.")
 
 def print_as_it_is(text: str) -> None:
     """Print as it is: a path may hold brackets, colons and spaces that mean nothing."""
-    console.print(Text(text), soft_wrap=True)
+    console.print(Text(shown(text, keep="\n")), soft_wrap=True)
 
 
 @app.callback(invoke_without_command=True)
@@ -73,6 +86,17 @@ _INTERRUPTED = {
     "the same command goes on where this one was",
     "verify": "nothing was changed; the same command starts again",
 }
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Whether an error came of a Ctrl-C: Python itself, while it makes a class, and libraries turn it into others."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _say_interrupted(command: str, said: str = "") -> None:

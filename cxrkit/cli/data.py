@@ -29,8 +29,7 @@ def prepare(
         bool, typer.Option("--reread", help="Read all images again, and make anew those whose bytes have changed.")
     ] = False,
     resized: Annotated[
-        bool,
-        typer.Option("--resized", help="Accept a copy of images of another size; levels: its size, and halves of it."),
+        bool, typer.Option("--resized", help="Accept images of another size; levels: that size, and halves of it.")
     ] = False,
 ) -> None:
     """Turn the download into HDF5 shards, once. A killed run goes on where it was."""

@@ -21,8 +21,8 @@ from pathlib import Path
 import polars as pl
 
 from cxrkit.base.contracts import SUBSETS, Subset
-from cxrkit.base.errors import UserError
-from cxrkit.base.files import digest_lines
+from cxrkit.base.errors import UserError, shown
+from cxrkit.base.files import decoded, digest_lines
 
 RESAMPLES = 5
 TEST_SHARE, VAL_SHARE = 0.2, 0.1
@@ -68,7 +68,7 @@ def name_of(fold: str) -> str:
 
 def is_file(fold: str) -> bool:
     """Whether `--fold` names a table of one's own."""
-    return fold.endswith((".csv", ".parquet"))
+    return fold.lower().endswith((".csv", ".parquet"))
 
 
 def make(records: pl.DataFrame, fold: str) -> Split:
@@ -123,17 +123,21 @@ def _from_file(records: pl.DataFrame, path: Path, name: str) -> Split:
     remedy = "give one row per image, with the columns image_id and subset (train, val or test)"
     try:
         # By way of memory: polars would take brackets in a path for a pattern. Ids are text, also those of digits only.
-        content = io.BytesIO(path.read_bytes())
-        table = pl.read_parquet(content) if path.suffix == ".parquet" else pl.read_csv(content, infer_schema=False)
+        content = path.read_bytes()
+        if path.suffix.lower() == ".parquet":
+            table = pl.read_parquet(io.BytesIO(content))
+        else:
+            table = pl.read_csv(decoded(content).encode(), infer_schema=False)
     except FileNotFoundError:
         raise UserError(f"--fold {path}: there is no such file", remedy=remedy) from None
     except OSError as error:
         raise UserError(f"--fold {path}: cannot be read ({error.strerror})", remedy=remedy) from None
-    except pl.exceptions.PolarsError as error:
+    except (pl.exceptions.PolarsError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"--fold {path}: not a readable table ({reason})", remedy=remedy) from None
     if absent := {"image_id", "subset"} - set(table.columns):
-        raise UserError(f"--fold {path}: no column {' and '.join(sorted(absent))}", remedy=remedy)
+        found = shown(", ".join(table.columns)[:200])
+        raise UserError(f"--fold {path}: no column {' and '.join(sorted(absent))}; found {found}", remedy=remedy)
     try:
         table = table.select(pl.col("image_id", "subset").cast(pl.String))
     except pl.exceptions.PolarsError as error:

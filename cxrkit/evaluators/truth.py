@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from cxrkit.base.errors import UserError
+from cxrkit.base.files import decoded
 from cxrkit.base.labels import LabelSet
 from cxrkit.shards.index import read_description, read_listed
 
@@ -58,7 +59,7 @@ def read_truth(path: Path) -> Truth:
         raise UserError(f"{path}: cannot be read ({error.strerror})", remedy=_REMEDY) from None
     if path.suffix.lower() == ".parquet":
         return Truth(path, _parse(path, content, pl.read_parquet))
-    table = _parse(path, content, lambda file: pl.read_csv(file, infer_schema=False))
+    table = _parse(path, content, lambda file: pl.read_csv(decoded(file.read()).encode(), infer_schema=False))
     if _NIH_COLUMN in table.columns:
         from cxrkit.datasets.nih.tables import read_entries
 

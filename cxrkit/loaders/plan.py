@@ -218,5 +218,6 @@ def _check_levels(levels: tuple[int, ...], resize: int, input_size: int, min_sca
         raise UserError(
             f"the largest prepared level has {levels[0]} pixels a side, too few for a {input_size} x {input_size} "
             f"input, which is cut from {resize} x {resize}",
-            remedy="run `cxrkit prepare` with a larger --levels (1024,512,256), or train with a smaller --input-size",
+            remedy="train with a smaller --input-size, or run `cxrkit prepare` with larger --levels, up to the size of "
+            "the source images",
         )

@@ -77,7 +77,7 @@ def find_runs(folder: Path) -> FoundRuns:
     )
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder of runs", remedy=remedy)
-    runs, unusable = [], []
+    runs, unusable, unfinished = [], [], False
     for path in sorted(path for path in folder.glob("*/*") if path.is_dir()):
         shown = path.relative_to(folder).as_posix()
         try:
@@ -90,11 +90,13 @@ def find_runs(folder: Path) -> FoundRuns:
             runs.append(Run(path, scores.name, scores))
         elif scores is not None:
             unusable.append(f"{shown}: no test scores, only {', '.join(scores.subsets) or 'an empty file'}")
+            unfinished = True
         elif (path / "config.toml").is_file() or (path / "predictions").is_dir():
             unusable.append(f"{shown}: not evaluated yet (no scores.json)")
+            unfinished = True
     if not runs:
         found = "".join(f"\n  {line}" for line in unusable)
-        if unusable:
+        if unfinished:
             remedy = "finish it with `cxrkit train --resume`, or `cxrkit predict` and `cxrkit evaluate` what is trained"
         raise UserError(f"{folder}: no evaluated run (<name>/<split>/scores.json){found}", remedy=remedy)
     return FoundRuns(tuple(sorted(_told_apart(runs, folder), key=_natural_order)), tuple(unusable))

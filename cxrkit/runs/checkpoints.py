@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from cxrkit.base import typed
 from cxrkit.base.errors import UserError
-from cxrkit.base.files import replacing
+from cxrkit.base.files import is_text, replacing
 from cxrkit.base.origin import Origin
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ def read(path: Path) -> tuple[dict[str, torch.Tensor], CheckpointInfo]:
     """Return a checkpoint's tensors (on the CPU) and its info. Raises UserError when it is not a whole checkpoint."""
     from safetensors import SafetensorError, safe_open
 
+    _refuse_no_text(path)
     remedy = "name a checkpoint of cxrkit (RUN/checkpoints/best.safetensors), or train again"
     try:
         with safe_open(path, framework="pt") as file:
@@ -148,12 +149,20 @@ def read_info(path: Path) -> CheckpointInfo:
     from safetensors import SafetensorError, safe_open
 
     remedy = "train again under another --name or --runs folder, or put back a copy of this file"
-
+    _refuse_no_text(path)
     try:
         with safe_open(path, framework="pt") as file:
             return _read_info(path, (file.metadata() or {}).get(METADATA_KEY), remedy)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: not a whole safetensors file ({error})", remedy=remedy) from None
+
+
+def _refuse_no_text(path: Path) -> None:
+    if not is_text(path):
+        raise UserError(
+            f"{path}: this path is not valid UTF-8, and safetensors opens no such file",
+            remedy="rename the folder, or go into it and name the run by a relative path",
+        )
 
 
 def _read_info(path: Path, text: str | None, remedy: str) -> CheckpointInfo:

@@ -19,6 +19,7 @@ from typing import Any
 
 from cxrkit.base import typed
 from cxrkit.base.errors import UserError
+from cxrkit.base.files import is_text
 from cxrkit.runs.sections import (
     About,
     AugmentationSettings,
@@ -145,6 +146,12 @@ def _plain(hint: Any) -> Any:
 
 
 def _check(item: Setting, value: Any) -> None:
+    if isinstance(value, str | Path) and not is_text(value):
+        # Said before the training: config.toml could not be written.
+        raise UserError(
+            f"{item.flag} {value}: not valid UTF-8, and the run's config.toml can hold nothing else",
+            remedy="rename it, or go into the folder in question and name it by a relative path, as in --data .",
+        )
     low, high, choices = (item.field.metadata[name] for name in ("low", "high", "choices"))
     if choices and value not in choices:
         raise UserError(f"{item.flag} {value}: unknown", remedy=f"choose one of {', '.join(choices)}")
@@ -154,6 +161,21 @@ def _check(item: Setting, value: Any) -> None:
     if (low is not None and not value >= low) or (high is not None and not value <= high):
         limits = f"at least {low:g}" if high is None else f"from {low:g} to {high:g}"
         raise UserError(f"{item.flag} {value}: out of range", remedy=f"give a value of {limits}")
+
+
+class FirstFormatError(UserError):
+    """A config of the first format, which had no sections."""
+
+
+def read_run_config(path: Path) -> TrainConfig:
+    """Return what `read_config` does of a run's config.toml; one by an earlier cxrkit is a UserError, too."""
+    try:
+        return read_config(path)
+    except FirstFormatError:
+        raise UserError(
+            f"{path.parent}: a run of an earlier version of cxrkit, which this one cannot go on with",
+            remedy="train again with this version, into another --runs folder or under another --name",
+        ) from None
 
 
 def read_config(path: Path) -> TrainConfig:
@@ -200,7 +222,7 @@ def _refuse_unknown(path: Path, values: dict[str, Any]) -> None:
         if section not in known:
             homes = [item for item in settings() if item.argument == section or item.key == section]
             if homes:
-                raise UserError(
+                raise FirstFormatError(
                     f"{path}: {section!r} stands outside of a section, as cxrkit 0.1's first format had it",
                     remedy=f"write it as {homes[0].key} = ... under [{homes[0].section}]",
                 )

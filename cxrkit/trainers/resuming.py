@@ -16,7 +16,7 @@ from cxrkit.base.origin import Origin
 from cxrkit.datasets import splits
 from cxrkit.datasets.splits import Split
 from cxrkit.runs import checkpoints
-from cxrkit.runs.config import TrainConfig, changed, read_config, to_toml
+from cxrkit.runs.config import TrainConfig, changed, read_run_config, to_toml
 from cxrkit.runs.folder import RunFolder, Trained, read_split, write_split
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def check_existing(run: RunFolder, config: TrainConfig, resume: bool) -> str | S
             f"{run.path}: already holds a training of this name on this split",
             remedy="add --resume to go on with it, or choose another --name or --runs folder",
         )
-    stored = read_config(run.config)
+    stored = read_run_config(run.config)
     clash = [item for item in changed(stored, config) if not item.field.metadata["resumable"]]
     if clash:
         was = ", ".join(f"{item.flag} {item.of(stored)}" for item in clash)

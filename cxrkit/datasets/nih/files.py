@@ -18,6 +18,7 @@ import polars as pl
 
 from cxrkit.base.contracts import PIXEL_SCHEMA, Note
 from cxrkit.base.errors import UserError, shown
+from cxrkit.base.files import is_text
 from cxrkit.datasets.nih.archives import ArchiveFact, Listing, archive_facts, is_tar, list_archive
 from cxrkit.datasets.nih.folders import (
     Contents,
@@ -78,6 +79,8 @@ class _Search:
     """Images that the CSV does not list, where nobody would take them for the data set's."""
     useless: list[str] = field(default_factory=list)
     """Folders and archives that hold nothing new."""
+    empty: list[str] = field(default_factory=list)
+    """Archives that hold no image at all."""
 
     def add(self, stem: str, place: _Place) -> bool:
         """Note that the image is in `place`; return whether that is the first place."""
@@ -153,9 +156,10 @@ def _worth_listing(path: Path) -> bool:
 
 def _add_archive(search: _Search, path: Path, listing: Listing) -> None:
     listed = [stem for stem in listing.images if stem in search.ids]
+    if not listing.images:
+        search.empty.append(str(path.relative_to(search.raw)))
     if not listed and not named_like_images(path.name):
-        if listing.images:
-            search.strays += [f"{path.name}/{image.member}" for image in listing.images.values()]
+        search.strays += [f"{path.name}/{image.member}" for image in listing.images.values()]
         return
     if listing.unsafe:
         raise UserError(
@@ -171,7 +175,7 @@ def _add_archive(search: _Search, path: Path, listing: Listing) -> None:
     for stem in listed:
         image = listing.images[stem]
         new += search.add(stem, _Place(str(path), image.member, image.size))
-    if not new:
+    if listed and not new:
         search.useless.append(str(path.relative_to(search.raw)))
 
 
@@ -241,18 +245,11 @@ def _frame(places: dict[str, _Place]) -> pl.DataFrame:
     try:
         return pl.DataFrame(rows, schema={"image_id": pl.String(), **PIXEL_SCHEMA}, orient="row").sort("image_id")
     except UnicodeEncodeError:
-        path, member = next(row[1:] for row in rows if not _is_text("".join(filter(None, row))))
+        path, member = next(row[1:] for row in rows if not is_text("".join(filter(None, row[1:]))))
         raise UserError(
             f"{path}{f': member {shown(member)}' if member else ''}: this name is not valid UTF-8",
             remedy="rename the folder, or unpack the archive and rename what is in it",
         ) from None
-
-
-def _is_text(name: str) -> bool:
-    try:
-        return bool(name.encode())
-    except UnicodeEncodeError:
-        return False
 
 
 def _notes(search: _Search) -> Iterable[Note]:
@@ -264,3 +261,6 @@ def _notes(search: _Search) -> Iterable[Note]:
     if search.useless:
         found = f"{search.raw}: only images that are there already in {few(search.useless)}"
         yield Note(found, "delete the copy that is not needed, if its space is")
+    if search.empty and len(search.first) < len(search.ids):  # what is missing may be in an archive inside of one
+        found = f"{search.raw}: no image in {few(search.empty)}"
+        yield Note(found, "unpack what holds archives of its own, one level")

@@ -25,6 +25,7 @@ _MAYBE_TAR = re.compile(r"\.(gz|bz2|xz)$", re.IGNORECASE)
 # Files that somebody may take for images or archives of images, by their ending.
 _NOT_READ = {
     **dict.fromkeys(("bmp", "gif", "tif", "tiff", "webp", "jp2", "dcm", "dicom", "npy"), "convert them to PNG"),
+    **dict.fromkeys(("h5", "hdf5", "npz", "parquet", "arrow", "tfrecord", "tfrecords"), "write their images as PNGs"),
     **dict.fromkeys(("7z", "rar", "zst", "tzst", "lz4", "lzma", "z"), "unpack them yourself"),
     **dict.fromkeys(("001", "z01"), "join the parts and unpack them yourself"),
     **dict.fromkeys(("part", "partial", "crdownload", "download", "aria2", "opdownload"), "finish the download"),

@@ -61,7 +61,7 @@ def common_side(
     if odd:
         name = min(odd)
         found = f"{raw}: {len(odd)} of {looked_at} images looked at are none: {few(odd)}; the first is {odd[name]}"
-        notes = (Note(found, "download them again"),)
+        notes = (Note(found, "download them again", serious=len(odd) == looked_at),)
     width, height = next(iter(sizes), (IMAGE_SIZE, IMAGE_SIZE))
     if width != height:
         raise UserError(

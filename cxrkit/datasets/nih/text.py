@@ -6,7 +6,6 @@ cells; as it is, gzipped, or alone in a zip. Anything else is a UserError that n
 
 from __future__ import annotations
 
-import codecs
 import io
 import zipfile
 import zlib
@@ -15,6 +14,7 @@ from pathlib import Path, PurePosixPath
 import polars as pl
 
 from cxrkit.base.errors import UserError, shown
+from cxrkit.base.files import decoded
 from cxrkit.sources.archives import ZIP_ERRORS
 from cxrkit.sources.streams import ZIP_STARTS
 
@@ -25,13 +25,6 @@ _MOST_BYTES = 64 << 20  # unpacked; NIH's largest table has 8 MB
 _MOST_COLUMNS = 1000
 _SEPARATORS = ",;\t"
 _GZIP = b"\x1f\x8b"
-# The longer marks first: UTF-32's begins with UTF-16's.
-_MARKS = {
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
 
 
 def find_table(folder: Path, names: tuple[str, ...]) -> Path | None:
@@ -63,18 +56,10 @@ def holds_any(path: Path, names: tuple[str, ...]) -> bool:
 def read_text(path: Path) -> str:
     """Return the file's text. Raises UserError where it is none."""
     data = _unpacked(path)
-    encoding = next((name for mark, name in _MARKS.items() if data.startswith(mark)), "utf-8-sig")
     try:
-        text = data.decode(encoding)
-    except UnicodeDecodeError as error:
-        name = encoding.upper().removesuffix("-SIG")
-        raise UserError(f"{path}: is not a text file in {name} ({error.reason})", remedy=DOWNLOAD) from None
-    if "\0" in text:
-        raise UserError(
-            f"{path}: is not a text file, it has NUL bytes (UTF-16 without a byte order mark, or a damaged download)",
-            remedy=f"save it as UTF-8, or {DOWNLOAD}",
-        )
-    return text
+        return decoded(data)
+    except ValueError as error:
+        raise UserError(f"{path}: is {error}", remedy=f"save it as UTF-8, or {DOWNLOAD}") from None
 
 
 def read_csv(path: Path) -> pl.DataFrame:
