@@ -119,7 +119,7 @@ def read_json(path: Path, what: str, remedy: str) -> Any:
 
 
 def is_text(path: str | Path) -> bool:
-    """Whether a path can be written down: the bytes of a file name may be no UTF-8, and text files hold nothing else."""
+    """Whether a path can be written into a text file: the bytes of a file name need not be UTF-8."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
