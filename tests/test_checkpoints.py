@@ -108,9 +108,7 @@ def test_broken_files(tmp_path: Path) -> None:
 def test_a_path_that_safetensors_cannot_open(tmp_path: Path) -> None:
     path = tmp_path / os.fsdecode(b"\xff\xfe") / "best.safetensors"
     for read in (checkpoints.read, checkpoints.read_info):
-        with pytest.raises(
-            UserError, match=r"this path is not valid UTF-8, .*\n  remedy: rename the folder, or go into"
-        ):
+        with pytest.raises(UserError, match=r"this path is not valid UTF-8, .*\n  remedy: rename the folder, or go in"):
             read(path)
 
 

@@ -30,6 +30,7 @@ from tiny_cohort import (
 
 from cxrkit.base.contracts import Records
 from cxrkit.base.errors import UserError
+from cxrkit.prepare.plan import finished_shards
 from cxrkit.prepare.stage import PrepareConfig, prepare
 from cxrkit.prepare.verify import VerifyReport, verify, verify_sources
 from cxrkit.shards import codecs
@@ -99,6 +100,22 @@ def test_every_flipped_byte_is_listed_with_the_remedy(data: Path) -> None:
         f"\n  remedy: delete {name} in {data}, then run `cxrkit prepare` again with the same settings; "
         "it writes what is missing"
     )
+
+
+def test_a_shard_that_cannot_be_read_is_not_to_be_deleted(
+    data: Path,
+) -> None:
+    """Rights, a disk that is away, too many open files: the shard may be as good as ever."""
+    first = data / shards(data)[0]
+    first.unlink()
+    first.symlink_to(first)  # the error of a loop stands for EACCES, which does not stop root
+    with pytest.raises(UserError, match=rf"{first.name}: cannot be read \(Too many .*\n  remedy: see that its disk"):
+        read_shard(first)
+    report = verify(data, workers=1)
+    with pytest.raises(UserError, match=rf"cannot be read \(Too many levels .*\n  remedy: see that the disk of {data}"):
+        report.raise_if_damaged()
+    with pytest.raises(UserError, match=rf"{first.name}: cannot be read"):
+        finished_shards(data, read_shard(data / shards(data)[1]).settings)
 
 
 def prepare_again(data: Path, prepared: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 from cxrkit.base.errors import UserError
 from cxrkit.prepare.worker import SourcePlace
 from cxrkit.shards import codecs
-from cxrkit.shards.file import ShardTable, Source, read_shard
+from cxrkit.shards.file import ShardTable, Source, UnreadableError, read_shard
 from cxrkit.sources.pixels import DamagedImage
 
 
@@ -80,6 +81,9 @@ class Damage:
     level: int = 0
     """The level in pixels; 0 where it is the whole file or image."""
 
+    unknown: bool = False
+    """Whether the file cannot be read, so that it may be as good as ever."""
+
     def text(self) -> str:
         """Return one line."""
         image = f"image {self.image_id}" if self.image_id else ""
@@ -114,15 +118,17 @@ def check_shard(task: CheckTask, buffer: int) -> list[Damage]:
                     if what := _wrong_with(table, data, int(table.crc32[row, number]), level, task.deep):
                         damage.append(Damage(name, what, image_id, level))
         return damage
+    except UnreadableError as error:
+        if not os.path.lexists(task.path):  # a link that leads nowhere may lead to a disk that is away
+            return [Damage(name, "this shard is missing")]
+        return [Damage(name, _without_path(error, task.path), unknown=True)]
     except UserError as error:
         return [Damage(name, _without_path(error, task.path))]
     except OSError as error:
-        return [Damage(name, f"cannot be read ({error.strerror})")]
+        return [Damage(name, f"cannot be read ({error.strerror})", unknown=True)]
 
 
 def _without_path(error: UserError, path: Path) -> str:
-    if not path.exists():
-        return "this shard is missing"
     return str(error).splitlines()[0].removeprefix(f"{path}: ")
 
 

@@ -21,7 +21,7 @@ from cxrkit.base.files import part_of
 from cxrkit.base.workers import Worker
 from cxrkit.prepare.source_queue import SourceQueue, file_stamps
 from cxrkit.prepare.worker import ShardResult, ShardTask
-from cxrkit.shards.file import SOURCE, OtherVersionError, ShardSettings, ShardTable, Source, read_shard
+from cxrkit.shards.file import SOURCE, OtherVersionError, ShardSettings, ShardTable, Source, UnreadableError, read_shard
 
 
 def shard_size(images: int) -> int:
@@ -37,14 +37,14 @@ def shard_size(images: int) -> int:
 def finished_shards(folder: Path, settings: ShardSettings) -> list[ShardTable]:
     """Return the tables of all whole shards in `folder`, whichever run made them.
 
-    A file that is no whole shard is left out, to be made anew. Raises UserError when one has other settings or is of
-    another format version.
+    A file that is no whole shard is left out, to be made anew. Raises UserError when one has other settings, is of
+    another format version, or cannot be read: it may well be whole.
     """
     found = []
     for path in sorted(folder.glob("shard-*.h5")):
         try:
             table = read_shard(path)
-        except OtherVersionError:
+        except (OtherVersionError, UnreadableError):
             raise
         except UserError:
             continue

@@ -108,10 +108,16 @@ class VerifyReport:
                 )
             raise UserError(self.text(), remedy=remedy)
         files = sorted({damage.file for damage in self.damage if damage.file.startswith("shard-")})
-        there = [file for file in files if (self.data / file).exists()]
+        unknown = {damage.file for damage in self.damage if damage.unknown}
+        there = [file for file in files if (self.data / file).exists() and file not in unknown]
         named = ", ".join(there[:_SHOWN]) + (f" and {len(there) - _SHOWN:,} more" if len(there) > _SHOWN else "")
         remedy = "run `cxrkit prepare` again with the same settings; it writes what is missing"
-        raise UserError(self.text(), remedy=f"delete {named} in {self.data}, then {remedy}" if there else remedy)
+        remedy = f"delete {named} in {self.data}, then {remedy}" if there else remedy
+        if unknown:
+            first = f"see that the disk of {self.data} is there and whole, and that you may read its files"
+            only_that = all(damage.unknown for damage in self.damage)
+            remedy = first if only_that else f"{first}, and verify again; then {remedy}"
+        raise UserError(self.text(), remedy=remedy)
 
 
 def verify(

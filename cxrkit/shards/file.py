@@ -52,6 +52,10 @@ class OtherVersionError(UserError):
     """A prepared folder, or a shard, of another format version."""
 
 
+class UnreadableError(UserError):
+    """A shard that the disk, or its rights, keep from being read: it may be as good as ever."""
+
+
 @dataclass(frozen=True)
 class ShardSettings:
     """What decides the bytes of a shard. Two folders with equal digests hold equal pixels of equal sources."""
@@ -270,15 +274,32 @@ def _allocate(file: Any, length: int) -> int:
 def read_shard(path: Path) -> ShardTable:
     """Return the table of the shard at `path`. Raises UserError when the file is not a whole shard.
 
-    OtherVersionError, a UserError too, says that another version of cxrkit wrote it.
+    OtherVersionError, a UserError too, says that another version of cxrkit wrote it, UnreadableError that nothing can
+    be said of it now.
     """
     try:
         start, length, end = _check_seal(path)
+    except UserError:
+        raise
+    except IsADirectoryError as error:
+        raise _not_whole(path, error) from error
+    except OSError as error:
+        raise UnreadableError(
+            f"{path}: cannot be read ({error.strerror or error})",
+            remedy="see that its disk is there and whole, and that you may read the file",
+        ) from None
+    except ValueError as error:
+        raise _not_whole(path, error) from error
+    try:
         return _read_tables(path, start, length, end)
     except UserError:
         raise
     except (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise UserError(f"{path}: not a whole cxrkit shard ({error})", remedy=_REMAKE) from error
+        raise _not_whole(path, error) from error
+
+
+def _not_whole(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path}: not a whole cxrkit shard ({error})", remedy=_REMAKE)
 
 
 def _check_seal(path: Path) -> tuple[int, int, int]:
