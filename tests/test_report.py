@@ -998,3 +998,11 @@ def test_pixels_that_were_prepared_otherwise_are_named_in_the_heading(
     variant = variant_of(Run(Path("runs/x/official"), scores.name, scores))
     words = details([variant], {})[variant]
     assert (f"prepared {digest[:8]}" in words) == named
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [("", ("",)), ("area_min 0.4", ("area_min", "0.4")), ("a.b", ("a.b",)), ("resnet50-large", ("resnet50-", "large"))],
+)
+def test_a_heading_breaks_after_punctuation_and_never_inside_a_number(name: str, lines: tuple[str, ...]) -> None:
+    assert heading_lines(name, 9) == lines

@@ -137,7 +137,7 @@ def heading_lines(name: str, width: int = 11) -> tuple[str, ...]:
     """Break a run's name or a setting after its punctuation into lines of about `width` characters."""
     lines = [""]
     piece = ""
-    for character, following in zip(name, [*name[1:], " "], strict=True):
+    for character, following in zip(name, f"{name[1:]} ", strict=False):  # an empty name has no character
         piece += character
         inside_a_number = character == "." and following.isdigit()
         if character in "-_.:/=, " and not inside_a_number:
