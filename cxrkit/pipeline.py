@@ -6,6 +6,7 @@ A newcomer reads this file first. Every stage reads and writes files, so each ca
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,10 @@ from rich.console import Console
 from cxrkit.base import registry
 from cxrkit.base.contracts import EVALUATED, Subset
 from cxrkit.base.errors import UserError
+from cxrkit.base.files import file_digest
 from cxrkit.datasets import splits
 from cxrkit.runs.config import TrainConfig, read_run_config
-from cxrkit.runs.folder import Predicted, RunFolder, Scored, Trained, claimed, file_digest, read_split
+from cxrkit.runs.folder import Predicted, RunFolder, Scored, Trained, claimed, read_split
 
 if TYPE_CHECKING:
     from cxrkit.runs.scores import Scores
@@ -114,11 +116,10 @@ def train(config: TrainConfig, resume: bool, console: Console) -> RunFolder:
         finally:
             inputs.close()
         if run.state() == "trained":
-            predict_claimed(
-                run, console, device=config.run.device, loader=config.run.loader, threads=config.run.threads
-            )
+            where = config.run
+            predict(run, console, device=where.device, loader=where.loader, threads=where.threads, held=True)
         if run.state() != "scored":
-            evaluate_claimed(run, config.run.data, console)
+            evaluate(run, config.run.data, console, held=True)
     return run
 
 
@@ -133,67 +134,44 @@ def predict(
     loader: str = "auto",
     threads: int | None = None,
     subsets: tuple[Subset, ...] = EVALUATED,
+    held: bool = False,
 ) -> None:
-    """Write `predictions/{val,test}.parquet` of a run, from its best checkpoint or the one given."""
-    run_config(run)  # before a claim would make the folder
-    with claimed(run):
-        predict_claimed(
-            run,
-            console,
-            checkpoint=checkpoint,
-            data=data,
-            device=device,
-            precision=precision,
-            loader=loader,
-            threads=threads,
-            subsets=subsets,
-        )
+    """Write `predictions/{val,test}.parquet` of a run, from its best checkpoint or the one given.
 
-
-def predict_claimed(
-    run: RunFolder,
-    console: Console,
-    *,
-    checkpoint: Path | None = None,
-    data: Path | None = None,
-    device: str = "auto",
-    precision: str | None = None,
-    loader: str = "auto",
-    threads: int | None = None,
-    subsets: tuple[Subset, ...] = EVALUATED,
-) -> None:
-    """Do what `predict` does, in a run that this process has claimed."""
+    held: this process has claimed the run already.
+    """
     from cxrkit.base.progress import progress_bar
     from cxrkit.loaders.inputs import Inputs
     from cxrkit.models import compute
     from cxrkit.predict import predict as predict_subset
 
-    config = run_config(run)
+    config = run_config(run)  # before a claim would make the folder
     device = compute.choose_device(device)
     precision = compute.choose_precision(precision or config.run.precision, device)
-    split, seen = read_split(run)
-    inputs = Inputs.of(data or config.run.data, split, config.run.limit)
-    try:
-        for subset in subsets:
-            inputs.require(subset)
-            with progress_bar(f"predict {subset}", len(inputs.rows[subset]), console=console) as bar:
-                predict_subset(
-                    checkpoint or run.best,
-                    inputs,
-                    subset,
-                    run.predictions(subset),
-                    seen=seen,
-                    model_name=config.model.name,
-                    device=device,
-                    precision=precision,
-                    loader=loader,
-                    threads=threads,
-                    progress=bar.advance,
-                    before_writing=lambda: run.forget("predict", "evaluate"),
-                )
-    finally:
-        inputs.close()
-    run.finish("predict", Predicted(file_digest(checkpoint or run.best), digests_of_predictions(run)))
+    with nullcontext() if held else claimed(run):
+        split, seen = read_split(run)
+        inputs = Inputs.of(data or config.run.data, split, config.run.limit)
+        try:
+            for subset in subsets:
+                inputs.require(subset)
+                with progress_bar(f"predict {subset}", len(inputs.rows[subset]), console=console) as bar:
+                    predict_subset(
+                        checkpoint or run.best,
+                        inputs,
+                        subset,
+                        run.predictions(subset),
+                        seen=seen,
+                        model_name=config.model.name,
+                        device=device,
+                        precision=precision,
+                        loader=loader,
+                        threads=threads,
+                        progress=bar.advance,
+                        before_writing=lambda: run.forget("predict", "evaluate"),
+                    )
+        finally:
+            inputs.close()
+        run.finish("predict", Predicted(file_digest(checkpoint or run.best), digests_of_predictions(run)))
 
 
 def digests_of_predictions(run: RunFolder) -> dict[str, str]:
@@ -211,24 +189,20 @@ def run_config(run: RunFolder) -> TrainConfig:
     return read_run_config(run.config)
 
 
-def evaluate(run: RunFolder, data: Path | None, console: Console, *, replicates: int | None = None) -> Scores:
+def evaluate(
+    run: RunFolder, data: Path | None, console: Console, *, replicates: int | None = None, held: bool = False
+) -> Scores:
     """Write `scores.json` of a run from its predictions and the labels of `data`, by default the run's prepared folder.
 
-    replicates: of the bootstrap; default, the evaluator's own.
+    replicates: of the bootstrap; default, the evaluator's own. held: this process has claimed the run already.
     """
-    run_config(run)  # before a claim would make the folder
-    with claimed(run):
-        return evaluate_claimed(run, data, console, replicates=replicates)
-
-
-def evaluate_claimed(run: RunFolder, data: Path | None, console: Console, *, replicates: int | None = None) -> Scores:
-    """Do what `evaluate` does, in a run that this process has claimed."""
     from cxrkit.evaluators.scoring import evaluate_run
     from cxrkit.evaluators.truth import read_truth
 
-    config = run_config(run)
+    config = run_config(run)  # before a claim would make the folder
     options = {} if replicates is None else {"replicates": replicates}
-    scores = evaluate_run(run.path, read_truth(data or config.run.data), config.test.evaluator, options)
-    run.finish("evaluate", Scored({name: part.predictions_sha256 for name, part in scores.subsets.items()}))
+    with nullcontext() if held else claimed(run):
+        scores = evaluate_run(run.path, read_truth(data or config.run.data), config.test.evaluator, options)
+        run.finish("evaluate", Scored({name: part.predictions_sha256 for name, part in scores.subsets.items()}))
     console.print(f"scores in {run.scores}", highlight=False, markup=False)
     return scores

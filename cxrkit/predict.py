@@ -14,11 +14,11 @@ from cxrkit import models
 from cxrkit.base import labels
 from cxrkit.base.contracts import Subset
 from cxrkit.base.errors import UserError
+from cxrkit.base.files import file_digest
 from cxrkit.loaders.inputs import Inputs
 from cxrkit.models import ModelSpec, compute
 from cxrkit.runs import predictions
 from cxrkit.runs.checkpoints import CheckpointInfo, load_model, read
-from cxrkit.runs.folder import file_digest
 
 
 def load(checkpoint: Path) -> tuple[torch.nn.Module, ModelSpec, CheckpointInfo]:

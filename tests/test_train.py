@@ -22,10 +22,11 @@ from safetensors.torch import load_file, save_file
 from cxrkit import pipeline
 from cxrkit.base.contracts import LABELS
 from cxrkit.base.errors import UserError
+from cxrkit.base.files import file_digest
 from cxrkit.runs import checkpoints, predictions
 from cxrkit.runs import scores as results
 from cxrkit.runs.config import read_config, recipe_digest
-from cxrkit.runs.folder import RunFolder, file_digest
+from cxrkit.runs.folder import RunFolder
 from cxrkit.runs.metrics import read_metrics
 
 SMALL = {"model": "resnet14-small-meta", "input_size": 32, "batch_size": 8, "precision": "fp32", "threads": 1}

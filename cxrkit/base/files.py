@@ -143,6 +143,12 @@ def decoded(data: bytes) -> str:
     return text
 
 
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 (hex) of a file. Raises OSError."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def digest_lines(lines: Iterable[str]) -> str:
     """Return the SHA-256 (hex) of the lines, each ended by a newline, in the order given."""
     sha = hashlib.sha256()

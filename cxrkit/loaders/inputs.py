@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,8 +107,12 @@ class Inputs:
             split_digest=self.split.digest,
             train_images=len(self.rows["train"]),
             train_subset_images=self.split.images("train"),
-            metadata_digest=metadata_digest(self.store.records()),
+            metadata_digest=self._metadata_digest,
         )
+
+    @cached_property
+    def _metadata_digest(self) -> str:
+        return metadata_digest(self.store.records())
 
     def used(self) -> pl.DataFrame:
         """Return image_id, `used` and `source_crc32` of every prepared image: what a run writes down with its split."""

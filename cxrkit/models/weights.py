@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import re
 import warnings
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cxrkit.base.errors import UserError
+from cxrkit.base.files import file_digest
 from cxrkit.base.origin import Known
 
 if TYPE_CHECKING:
@@ -104,8 +104,7 @@ def download() -> Path:
 
 def _sha256(file: Path) -> str:
     try:
-        with open(file, "rb") as content:
-            return hashlib.file_digest(content, "sha256").hexdigest()
+        return file_digest(file)
     except OSError as error:
         raise _damaged(file, "a weights file that can be read", error) from error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter
 from dataclasses import dataclass, fields, replace
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from cxrkit.base.contracts import Metric
 from cxrkit.base.errors import UserError
+from cxrkit.base.files import file_digest
 from cxrkit.base.origin import Origin
 from cxrkit.runs.folder import RunFolder
 from cxrkit.runs.predictions import read_prediction_info
@@ -135,16 +135,11 @@ def _newer_checkpoint(run: Run) -> list[str]:
         scored = folder.scores.stat().st_mtime_ns
         # An older file is not read at all: it may have 500 MB, and a report may have forty of them.
         newer = [path for path in (folder.best, folder.last) if path.exists() and path.stat().st_mtime_ns > scored]
-        if folder.best in newer and run.scores.checkpoint_sha256 not in map(_sha256, newer):
+        if folder.best in newer and run.scores.checkpoint_sha256 not in map(file_digest, newer):
             return ["its checkpoint was replaced after it was scored"]
     except OSError as error:
         return [f"its checkpoint cannot be read ({error.strerror})"]
     return []
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _told_apart(runs: list[Run], folder: Path) -> list[Run]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -161,12 +160,6 @@ class RunFolder:
             self.scores.unlink(missing_ok=True)
         except OSError as error:
             raise output_error(self.scores, error) from error
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 (hex) of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_split(run: RunFolder, split: Split, used: pl.DataFrame) -> None:
