@@ -124,6 +124,17 @@ def test_resuming_anywhere_gives_the_same_batches(n: int, start: int, train: boo
     assert [by_row([plan.batch(3, step)]) for step in range(plan.steps)] == whole
 
 
+@given(st.integers(1, 60), st.integers(0, 7), st.integers(1, 100), st.booleans())
+@settings(max_examples=50, deadline=None)
+def test_bundles_are_the_same_batches(n: int, start: int, images: int, train: bool) -> None:
+    plan = make(n, train=train)
+    bundles = list(plan.bundles(3, start, images))
+    cut = [by_row([batch]) for bundle in bundles for batch in plan.cut(bundle)]
+    assert cut == [by_row([batch]) for batch in plan.batches(3, start)]
+    assert all(len(bundle) == plan.bundled(images) * plan.batch_size for bundle in bundles[:-1])
+    assert plan.bundled(images) == max(1, images // 8)
+
+
 @given(n=st.integers(24, 100), world_size=st.sampled_from([1, 2, 3, 4, 6]), train=st.booleans())
 @settings(max_examples=30, deadline=None)
 def test_ranks_share_the_same_global_batches(n: int, world_size: int, train: bool) -> None:

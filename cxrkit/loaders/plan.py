@@ -30,6 +30,7 @@ from cxrkit.loaders.philox import join, philox4x32
 __all__ = ["Augmentation", "Plan", "PlannedBatch", "default_resize"]
 
 PLANNED_AHEAD = 512  # images
+MADE_TOGETHER = 128  # images that a loader makes at a time, whatever the batch
 
 
 def default_resize(input_size: int) -> int:
@@ -179,11 +180,27 @@ class Plan:
         The same as calling `batch` for each step, but small batches are planned many at a time: in batches of 16,
         numpy then costs 2 instead of 90 microseconds per image.
         """
-        together = max(1, PLANNED_AHEAD // self.batch_size)
+        for bundle in self.bundles(epoch, start_step, PLANNED_AHEAD):
+            yield from self.cut(bundle)
+
+    def bundles(self, epoch: int, start_step: int = 0, images: int = MADE_TOGETHER) -> Iterator[PlannedBatch]:
+        """Yield the batches of `epoch` from `start_step` on, as many in one as make about `images`; at least one.
+
+        A loader works on bundles and gives out what `cut` makes of them: what it costs to begin and to end a piece of
+        work is then the same for batches of 8 and of 128.
+        """
+        together = self.bundled(images)
         for first in range(start_step, self.steps, together):
-            run = self._run(epoch, first, min(first + together, self.steps))
-            for start in range(0, len(run), self.batch_size):
-                yield run[start : start + self.batch_size]
+            yield self._run(epoch, first, min(first + together, self.steps))
+
+    def bundled(self, images: int = MADE_TOGETHER) -> int:
+        """Return how many batches are in a bundle of about `images`."""
+        return max(1, images // self.batch_size)
+
+    def cut(self, bundle: PlannedBatch) -> Iterator[PlannedBatch]:
+        """Yield the batches of a bundle."""
+        for start in range(0, len(bundle), self.batch_size):
+            yield bundle[start : start + self.batch_size]
 
     def _run(self, epoch: int, first: int, last: int) -> PlannedBatch:
         """Return the batches `first` to `last - 1` in one."""
