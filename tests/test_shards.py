@@ -298,6 +298,30 @@ def test_the_store_returns_every_level(tmp_path: Path, codec: str) -> None:
     assert store.image(0, 1).shape == (64, 64)
 
 
+@pytest.mark.parametrize("codec", codecs.CODECS)
+@given(data=st.data())
+@hypothesis_settings(max_examples=20, deadline=None)
+def test_a_window_is_a_part_of_the_level(
+    tmp_path_factory: pytest.TempPathFactory, codec: str, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / f"windows-{codec}"
+    store = ShardStore(folder if folder.exists() else folder_of(folder, codec, 95 if codec == "jpeg" else 0))
+    row, level = data.draw(st.integers(0, COUNT - 1)), data.draw(st.integers(0, len(LEVELS) - 1))
+    side = LEVELS[level]
+    left, top = data.draw(st.integers(0, side - 1)), data.draw(st.integers(0, side - 1))
+    window = (left, top, data.draw(st.integers(left + 1, side)), data.draw(st.integers(top + 1, side)))
+    whole = store.image(row, level)
+    assert np.array_equal(store.window(row, level, window), whole[top : window[3], left : window[2]])
+    encoded, (x, y, right, bottom) = store.encoded_window(row, level, window)
+    assert x <= left < window[2] <= right <= side
+    assert y <= top < window[3] <= bottom <= side
+    if codec == "raw":
+        part = encoded.reshape(bottom - y, right - x)
+    else:
+        part = codecs._imagecodecs().htj2k_decode(encoded) if codec == "htj2k" else cv2.imdecode(encoded, 0)
+    assert np.array_equal(part, whole[y:bottom, x:right])
+
+
 def test_the_store_knows_all_records(tmp_path: Path) -> None:
     store = ShardStore(folder_of(tmp_path))
     assert len(store.records()) == COUNT + 2

@@ -151,10 +151,9 @@ class OpenCVLoader:
         self, planned: PlannedBatch, matrix: NDArray[np.float64], out_BHW: NDArray[np.uint8], part: range
     ) -> None:
         for i in part:
-            left, top, right, bottom = planned.window[i].tolist()
-            image_HW = self._store.image(int(planned.rows[i]), int(planned.level[i]))
+            window_HW = self._store.window(int(planned.rows[i]), int(planned.level[i]), planned.window[i].tolist())
             sigma_x, sigma_y = planned.sigma[i].tolist()
-            sample(image_HW[top:bottom, left:right], matrix[i], (sigma_x, sigma_y), out_BHW[i])
+            sample(window_HW, matrix[i], (sigma_x, sigma_y), out_BHW[i])
 
     def _deliver(self, slot: _Slot) -> Batch:
         assert slot.planned is not None

@@ -169,8 +169,7 @@ class ResidentLoader:
         return pending
 
     def _read(self, planned: PlannedBatch, i: int, out: NDArray[np.uint8]) -> None:
-        left, top, right, bottom = planned.window[i].tolist()
-        window_HW = self._store.image(int(planned.rows[i]), int(planned.level[i]))[top:bottom, left:right]
+        window_HW = self._store.window(int(planned.rows[i]), int(planned.level[i]), planned.window[i].tolist())
         out[: window_HW.size].reshape(window_HW.shape)[:] = window_HW
 
     def _deliver(self, kept: _Kept, pending: _Pending) -> Batch:

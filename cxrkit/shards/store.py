@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import threading
 import zlib
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,23 @@ class ShardStore:
             return codecs.decode(self.codec, data, self.levels[level_number])
         except ValueError as error:
             raise self._damaged(row, level_number, str(error)) from None
+
+    def window(self, row: int, level_number: int, window: Sequence[int]) -> np.ndarray:
+        """Return what lies in `window` (left, top, right, bottom) of image `row` at `levels[level_number]`.
+
+        (bottom - top, right - left) uint8, read-only; at least the window is decoded.
+        """
+        left, top, right, bottom = window
+        return self.image(row, level_number)[top:bottom, left:right]
+
+    def encoded_window(
+        self, row: int, level_number: int, window: Sequence[int]
+    ) -> tuple[np.ndarray, tuple[int, int, int, int]]:
+        """Return encoded bytes that hold `window`, (bytes,) uint8, and the part of the level that they are: a window
+        too. Any decoder of the codec makes an image of that size out of them.
+        """
+        side = self.levels[level_number]
+        return self.encoded(row, level_number), (0, 0, side, side)
 
     def size(self, row: int, level_number: int) -> int:
         """Return the encoded size in bytes of image `row` at `levels[level_number]`."""
