@@ -178,8 +178,9 @@ class ShardStore:
     def encoded_window(
         self, row: int, level_number: int, window: Sequence[int]
     ) -> tuple[np.ndarray, tuple[int, int, int, int]]:
-        """Return encoded bytes that hold `window`, (bytes,) uint8, and the part of the level that they are: a window
-        too. Any decoder of the codec makes an image of that size out of them.
+        """Return encoded bytes that hold `window`, (bytes,) uint8, and the part of the level that they are.
+
+        Any decoder of the codec makes an image of the size of that part out of them.
         """
         side = self.levels[level_number]
         return self.encoded(row, level_number), (0, 0, side, side)
