@@ -17,8 +17,9 @@ import polars as pl
 from cxrkit.base.files import digest_lines
 from cxrkit.base.labels import CHESTXRAY14, LabelSet
 
-# checked: read from the thing itself by cxrkit. declared: somebody says so. unknown: nobody does.
-Known = Literal["checked", "declared", "unknown"]
+# checked: read from the thing itself by cxrkit. declared: somebody says so. unknown: nobody does. unused: nothing
+# depends on it, as on the pixels where a network looks at none.
+Known = Literal["checked", "declared", "unknown", "unused"]
 Part = Literal["data set", "labels", "metadata", "pixels", "split", "training images", "initial weights"]
 
 

@@ -30,6 +30,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "opencv": "cxrkit.loaders.opencv:OpenCVLoader",
         "dali": "cxrkit.loaders.dali:DaliLoader",
         "resident": "cxrkit.loaders.resident:ResidentLoader",  # what --cache gpu chooses
+        "pixelless": "cxrkit.loaders.pixelless:PixellessLoader",  # what a network that looks at no image gets
     },
     "model": {
         # Names of the grammar (resnet50-large-meta, ...) are resolved by cxrkit.models; see `cxrkit models`.

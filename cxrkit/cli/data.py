@@ -28,6 +28,9 @@ def prepare(
     reread: Annotated[
         bool, typer.Option("--reread", help="Read all images again, and make anew those whose bytes have changed.")
     ] = False,
+    tables_only: Annotated[
+        bool, typer.Option("--tables-only", help="No image, the CSV and lists alone: enough for mlp-meta.")
+    ] = False,
     resized: Annotated[
         bool, typer.Option("--resized", help="Accept images of another size; levels: that size, and halves of it.")
     ] = False,
@@ -48,6 +51,7 @@ def prepare(
         limit=limit,
         reread=reread,
         resized=resized,
+        tables_only=tables_only,
     )
     print_as_it_is(prepare_raw(config, console=console).text())
 

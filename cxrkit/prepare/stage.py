@@ -43,12 +43,15 @@ from cxrkit.shards.index import (
 )
 
 LOCK = ".lock"
+_NO_CODEC = "raw"  # of a folder without pixels
 _TARGET = "cxrkit.prepare.worker:make_shard"
 _GIVE_UP_AFTER = 100  # damaged images, when they are more than the good ones: the wrong files altogether
 
 
 def prepare_raw(config: PrepareConfig, *, console: Console | None = None) -> PrepareSummary:
     """Read the records of `config.raw` and prepare its images; see `prepare`. The workers start meanwhile."""
+    if config.tables_only:
+        return prepare_tables(config, registry.load("dataset", config.dataset)(config.raw, allow_missing=True))
     with _start(config) as workers:
         records = registry.load("dataset", config.dataset)(config.raw, allow_missing=config.allow_missing)
         return prepare(config, records, console=console, workers=workers)
@@ -85,6 +88,28 @@ def prepare(
             raise _nothing_good(summary, config)
         _switch(config, listed.result(), settings, tables, summary)
         _remove_replaced(config.data, tables, finished, before)
+    summary.seconds = time.monotonic() - started
+    return summary
+
+
+def prepare_tables(config: PrepareConfig, records: Records) -> PrepareSummary:
+    """Write the records and boxes alone into `config.data`: a folder without pixels; return what was done.
+
+    `prepare` adds the pixels later. Raises UserError for a folder that holds pixels, or another data set.
+    """
+    started = time.monotonic()
+    settings = ShardSettings(records.dataset, _NO_CODEC, 0, (), records.side)
+    summary = PrepareSummary(config.data, 0, missing=records.missing, notes=records.notes, listed=len(records.frame))
+    with _folder(config.data):
+        before = _previous(config.data, settings)
+        if before is not None and before.about.levels:
+            raise UserError(
+                f"{config.data}: holds {len(before.index):,} prepared images, and --tables-only would drop them",
+                remedy="leave out --tables-only to renew the tables and keep the images, or choose another --data "
+                "folder",
+            )
+        write_generation(config.data, Listed.of(records), settings, index_frame([], ()), [])
+        _remove_replaced(config.data, [], [], before)
     summary.seconds = time.monotonic() - started
     return summary
 
@@ -167,7 +192,9 @@ def _previous(folder: Path, settings: ShardSettings) -> _Generation | None:
     """
     try:
         about = read_description(folder)
-        if about.settings == settings:
+        # Tables alone have no settings that others could contradict, and no pixels that others could drop.
+        alone = not (about.levels and settings.levels) and about.dataset == settings.dataset
+        if about.settings == settings or alone:
             return _Generation(about, read_index(folder, about))
     except OtherVersionError:
         raise
@@ -324,4 +351,12 @@ def _remove_replaced(
             path.unlink()
 
 
-__all__ = ["PrepareConfig", "PrepareSummary", "default_levels", "parse_levels", "prepare", "prepare_raw"]
+__all__ = [
+    "PrepareConfig",
+    "PrepareSummary",
+    "default_levels",
+    "parse_levels",
+    "prepare",
+    "prepare_raw",
+    "prepare_tables",
+]

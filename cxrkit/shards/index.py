@@ -101,7 +101,7 @@ class Description:
     """JPEG quality; 0 for other codecs."""
 
     levels: tuple[int, ...]
-    """Side lengths in pixels, descending."""
+    """Side lengths in pixels, descending; empty where the folder holds tables alone."""
 
     image_size: int
     """Side length of the source images in pixels; less than 1024 for a resized copy of the data set."""
@@ -294,7 +294,8 @@ def read_description(folder: Path) -> Description:
 def _check_description(about: Description) -> None:
     if about.codec not in codecs.CODECS:
         raise FieldError(f"codec is {about.codec!r}, expected one of {', '.join(codecs.CODECS)}")
-    if not about.levels or any(level < 1 or level > about.image_size for level in about.levels):
+    # Tables alone have no levels, and then no shards.
+    if (about.shards and not about.levels) or any(level < 1 or level > about.image_size for level in about.levels):
         raise FieldError(f"levels are {about.levels} of images of {about.image_size} pixels")
     if about.settings.digest != about.settings_digest:
         raise FieldError("settings_digest is not that of the settings beside it")
