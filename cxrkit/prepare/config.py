@@ -54,6 +54,9 @@ class PrepareConfig:
     resized: bool = False
     """Accept a copy of the data set whose images are of another size than the original ones."""
 
+    tiles: bool = True
+    """Write JPEGs in tiles, so that a window decodes alone; a folder that was begun without goes on without."""
+
     def __post_init__(self) -> None:
         """Check every field."""
         codecs.check(self.codec)
