@@ -34,6 +34,9 @@ def prepare(
     resized: Annotated[
         bool, typer.Option("--resized", help="Accept images of another size; levels: that size, and halves of it.")
     ] = False,
+    no_tiles: Annotated[
+        bool, typer.Option("--no-tiles", help="JPEGs without restart markers, for decoders that cannot take them.")
+    ] = False,
 ) -> None:
     """Turn the download into HDF5 shards, once. A killed run goes on where it was."""
     from cxrkit.prepare.stage import PrepareConfig, parse_levels, prepare_raw
@@ -52,6 +55,7 @@ def prepare(
         reread=reread,
         resized=resized,
         tables_only=tables_only,
+        tiles=not no_tiles,
     )
     print_as_it_is(prepare_raw(config, console=console).text())
 

@@ -57,6 +57,9 @@ class PrepareConfig:
     tables_only: bool = False
     """Prepare the records and lists alone, no image: enough for a network that looks at none, and for evaluation."""
 
+    tiles: bool = True
+    """Write JPEGs in tiles, so that a window decodes alone; a folder that was begun without goes on without."""
+
     def __post_init__(self) -> None:
         """Check every field."""
         codecs.check(self.codec)

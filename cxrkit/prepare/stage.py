@@ -11,14 +11,14 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
 from rich.console import Console
 
 from cxrkit.base import registry
-from cxrkit.base.contracts import IMAGE_SIZE, Records
+from cxrkit.base.contracts import IMAGE_SIZE, Note, Records
 from cxrkit.base.cores import available_cores
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import claimed, output_error, publish, remove_parts
@@ -28,7 +28,8 @@ from cxrkit.prepare.config import MIN_LEVEL, PrepareConfig, check_levels, defaul
 from cxrkit.prepare.plan import PreparationPlan, finished_shards, other_settings, with_stamps
 from cxrkit.prepare.summary import PrepareSummary, damage_list
 from cxrkit.prepare.worker import ShardResult, ShardTask
-from cxrkit.shards.file import OtherVersionError, ShardSettings, ShardTable, Source
+from cxrkit.shards import tiles
+from cxrkit.shards.file import OtherVersionError, ShardSettings, ShardTable, Source, read_shard
 from cxrkit.shards.index import (
     DESCRIPTION,
     SOURCE_SCHEMA,
@@ -45,6 +46,10 @@ from cxrkit.shards.index import (
 LOCK = ".lock"
 _NO_CODEC = "raw"  # of a folder without pixels
 _TARGET = "cxrkit.prepare.worker:make_shard"
+_WITHOUT_TILES = Note(
+    "the folder was prepared without JPEG tiles, and goes on without: loading takes more processor time than it need",
+    "to have them, prepare into another --data folder",
+)
 _GIVE_UP_AFTER = 100  # damaged images, when they are more than the good ones: the wrong files altogether
 
 
@@ -69,9 +74,10 @@ def prepare(
     whatever could be read before still can.
     """
     started = time.monotonic()
-    settings = _settings(config, records)
+    asked = _settings(config, records)
     frame = _at_hand(config, records)
     with _folder(config.data), nullcontext(workers) if workers else _start(config) as pool:
+        settings = _as_begun(config.data, asked)
         before = _previous(config.data, settings)
         finished = finished_shards(config.data, settings)
         if before is not None:
@@ -80,7 +86,8 @@ def prepare(
         plan = PreparationPlan(
             frame, config.data, settings, finished, skip_damaged=config.skip_damaged, reread=config.reread
         )
-        summary = PrepareSummary(config.data, pool.count, missing=records.missing, notes=records.notes)
+        notes = records.notes if settings == asked else (*records.notes, _WITHOUT_TILES)
+        summary = PrepareSummary(config.data, pool.count, missing=records.missing, notes=notes)
         with closing(plan), ThreadPoolExecutor(1) as beside:
             listed = beside.submit(Listed.of, records)
             tables = _make_shards(plan, pool, summary, console, config)
@@ -134,7 +141,21 @@ def _settings(config: PrepareConfig, records: Records) -> ShardSettings:
     levels = default_levels(side) if config.levels is None else config.levels
     check_levels(levels, side)
     quality = config.quality if config.codec == "jpeg" else 0
-    return ShardSettings(records.dataset, config.codec, quality, levels, side)
+    restart = tiles.RESTART if config.codec == "jpeg" and config.tiles else 0
+    return ShardSettings(records.dataset, config.codec, quality, levels, side, restart)
+
+
+def _as_begun(folder: Path, settings: ShardSettings) -> ShardSettings:
+    """Return the settings without tiles where that is what is in the folder already: it goes on as it was begun."""
+    plain = replace(settings, restart=0)
+    if plain == settings:
+        return settings
+    with suppress(UserError):
+        return plain if read_description(folder).settings == plain else settings
+    for path in folder.glob("shard-*.h5"):  # a run that has not come to its end
+        with suppress(UserError):
+            return plain if read_shard(path).settings == plain else settings
+    return settings
 
 
 def _at_hand(config: PrepareConfig, records: Records) -> pl.DataFrame:
