@@ -70,11 +70,8 @@ def build(graph: Graph, source: Callable[[Any], Arrays]) -> Any:
             ndim=dimensions,
             layout=["HWC" if graph.pixels else "", *[""] * (len(kinds) - 1)],
         )
-        if graph.pixels:
-            image = data.gpu() if on_gpu else data
-        else:
-            image = _decoded(graph, data, *window)
-        image = fn.gaussian_blur(image, sigma=sigma, window_size=3)
+        image = _decoded(graph, data, *window) if window else data
+        image = fn.gaussian_blur(image.gpu() if on_gpu else image, sigma=sigma, window_size=3)
         # No fill_value: outside the image its edge is repeated.
         pipeline.set_outputs(fn.warp_affine(image, matrix=matrix, size=(graph.side, graph.side), inverse_map=True))
     pipeline.build()
@@ -99,9 +96,7 @@ def _decoded(graph: Graph, data: Any, start: Any, shape: Any) -> Any:
     return fn.slice(fn.decoders.image(data, **how), **window)
 
 
-def inputs(
-    planned: PlannedBatch, data: list[NDArray[np.uint8]], origin: NDArray[np.int64] | None = None
-) -> Arrays:
+def inputs(planned: PlannedBatch, data: list[NDArray[np.uint8]], origin: NDArray[np.int64] | None = None) -> Arrays:
     """Return what the graph takes: images, matrices, sigmas (y, x), and starts and sizes (y, x) of the windows.
 
     data: with `origin`, encoded images, and (B, 2) where in its level, (x, y), each of them begins; without, the

@@ -67,17 +67,22 @@ def torch_cuda() -> int | None:
 
 
 def wanted() -> int:
-    """Return the major version of CUDA whose DALI belongs here: the driver must know it, and PyTorch uses it, too."""
+    """Return the major version of CUDA whose DALI belongs here: the driver's, or an older one that PyTorch uses."""
     driver = driver_cuda()
-    known = [major for major in (driver and driver[0], torch_cuda()) if major]
-    return min([max(EXTRAS), *(max(major, min(EXTRAS)) for major in known)])
+    try:
+        known = [driver[0] if driver else None, torch_cuda()]
+    except (ImportError, RuntimeError):
+        known = [driver[0] if driver else None]
+    return min((major for major in EXTRAS if major in known), default=max(EXTRAS))
 
 
 def how_to_install() -> str:
     """Return what to do for a DALI that fits this machine."""
     if sys.platform != "linux":
         return "there is DALI for Linux only"
-    remove = [package for package in installed() if BUILDS[package] != wanted()]
+    found = installed()
+    # Of two builds in one folder neither is whole: both have to go.
+    remove = [package for package in found if len(found) > 1 or BUILDS[package] != wanted()]
     return (f"pip uninstall {' '.join(remove)}, then " if remove else "") + f"pip install 'cxrkit[{EXTRAS[wanted()]}]'"
 
 

@@ -193,7 +193,7 @@ class ResidentLoader:
             together = len(table) if self._is_compiled else self._plan.batch_size
             images = [
                 self._gather(kept.pixels, part[:, :4].long(), part[:, 4:].float(), self._plan.input_size)
-                for part in table.split(together)
+                for part in torch.split(table, together)
             ]
             batch = self._tables.batch((images[0] if len(images) == 1 else torch.cat(images))[: len(rows)], rows)
         if self._on_gpu:
