@@ -54,6 +54,13 @@ def build(graph: Graph, source: Callable[[Any], Arrays]) -> Any:
 
     Raises RuntimeError where DALI does not fit the machine, its CUDA driver above all.
     """
+    pipeline = define(graph, source)
+    pipeline.build()
+    return pipeline
+
+
+def define(graph: Graph, source: Callable[[Any], Arrays]) -> Any:
+    """Return the pipeline, not yet built: DALI defines one for a GPU on any machine."""
     dali, fn, types = modules()
     on_gpu = graph.gpu is not None
     pipeline = dali.Pipeline(graph.images, graph.threads, graph.gpu, prefetch_queue_depth=graph.prefetch)
@@ -74,7 +81,6 @@ def build(graph: Graph, source: Callable[[Any], Arrays]) -> Any:
         image = fn.gaussian_blur(image.gpu() if on_gpu else image, sigma=sigma, window_size=3)
         # No fill_value: outside the image its edge is repeated.
         pipeline.set_outputs(fn.warp_affine(image, matrix=matrix, size=(graph.side, graph.side), inverse_map=True))
-    pipeline.build()
     return pipeline
 
 

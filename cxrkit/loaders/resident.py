@@ -263,7 +263,7 @@ class _Kept:
             raise UserError(
                 f"--cache gpu: a batch of {plan.batch_size} images takes up to {gigabytes(room)}, and all that is "
                 f"sampled {gigabytes(everything)}, but only {gigabytes(budget)} of the memory of {device} may be used",
-                remedy="use --cache none or a smaller --batch-size, or free memory on the device",
+                remedy="use --cache none, a smaller --batch-size or a larger --cache-gb, or free memory on the device",
             )
         self.count = what_fits(self._share, plan.levels, len(rows), budget - room)
         self._offset = np.full((len(store), len(plan.levels)), -1, dtype=np.int64)
