@@ -48,7 +48,8 @@ def test_a_loader_without_options_of_its_own_says_so(inputs: Inputs) -> None:
     plan = inputs.eval_plan("val", SPEC, 4)
     with pytest.raises(UserError, match=r"loader 'opencv': unknown option 'hw_decoder_load'") as caught:
         inputs.loader(plan, "auto", "cpu", 1, options={"hw_decoder_load": 0.5})
-    assert caught.value.remedy == "choose from prefetch"
+    assert "choose from " in caught.value.remedy
+    assert "prefetch" in caught.value.remedy
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,9 @@ class DaliLoader:
     decoded. Default, on the CPU alone: nvImageCodec 0.9 ends the process on some GPUs when it decodes a region of a
     JPEG (its issue 55).
 
+    While its batches are in use no CUDA graph may be captured: DALI synchronises the device from a thread of its own,
+    which a capture does not survive.
+
     Raises UserError where DALI is not installed.
     """
 
@@ -141,12 +144,12 @@ class DaliLoader:
 
         Nothing is copied, and the host waits only until the work is queued. What orders DALI's work and torch's is
         DLPack, both ways: `from_dlpack` makes torch's current stream wait for DALI's event behind the images; and when
-        the last view of them is gone, DALI hands their memory to a thread of its own, which waits for everything that
-        the device has been given by then, on any stream, before it reuses it. So what is queued may still read them,
-        and DALI, which takes other memory meanwhile, may run on at once.
+        the last view of them is gone, DALI hands their memory to a thread of its own, which synchronises the whole
+        device before the memory is used again. So what is queued on any stream may still read them, and DALI, which
+        takes other memory meanwhile, may run on at once: it is never made to wait for the model.
         """
         try:
-            # Given a stream, DALI does not make the host wait for the images; the tensors are not bound to it.
+            # Given a stream, DALI does not make the host wait for the images; that is all it is given for.
             stream = torch.cuda.current_stream(self._device) if self._device.type == "cuda" else None
             (images,) = pipeline.share_outputs(cuda_stream=stream)
             image_BHWC: torch.Tensor = torch.utils.dlpack.from_dlpack(images.as_tensor())
