@@ -2,17 +2,34 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# The loader for NVIDIA GPUs, DALI, comes in one build for each CUDA version: the driver decides which. It is there for
+# Linux with glibc alone; `make GPU=gpu-cuda12` chooses the build, `make GPU=` leaves it out.
+GPU ?= $(shell \
+	if [ "$$(uname -s)" = Linux ] && getconf GNU_LIBC_VERSION >/dev/null 2>&1; then \
+		case "$$(uname -m)" in (x86_64|aarch64) \
+			if nvidia-smi 2>/dev/null | grep -q 'CUDA Version: 12\.'; then echo gpu-cuda12; else echo gpu; fi;; \
+		esac; \
+	fi)
+COMMA := ,
+EXTRAS := dev$(addprefix $(COMMA),$(GPU))
+OTHER_BUILD := $(if $(filter gpu-cuda12,$(GPU)),nvidia-dali-cuda130,nvidia-dali-cuda120)
 
 .PHONY: demo test lint types bench clean
 .DEFAULT_GOAL := demo
+
+# What was installed stands in the file: with other extras it is done again.
+ifneq ($(shell cat $(VENV)/installed 2>/dev/null),$(EXTRAS))
+.PHONY: $(VENV)/installed
+endif
 
 $(VENV)/installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "cxrkit needs Python 3.11 or newer; name one with: make PYTHON=python3.11 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
-	@touch $@
+	@$(BIN)/python -m pip uninstall --quiet --quiet --quiet --yes $(OTHER_BUILD)
+	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
+	@echo '$(EXTRAS)' > $@
 
 # The main job on a phantom cohort: synth -> prepare -> train -> report.
 demo: $(VENV)/installed

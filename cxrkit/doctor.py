@@ -6,7 +6,6 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
@@ -88,16 +87,33 @@ def _torch() -> Iterator[Finding]:
 
 
 def _dali() -> Iterator[Finding]:
-    names = ("nvidia-dali-cuda130", "nvidia-dali-cuda120")
-    installed = {name: found for name in names if (found := _version(name))}
-    if len(installed) > 1:
-        remedy = "pip uninstall nvidia-dali-cuda130 nvidia-dali-cuda120, then install the one of your CUDA version"
-        yield Finding("DALI", "problem", "two builds that overwrite each other: " + ", ".join(installed), remedy)
-    elif not installed:
-        remedy = "pip install nvidia-dali-cuda130 (Linux); without it the opencv loader is used"
-        yield Finding("DALI", "note", "not installed", remedy)
+    from cxrkit.loaders import dali_setup
+
+    builds, driver = dali_setup.installed(), dali_setup.driver_cuda()
+    fits = "" if driver is None else f"; the driver runs CUDA {driver[0]}.{driver[1]}"
+    if not builds and driver is None:
+        yield Finding("DALI", "ok", "not installed; it is of use with an NVIDIA GPU, and there is no driver of one")
+    elif not builds:
+        remedy = f"{dali_setup.how_to_install()}; without it the opencv loader is used"
+        yield Finding("DALI", "note", f"not installed{fits}", remedy)
+    elif (reason := dali_setup.misfit()) is not None:
+        yield Finding("DALI", "problem", reason, dali_setup.how_to_install())
     else:
-        yield from (Finding("DALI", "ok", f"{name} {found}") for name, found in installed.items())
+        ((package, found),) = builds.items()
+        if (known := _torch_cuda()) in (None, dali_setup.BUILDS[package]):
+            yield Finding("DALI", "ok", f"{package} {found}{fits}")
+        else:
+            found = f"{package} {found} is for CUDA {dali_setup.BUILDS[package]}, torch for CUDA {known}{fits}"
+            yield Finding("DALI", "note", found, f"{dali_setup.how_to_install()}; two CUDAs take more memory")
+
+
+def _torch_cuda() -> int | None:
+    from cxrkit.loaders import dali_setup
+
+    try:
+        return dali_setup.torch_cuda()
+    except (ImportError, RuntimeError):  # said of torch already
+        return None
 
 
 def _processor() -> Iterator[Finding]:
@@ -188,10 +204,3 @@ def _archives(raw: Path) -> Iterator[Finding]:
         if size != wanted:
             found = f"{archive.relative_to(raw)}: {size:,} bytes, NIH's has {wanted:,}"
             yield Finding("archive", "note", found, "download it again, unless you packed it yourself")
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

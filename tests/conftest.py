@@ -1,13 +1,49 @@
-"""Fixtures shared by all tests."""
+"""Fixtures shared by all tests, and which tests see a GPU.
+
+Only `pytest -m cuda` does. All others compute on the CPU, on a machine with a GPU too: they ask for equal bits, and
+turn every warning into an error. In tests marked `cuda` warnings are shown and fail nothing: what compilers and drivers
+say on somebody's machine is not ours to mend.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def sees_gpu(markers: str) -> bool:
+    """Return whether `-m markers` asks for the tests marked `cuda`."""
+    return re.search(r"(?<!not )\bcuda\b", markers) is not None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Before anything imports torch; processes that tests start, and those of xdist, inherit it.
+    if not sees_gpu(config.option.markexpr):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("cuda"):
+            item.add_marker(pytest.mark.filterwarnings("default"))
+            item.add_marker(pytest.mark.xdist_group("cuda"))  # they measure the memory of one and the same GPU
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if not item.get_closest_marker("cuda"):
+        return
+    if not sees_gpu(item.config.option.markexpr):
+        pytest.skip("a GPU is hidden from all but `pytest -m cuda`")
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
 
 
 @pytest.fixture(scope="session")

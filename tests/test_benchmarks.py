@@ -165,6 +165,14 @@ def test_a_prepared_folder_is_listed_many_times_without_copying(material: Materi
     assert all(path.is_symlink() for path in folder.glob("*.h5"))
 
 
+def test_dalis_own_operators_make_whole_epochs(material: Material, tmp_path: Path) -> None:
+    pytest.importorskip("nvidia.dali", reason="NVIDIA DALI is not installed")
+    for path in sorted(material.pngs.iterdir())[:6]:
+        (tmp_path / path.name).symlink_to(path.resolve())
+    dali = dali_operators.load(str(tmp_path), str(material.labels), size=64, batch=4, threads=2)
+    assert [dali(), dali()] == [{"images": 6}, {"images": 6}]
+
+
 def test_ours_and_the_peers_make_whole_epochs(material: Material, tmp_path: Path) -> None:
     load = ours.load(str(material.prepared("jpeg")), "opencv", size=64, batch=32, threads=2)
     assert load() == {"images": 80}
@@ -174,8 +182,6 @@ def test_ours_and_the_peers_make_whole_epochs(material: Material, tmp_path: Path
         (few / path.name).symlink_to(path.resolve())
     labels = str(material.labels)
     assert torchvision_files.load(str(few), labels, size=64, batch=4, workers=0)() == {"images": 6}
-    dali = dali_operators.load(str(few), labels, size=64, batch=4, threads=2)
-    assert [dali(), dali()] == [{"images": 6}, {"images": 6}]
     pillow = Contender(
         "benchmarks.peers.pillow_writer:write", {"folder": str(few), "out": str(tmp_path / "o"), "workers": 2}
     )
@@ -392,6 +398,7 @@ def test_an_unknown_part_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.filterwarnings("default")  # of torch and DALI, on purpose run in odd ways
 def test_the_gpu_script_runs_on_a_cpu_at_a_tiny_size(material: Material, tmp_path: Path) -> None:
+    pytest.importorskip("nvidia.dali", reason="NVIDIA DALI is not installed")
     options = gpu.arguments(["--device", "cpu", "--tiny", "--out", str(tmp_path)])
     bench = gpu.Bench(options, material)
     gpu.load(bench)

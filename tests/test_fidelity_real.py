@@ -139,6 +139,7 @@ def test_the_centre_crop_is_close_to_resize_then_crop(nih_raw: Path, store: Shar
 
 @pytest.mark.parametrize("size", [224, 448])
 def test_backends_make_the_same_pixels(store: ShardStore, size: int) -> None:
+    pytest.importorskip("nvidia.dali", reason="NVIDIA DALI is not installed")
     plan = make_plan(store, size)
     one, other = (images_of(store, plan, backend, 0) for backend in ("opencv", "dali"))
     values = [psnr(one[row], other[row]) for row in one]

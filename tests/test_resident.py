@@ -297,8 +297,7 @@ def test_real_images_are_sampled_as_by_opencv(nih_raw: Path, tmp_path: Path, siz
         assert min(values) >= SAME_DB
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.filterwarnings("default")  # compiling warns of what is not ours
+@pytest.mark.cuda
 @pytest.mark.parametrize("compile", [False, True])
 def test_a_gpu_makes_the_same_batches(folders: dict[str, Path], compile: bool) -> None:
     options: dict[str, Any] = {"augmentation": Augmentation(angle_degrees=20)}

@@ -5,19 +5,20 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from benchmarks.stopwatch import Pass
 
-# By name: half of DALI's attributes are made at run time, and few have a type.
-dali, fn, types, torch_plugin = (
-    cast(Any, importlib.import_module(f"nvidia.dali{part}")) for part in ("", ".fn", ".types", ".plugin.pytorch")
-)
+
+def _module(part: str) -> Any:
+    """Return a module of DALI, by name: half of its attributes are made at run time, and few have a type."""
+    return importlib.import_module(f"nvidia.dali{part}")
 
 
 def _graph(files: list[str], size: int) -> tuple[Any, Any]:
+    fn, types = _module(".fn"), _module(".types")
     encoded, index = fn.readers.file(files=files, labels=list(range(len(files))), random_shuffle=True, name="files")
     image = fn.decoders.image_random_crop(
         encoded, output_type=types.GRAY, random_area=[0.08, 1.0], random_aspect_ratio=[3 / 4, 4 / 3]
@@ -32,6 +33,7 @@ def load(folder: str, labels: str, size: int, batch: int, threads: int) -> Pass:
     """Return a pass over one epoch."""
     files = [str(path) for path in sorted(Path(folder).iterdir())]
     target = np.load(labels)
+    dali, torch_plugin = _module(""), _module(".plugin.pytorch")
     pipeline = dali.pipeline_def(_graph)(files, size, batch_size=batch, num_threads=threads, device_id=None, seed=0)
     loader = torch_plugin.DALIGenericIterator(
         pipeline,

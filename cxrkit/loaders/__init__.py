@@ -23,7 +23,7 @@ def choose(name: str, device: str, note: Say = to_stderr) -> str:
         return name
     if not device.startswith("cuda"):
         return "opencv"
-    from cxrkit.loaders.dali import why_not
+    from cxrkit.loaders.dali_setup import why_not
 
     if (reason := why_not(device)) is None:
         return "dali"

@@ -1,14 +1,12 @@
 """Execute a plan with NVIDIA DALI: on a GPU, or on its CPU pipeline where there is none.
 
-Threads read the encoded bytes ahead, out of the mapped shards; DALI decodes the part of each image that is needed,
-blurs it and samples it into one uint8 batch on the device. DALI draws nothing itself: order and geometry come from
-the plan, so nothing has to be rewound or restored, and the pipeline survives from epoch to epoch.
+Threads read the encoded bytes ahead, out of the mapped shards; DALI decodes what each image needs of them, blurs it and
+samples it into uint8 images on the device, a bundle of batches at a time. DALI draws nothing itself: order and geometry
+come from the plan, so nothing has to be rewound or restored, and the pipeline survives from epoch to epoch.
 """
 
 from __future__ import annotations
 
-import functools
-import importlib
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,22 +16,36 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cxrkit.base.contracts import Batch
 from cxrkit.base.errors import UserError
-from cxrkit.loaders.plan import Plan, PlannedBatch
-from cxrkit.loaders.running import Batches, Running, threads_or_default
-from cxrkit.loaders.tables import Tables
+from cxrkit.loaders import dali_graph, dali_setup
+from cxrkit.loaders.plan import MADE_TOGETHER, Plan, PlannedBatch
+from cxrkit.loaders.running import Batches, Running, at_least_one, share, threads_or_default
+from cxrkit.loaders.tables import Tables, cut
 from cxrkit.shards.store import ShardStore
 
 CHUNK = 16  # images that one thread reads at a time
+
+_Encoded = tuple[NDArray[np.uint8], tuple[int, int]]
+"""What is handed over of one image, and where in its level, (x, y), that begins."""
 
 
 class DaliLoader:
     """A contracts.Loader on DALI; its batches lie on `device`. One epoch at a time.
 
     targets: (N, L) and metadata: (N, 3) float32 for all rows of the index. threads: of the pipeline, and as many
-    that read; default, all cores that this process may use. prefetch: batches made ahead of the one in use.
+    that read; default, all cores that this process may use. made_together: images that are made at a time, in whole
+    batches; one batch at least. prefetch: such bundles made ahead of the one in use.
+
     hw_decoder_load: share of JPEGs for the GPU's decoding engines, the rest going to its cores. The two differ in
     pixels, by rounding: 1.0 or 0.0 gives the same batches in every run, a value between may be faster.
+    tiles: whether DALI gets only the part of a tiled JPEG that a window needs, or the whole file.
+    region: whether the decoder itself leaves out what is outside of the window, or the window is cut out of what was
+    decoded. Default, on the CPU alone: nvImageCodec 0.9 ends the process on some GPUs when it decodes a region of a
+    JPEG (its issue 55).
+
+    While its batches are in use no CUDA graph may be captured: DALI synchronises the device from a thread of its own,
+    which a capture does not survive.
 
     Raises UserError where DALI is not installed.
     """
@@ -47,21 +59,37 @@ class DaliLoader:
         *,
         threads: int | None = None,
         device: str | torch.device = "cpu",
+        made_together: int = MADE_TOGETHER,
         prefetch: int = 2,
         hw_decoder_load: float = 1.0,
+        tiles: bool = True,
+        region: bool | None = None,
     ) -> None:
-        assert prefetch >= 1
         assert plan.levels == store.levels
-        _dali()
+        at_least_one("prefetch", prefetch)
+        at_least_one("made_together", made_together)
+        share("hw_decoder_load", hw_decoder_load)
+        dali_setup.modules()
         self._store = store
         self._plan = plan
         self._device = torch.device(device)
         self._tables = Tables(targets, metadata, self._device)
         self._threads = threads_or_default(threads)
+        self._made_together = made_together
         self._prefetch = prefetch
-        self._hw_decoder_load = hw_decoder_load
-        # Raw levels need no decoder, and DALI decodes HTJ2K on a GPU only: then the reading threads hand over pixels.
-        self._pixels = store.codec == "raw" or (store.codec == "htj2k" and self._device.type == "cpu")
+        self._tiles = tiles
+        on_gpu = self._device.type == "cuda"
+        self.graph = dali_graph.Graph(
+            images=min(plan.bundled(made_together), max(plan.steps, 1)) * plan.batch_size,
+            side=plan.input_size,
+            gpu=_device_index(self._device) if on_gpu else None,
+            threads=self._threads,
+            prefetch=prefetch,
+            # Raw levels need no decoder, and DALI decodes HTJ2K on a GPU only: then the threads hand over pixels.
+            pixels=store.codec == "raw" or (store.codec == "htj2k" and not on_gpu),
+            region=not on_gpu if region is None else region,
+            hw_decoder_load=hw_decoder_load,
+        )
         self._source = _Source()
         self._pipeline: Any = None
         self._running = Running()
@@ -87,13 +115,12 @@ class DaliLoader:
         if self._pipeline is None:
             self._pipeline = self._started()
         pipeline = self._pipeline
-        self._source.start(self._read_ahead(pool, self._plan.batches(epoch, start_step)))
+        bundles = self._plan.bundles(epoch, start_step, self._made_together)
+        self._source.start(self._read_ahead(pool, bundles))
         try:
             self._begin(pipeline)
-            for _ in range(start_step, self.steps):
-                image_BHWC = self._take(pipeline)
-                rows = self._source.delivered()
-                yield self._tables.batch(image_BHWC.view(len(rows), 1, *image_BHWC.shape[1:3]), rows)
+            for _ in range(start_step, self.steps, self._plan.bundled(self._made_together)):
+                yield from cut(self._bundle(pipeline), self._plan.batch_size)
         finally:
             # A pipeline in which something failed is of no more use; it was given up by then.
             if self._pipeline is not None:
@@ -107,20 +134,30 @@ class DaliLoader:
             self._pipeline = None
             raise
 
+    def _bundle(self, pipeline: Any) -> Batch:
+        image_BHWC = self._take(pipeline)
+        rows = self._source.delivered().rows
+        return self._tables.batch(image_BHWC.view(len(rows), 1, *image_BHWC.shape[1:3]), rows)
+
     def _take(self, pipeline: Any) -> torch.Tensor:
-        """Return the next batch of images, (B, H, W, 1) uint8, and let the pipeline go on."""
+        """Return the next bundle of images, (B, H, W, 1) uint8, and let the pipeline go on.
+
+        Nothing is copied, and the host waits only until the work is queued. What orders DALI's work and torch's is
+        DLPack, both ways: `from_dlpack` makes torch's current stream wait for DALI's event behind the images; and when
+        the last view of them is gone, DALI hands their memory to a thread of its own, which synchronises the whole
+        device before the memory is used again. So what is queued on any stream may still read them, and DALI, which
+        takes other memory meanwhile, may run on at once: it is never made to wait for the model.
+        """
         try:
-            # Bound to the stream that the model runs on: the host does not wait, and DALI takes the memory back only
-            # after what is queued there by then. The default executor gives memory away with its last reference, so
-            # the view needs no copy and the pipeline may go on at once.
+            # Given a stream, DALI does not make the host wait for the images; that is all it is given for.
             stream = torch.cuda.current_stream(self._device) if self._device.type == "cuda" else None
             (images,) = pipeline.share_outputs(cuda_stream=stream)
             image_BHWC: torch.Tensor = torch.utils.dlpack.from_dlpack(images.as_tensor())
-            pipeline.release_outputs()
+            pipeline.release_outputs()  # the default executor gives memory away with its last reference, not here
             pipeline.schedule_run()
         except BaseException as error:
             self._pipeline = None
-            if isinstance(error, RuntimeError) and "decode" in str(error).lower():
+            if isinstance(error, RuntimeError) and not self.graph.pixels:
                 raise self._failed(error) from error
             raise
         return image_BHWC
@@ -138,18 +175,28 @@ class DaliLoader:
         except RuntimeError:  # a batch that nobody asked for could not be decoded: build anew
             self._pipeline = None
 
-    def _failed(self, error: RuntimeError) -> UserError:
-        rows = self._source.under_way()
-        names = ", ".join(self._store.index["image_id"].gather(rows[:8].tolist()))
+    def _failed(self, error: RuntimeError) -> Exception:
+        """Return what to say of an error of DALI's, which does not tell the image: the others' decoders do."""
+        planned = self._source.under_way()
+        if planned is None:
+            return error
+        for row, level in zip(planned.rows.tolist(), planned.level.tolist(), strict=True):
+            try:
+                self._store.image(row, level)
+            except UserError as damaged:
+                return damaged
+        if not any(word in str(error).lower() for word in ("decode", "nvimagecodec", "nvjpeg")):
+            return error
+        names = ", ".join(self._store.index["image_id"].gather(planned.rows[:8].tolist()))
         return UserError(
-            f"{self._store.folder}: DALI could not make a batch out of {names}{', ...' if len(rows) > 8 else ''}: "
-            f"{str(error).strip().splitlines()[0]}",
-            remedy="run `cxrkit verify --deep` to find what is damaged, or use --loader opencv, which names it",
+            f"{self._store.folder}: DALI on {self._device} could not decode {names}{', ...' * (len(planned) > 8)}, "
+            f"which OpenCV can: {str(error).strip().splitlines()[0]}",
+            remedy="use --loader opencv; where DALI takes whole files only, --set run.loader_options.tiles=false",
         )
 
     def _read_ahead(self, pool: ThreadPoolExecutor, upcoming: Iterator[PlannedBatch]) -> Iterator[_Inputs]:
-        """Yield what the pipeline is fed with, while the threads read the next batches."""
-        reading: deque[tuple[PlannedBatch, list[Future[list[NDArray[np.uint8]]]]]] = deque()
+        """Yield what the pipeline is fed with, while the threads read the next bundles."""
+        reading: deque[tuple[PlannedBatch, list[Future[list[_Encoded]]]]] = deque()
         while True:
             while len(reading) < self._prefetch and (planned := next(upcoming, None)) is not None:
                 parts = [planned[start : start + CHUNK] for start in range(0, len(planned), CHUNK)]
@@ -157,142 +204,66 @@ class DaliLoader:
             if not reading:
                 return
             planned, futures = reading.popleft()
-            data = [item for future in futures for item in future.result()]
-            yield planned.rows, _inputs(planned, data, with_window=not self._pixels)
+            data, origin = zip(*(item for future in futures for item in future.result()), strict=True)
+            yield planned, dali_graph.inputs(planned, list(data), None if self.graph.pixels else np.array(origin))
 
-    def _read(self, planned: PlannedBatch) -> list[NDArray[np.uint8]]:
-        """Return the encoded bytes of each image, or the pixels (H, W, 1) in its window; in memory, off the disk."""
-        wanted = zip(planned.rows.tolist(), planned.level.tolist(), planned.window.tolist(), strict=True)
-        if not self._pixels:
-            return [self._store.encoded(row, level).copy() for row, level, _ in wanted]
+    def _read(self, planned: PlannedBatch) -> list[_Encoded]:
+        """Return encoded bytes of each image, or the pixels (H, W, 1) in its window; in memory, off the disk."""
         return [
-            self._store.image(row, level)[top:bottom, left:right, None].copy()
-            for row, level, (left, top, right, bottom) in wanted
+            self._read_one(*one)
+            for one in zip(planned.rows.tolist(), planned.level.tolist(), planned.window.tolist(), strict=True)
         ]
+
+    def _read_one(self, row: int, level: int, window: list[int]) -> _Encoded:
+        if self.graph.pixels:
+            return self._store.window(row, level, window)[:, :, None].copy(), (0, 0)
+        if not self._tiles:
+            return self._store.encoded(row, level).copy(), (0, 0)
+        data, (left, top, _, _) = self._store.encoded_window(row, level, window)
+        # What was joined lies in memory already; a view of the file is to be read here, not where DALI waits for it.
+        return data if data.flags.owndata else data.copy(), (left, top)
 
     def _started(self) -> Any:
         """Return a built pipeline. Raises UserError where DALI does not fit the machine, its CUDA driver above all."""
         try:
-            return self._build()
+            return dali_graph.build(self.graph, self._source)
         except RuntimeError as error:
             raise UserError(
-                f"DALI could not start on {self._device}: {str(error).strip().splitlines()[0]}",
-                remedy="install the DALI of your CUDA version (see `cxrkit doctor`), or choose --loader opencv",
+                f"DALI could not start on {self._device}: {str(error).strip().splitlines()[0]}"
+                + (f"; {reason}" if (reason := dali_setup.misfit()) else ""),
+                remedy=f"{dali_setup.how_to_install()} (`cxrkit doctor` compares the versions), or choose "
+                "--loader opencv",
             ) from error
 
-    def _build(self) -> Any:
-        dali, fn, types = _dali()
-        on_gpu = self._device.type == "cuda"
-        device_id = _device_index(self._device) if on_gpu else None
-        # matrix, sigma; data is encoded or pixels, and only what is encoded has a window to cut out.
-        kinds = [types.UINT8, types.FLOAT, types.FLOAT, *([] if self._pixels else [types.INT32, types.INT32])]
-        dimensions = [3 if self._pixels else 1, 2, 1, *([] if self._pixels else [1, 1])]
-        pipeline = dali.Pipeline(self._plan.batch_size, self._threads, device_id, prefetch_queue_depth=self._prefetch)
-        with pipeline:
-            data, matrix, sigma, *window = fn.external_source(
-                source=self._source,
-                num_outputs=len(kinds),
-                batch=True,
-                batch_info=True,
-                dtype=kinds,
-                ndim=dimensions,
-                layout=["HWC" if self._pixels else "", *[""] * (len(kinds) - 1)],
-            )
-            if self._pixels:
-                image = data.gpu() if on_gpu else data
-            else:
-                image = fn.decoders.image_slice(
-                    data,
-                    start=window[0],
-                    shape=window[1],
-                    axis_names="HW",
-                    device="mixed" if on_gpu else "cpu",
-                    hw_decoder_load=self._hw_decoder_load,
-                    output_type=types.GRAY,
-                )
-            image = fn.gaussian_blur(image, sigma=sigma, window_size=3)
-            side = self._plan.input_size
-            # No fill_value: outside the image its edge is repeated.
-            pipeline.set_outputs(fn.warp_affine(image, matrix=matrix, size=(side, side), inverse_map=True))
-        pipeline.build()
-        return pipeline
 
-
-_Arrays = tuple[list[NDArray[np.uint8]] | NDArray[Any], ...]
-_Inputs = tuple[NDArray[np.int64], _Arrays]
-
-
-def _inputs(planned: PlannedBatch, data: list[NDArray[np.uint8]], *, with_window: bool) -> _Arrays:
-    """Return what the pipeline takes: images, matrices, sigmas (y, x), and starts and sizes (y, x) of the windows."""
-    # A window is (left, top, right, bottom), and DALI counts rows first: [1::-1] takes (top, left), [:1:-1] takes
-    # (bottom, right).
-    start, stop = planned.window[:, 1::-1], planned.window[:, :1:-1]
-    matrix = planned.window_matrix.astype(np.float32)
-    sigma = np.ascontiguousarray(planned.sigma[:, ::-1], dtype=np.float32)  # rows first, too
-    if not with_window:
-        return data, matrix, sigma
-    # DALI takes contiguous arrays only.
-    window = np.ascontiguousarray([start, stop - start], dtype=np.int32)
-    return data, matrix, sigma, window[0], window[1]
+_Inputs = tuple[PlannedBatch, dali_graph.Arrays]
 
 
 class _Source:
-    """What DALI calls for every batch. It holds the batches of one epoch, and whose turn it is."""
+    """What DALI calls for every bundle. It holds those of one epoch, and whose turn it is."""
 
     def __init__(self) -> None:
         self._upcoming: Iterator[_Inputs] = iter(())
-        self._rows: deque[NDArray[np.int64]] = deque()
+        self._given_out: deque[PlannedBatch] = deque()
 
     def start(self, upcoming: Iterator[_Inputs]) -> None:
         """Give out `upcoming` from now on."""
         self._upcoming = upcoming
-        self._rows.clear()
+        self._given_out.clear()
 
-    def delivered(self) -> NDArray[np.int64]:
-        """Return the rows of the oldest batch given out, whose images have now come back."""
-        return self._rows.popleft()
+    def delivered(self) -> PlannedBatch:
+        """Return the oldest bundle given out, whose images have now come back."""
+        return self._given_out.popleft()
 
-    def under_way(self) -> NDArray[np.int64]:
-        """Return the rows of the oldest batch that has not come back."""
-        return self._rows[0] if self._rows else np.empty(0, dtype=np.int64)
+    def under_way(self) -> PlannedBatch | None:
+        """Return the oldest bundle that has not come back."""
+        return self._given_out[0] if self._given_out else None
 
-    def __call__(self, info: object) -> _Arrays:
-        rows, inputs = next(self._upcoming)  # at the end DALI wants StopIteration, and this raises it
-        self._rows.append(rows)
+    def __call__(self, info: object) -> dali_graph.Arrays:
+        planned, inputs = next(self._upcoming)  # at the end DALI wants StopIteration, and this raises it
+        self._given_out.append(planned)
         return inputs
-
-
-@functools.cache
-def why_not(device: str) -> str | None:
-    """Return why DALI cannot work on `device`: not installed, or built for another CUDA driver; None where it can.
-
-    It makes one image there, which takes a fraction of a second; asked again, it knows.
-    """
-    on_gpu = device.startswith("cuda")
-    try:
-        dali, fn, types = _dali()
-        pipeline = dali.Pipeline(1, 1, (torch.device(device).index or 0) if on_gpu else None)
-        with pipeline:
-            image = fn.constant(idata=[0] * 16, shape=[4, 4, 1], dtype=types.UINT8, layout="HWC")
-            pipeline.set_outputs(fn.gaussian_blur(image.gpu() if on_gpu else image, window_size=3))
-        pipeline.build()
-        pipeline.run()
-    except (UserError, RuntimeError, OSError) as error:
-        return str(error).strip().splitlines()[0]
-    return None
 
 
 def _device_index(device: torch.device) -> int:
     return torch.cuda.current_device() if device.index is None else device.index
-
-
-def _dali() -> tuple[Any, Any, Any]:
-    """Return nvidia.dali and its modules fn and types. Raises UserError where they cannot be imported."""
-    try:
-        dali, fn, types = (importlib.import_module(f"nvidia.dali{part}") for part in ("", ".fn", ".types"))
-    except ImportError as error:
-        raise UserError(
-            f"the loader 'dali' needs NVIDIA DALI, which cannot be imported here ({error})",
-            remedy="pip install nvidia-dali-cuda130 (Linux only), or use --loader opencv",
-        ) from None
-    return dali, fn, types

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
+import typing
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
+from rich.console import Console
 
 from cxrkit import loaders
-from cxrkit.base import registry
+from cxrkit.base import registry, typed
 from cxrkit.base.contracts import SUBSETS, Loader, Subset
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import digest_lines
@@ -26,6 +30,9 @@ from cxrkit.shards.store import ShardStore
 if TYPE_CHECKING:
     from cxrkit.models import ModelSpec
     from cxrkit.runs.config import TrainConfig
+    from cxrkit.runs.sections import RunSettings
+
+GB = 10**9
 
 
 @dataclass
@@ -205,15 +212,31 @@ class Inputs:
             image_size=self.store.image_size,
         )
 
-    def loader(self, plan: plans.Plan, name: str, device: str, threads: int | None) -> Loader:
+    def loader(
+        self,
+        plan: plans.Plan,
+        name: str,
+        device: str,
+        threads: int | None,
+        *,
+        options: Mapping[str, Any] | None = None,
+        console: Console | None = None,
+    ) -> Loader:
         """Return a loader that executes `plan`; `close` ends it with all others.
 
-        name: a registered one, or "auto"; where no pixel is looked at, there is but one.
+        name: a registered one, or "auto"; where no pixel is looked at, there is but one, and a wrong name is heard all
+        the same. options: of the loader's constructor. console: for a loader that has something to show.
+
+        Raises UserError for an option that the loader does not take, and for a value of another type.
         """
-        if self.pixels or name != loaders.AUTO:
-            backend = registry.load("loader", loaders.choose(name, device))
-        if not self.pixels:  # a wrong name is heard all the same
-            backend = registry.load("loader", loaders.PIXELLESS)
+        if self.pixels or name not in (loaders.AUTO, loaders.PIXELLESS):
+            chosen = loaders.choose(name, device)
+            backend = registry.load("loader", chosen)
+            more = checked_options(chosen, backend, options or {})
+        if not self.pixels:
+            backend, more = registry.load("loader", loaders.PIXELLESS), {}
+        if "console" in inspect.signature(backend).parameters:
+            more["console"] = console
         loader: Loader = backend(
             self.store,
             plan,
@@ -221,6 +244,7 @@ class Inputs:
             targets.metadata(self.frame, self.age_range),
             threads=threads,
             device=device,
+            **more,
         )
         self._open.append(loader)
         return loader
@@ -231,6 +255,54 @@ class Inputs:
             loader.close()
         self._open.clear()
         self.store.close()
+
+
+def loader_options(run: RunSettings, *, cached: bool) -> dict[str, Any]:
+    """Return the options of one of a training's loaders.
+
+    cached: of the one that `--cache gpu` chooses; the others are those of `--loader`, and take `run.loader_options`.
+
+    Raises UserError for `--cache-gb` without `--cache gpu`.
+    """
+    if run.cache_gb is not None and run.cache != "gpu":
+        raise UserError(
+            f"--cache-gb {run.cache_gb:g}: nothing is kept on the device with --cache {run.cache}",
+            remedy="give --cache gpu with it, or leave it out",
+        )
+    if not cached:
+        return dict(run.loader_options)
+    given = {
+        "memory_bytes": None if run.cache_gb is None else int(run.cache_gb * GB),
+        "compile": run.compile,
+    }
+    return {option: value for option, value in given.items() if value is not None}
+
+
+def checked_options(name: str, backend: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `options` of the loader `name`, whose constructor is `backend`, with the types that this asks for.
+
+    Raises UserError for one that it does not take, with those that it does, and for a value of another type.
+    """
+    parameters = inspect.signature(backend).parameters.values()
+    known = [
+        item.name
+        for item in parameters
+        if item.kind is item.KEYWORD_ONLY and item.name not in ("threads", "device", "console")
+    ]
+    takes_any = any(item.kind is item.VAR_KEYWORD for item in parameters)
+    try:
+        hints = typing.get_type_hints(backend.__init__ if inspect.isclass(backend) else backend)
+    except (NameError, TypeError):  # of a plug-in whose annotations cannot be resolved
+        hints = {}
+    checked = {}
+    for option, value in options.items():
+        if option not in known and not takes_any:
+            raise registry.unknown_option("loader", name, option, known)
+        try:
+            checked[option] = typed.build(hints.get(option, Any), value, f"run.loader_options.{option}")
+        except typed.FieldError as error:
+            raise UserError(f"loader {name!r}: {error}", remedy="correct the value") from None
+    return checked
 
 
 def _prepared_alike(one: Origin, other: Origin) -> bool:

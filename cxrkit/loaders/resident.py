@@ -1,9 +1,9 @@
 """Execute a plan from pixels that stay in the device's memory (`--cache gpu`).
 
-The levels that the crops need are decoded and uploaded once, into one flat uint8 tensor; a batch then is a table of
-offsets and matrices, and one kernel that blurs and samples in 16 reads per output pixel. Nothing is sampled from
-another level than the plan says: what does not fit is read for each batch from the prepared folder, by threads, and
-uploaded beside the rest.
+The levels that the crops need are decoded and uploaded once, into one flat uint8 tensor; a bundle of batches then is a
+table of offsets and matrices, and one kernel that blurs and samples in 16 reads per output pixel. Nothing is sampled
+from another level than the plan says: what does not fit is read for each bundle from the prepared folder, by threads,
+and uploaded beside the rest.
 
 How often the default augmentation (area 0.08 to 1) samples each level, and what it takes to keep them (measured over
 112,120 crops; GB for 112,120 images):
@@ -38,12 +38,13 @@ from cxrkit.base.notes import through
 from cxrkit.base.progress import Bar, progress_bar
 from cxrkit.loaders.gather import gather, taps
 from cxrkit.loaders.geometry import choose_levels
-from cxrkit.loaders.plan import Plan, PlannedBatch
-from cxrkit.loaders.running import Batches, Running, threads_or_default
-from cxrkit.loaders.tables import Tables
+from cxrkit.loaders.plan import MADE_TOGETHER, Plan, PlannedBatch
+from cxrkit.loaders.running import Batches, Running, at_least_one, threads_or_default
+from cxrkit.loaders.tables import Tables, cut, used_on
 from cxrkit.shards.store import ShardStore
 
 SHARE_OF_FREE = 0.7  # of the device's free memory; the rest is for the model
+SHARE_OF_ROOM = 1 / 8  # of what may be used: at most so much is room for what a bundle of several batches misses
 CHUNK_BYTES = 1 << 24  # decoded and uploaded at a time by each thread
 SAMPLED_CROPS = 1 << 12  # drawn to estimate how often each level is sampled
 
@@ -52,8 +53,9 @@ class ResidentLoader:
     """A contracts.Loader whose pixels lie on `device`, and so do its batches.
 
     targets: (N, L) and metadata: (N, 3) float32 for all rows of the index. threads: that decode; default, all cores
-    that this process may use. memory_bytes: what the pixels may take; default, 70 % of what is free. prefetch:
-    batches for which missing pixels are read ahead. compile: the kernel, with torch.compile; default, on CUDA.
+    that this process may use. memory_bytes: what the pixels may take; default, 70 % of what is free. made_together:
+    images that are made at a time, in whole batches; fewer where memory is short, one batch at least. prefetch: such
+    bundles for which missing pixels are read ahead. compile: the kernel, with torch.compile; default, on CUDA.
     console: shows the progress of the upload, and what was kept.
 
     The upload happens at construction, and again in the first epoch after `close`. Raises UserError when the memory
@@ -70,12 +72,14 @@ class ResidentLoader:
         threads: int | None = None,
         device: str | torch.device = "cuda",
         memory_bytes: int | None = None,
+        made_together: int = MADE_TOGETHER,
         prefetch: int = 2,
         compile: bool | None = None,
         console: Console | None = None,
     ) -> None:
-        assert prefetch >= 1
         assert plan.levels == store.levels
+        at_least_one("prefetch", prefetch)
+        at_least_one("made_together", made_together)
         self._store = store
         self._plan = plan
         self._device = torch.device(device)
@@ -83,9 +87,11 @@ class ResidentLoader:
         self._tables = Tables(targets, metadata, self._device)
         self._threads = threads_or_default(threads)
         self._memory_bytes = memory_bytes
+        self._made_together = made_together
         self._prefetch = prefetch
         self._gather: Any = gather
-        if self._on_gpu if compile is None else compile:
+        self._is_compiled = self._on_gpu if compile is None else compile
+        if self._is_compiled:
             self._gather = compiled(gather, str(device), through(console))
         self._console = console
         # Batches are made beside the model's work, on a stream of their own (None: no streams on a CPU).
@@ -122,7 +128,7 @@ class ResidentLoader:
                 budget = int(SHARE_OF_FREE * free_bytes(self._device))
             # Not an inference tensor, wherever the first epoch is asked for.
             with torch.inference_mode(False):
-                kept = _Kept(self._store, self._plan, rows, budget, self._device)
+                kept = _Kept(self._store, self._plan, rows, budget, self._device, self._made_together)
                 kept.fill(self._threads, self._console)
             self._kept = kept  # not before it is full: a failed upload must not be sampled later
             if self._console is not None:
@@ -131,7 +137,7 @@ class ResidentLoader:
 
     def _epoch(self, epoch: int, start_step: int) -> Batches:
         kept = self._load()
-        upcoming = self._plan.batches(epoch, start_step)
+        upcoming = self._plan.bundles(epoch, start_step, kept.images)
         queue: deque[_Pending] = deque()
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="cxrkit-resident")
         try:
@@ -140,7 +146,7 @@ class ResidentLoader:
                     queue.append(self._start(pool, kept, planned))
                 if not queue:
                     return
-                yield self._deliver(kept, queue.popleft())
+                yield from cut(self._deliver(kept, queue.popleft()), self._plan.batch_size)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -155,9 +161,10 @@ class ResidentLoader:
         pitch = np.where(missing, right - left, side)
         place = np.stack([np.where(missing, base, base + top * side + left), pitch, right - left, bottom - top], axis=1)
         table = np.concatenate([place, planned.window_matrix.reshape(-1, 6), taps(planned.sigma)], axis=1)
-        # Always a full batch, so that the kernel is compiled for one shape; what is too much is cut off afterwards.
-        spare = np.repeat(table[:1], self._plan.batch_size - len(table), axis=0)
-        pending = _Pending(planned, torch.from_numpy(np.concatenate([table, spare])), torch.empty(0), [])
+        if self._is_compiled:
+            # Always a full bundle, so that it is compiled for one shape; what is too much is cut off afterwards.
+            table = np.concatenate([table, np.repeat(table[:1], kept.images - len(table), axis=0)])
+        pending = _Pending(planned, torch.from_numpy(table), torch.empty(0), [])
         if missing.any():
             size = int(((right - left) * (bottom - top))[missing].sum())
             pending.staging = torch.empty(size, dtype=torch.uint8, pin_memory=self._on_gpu)
@@ -179,16 +186,20 @@ class ResidentLoader:
         # no_grad and inference_mode(False): whoever asks, the kernel is compiled for one mode.
         with torch.inference_mode(False), torch.no_grad(), torch.cuda.stream(self._stream):
             if pending.reading:
-                # The batch before was sampled from the same place, but earlier on the same stream.
+                # The bundle before was sampled from the same place, but earlier on the same stream.
                 kept.pixels[kept.scratch :][: len(pending.staging)].copy_(pending.staging, non_blocking=True)
             table = self._upload(pending.table)
-            image = self._gather(kept.pixels, table[:, :4].long(), table[:, 4:].float(), self._plan.input_size)
-            batch = self._tables.batch(image[: len(rows)], rows)
+            # Not compiled, the kernel holds every intermediate value: of one batch at a time, then.
+            together = len(table) if self._is_compiled else self._plan.batch_size
+            images = [
+                self._gather(kept.pixels, part[:, :4].long(), part[:, 4:].float(), self._plan.input_size)
+                for part in torch.split(table, together)
+            ]
+            batch = self._tables.batch((images[0] if len(images) == 1 else torch.cat(images))[: len(rows)], rows)
         if self._on_gpu:
             current = torch.cuda.current_stream(self._device)
             current.wait_stream(self._stream)
-            for tensor in (batch.image, batch.target, batch.meta, batch.index):
-                tensor.record_stream(current)  # the allocator must not hand the memory out before the model read it
+            used_on(batch, current)
         return batch
 
     def _upload(self, table: torch.Tensor) -> torch.Tensor:
@@ -198,13 +209,13 @@ class ResidentLoader:
 
 @dataclass
 class _Pending:
-    """A batch whose missing pixels are being read."""
+    """A bundle of batches whose missing pixels are being read."""
 
     planned: PlannedBatch
-    """What the batch is made of."""
+    """What it is made of."""
 
     table: torch.Tensor
-    """(batch_size, 12) float64: base, pitch, width, height, the matrix, taps x and y."""
+    """(images, 12) float64: base, pitch, width, height, the matrix, taps x and y."""
 
     staging: torch.Tensor
     """(bytes,) uint8, the missing windows, pinned where they will be copied to a GPU."""
@@ -214,13 +225,19 @@ class _Pending:
 
 
 class _Kept:
-    """The pixels on the device: whole images, level after level, then room for what a batch misses.
+    """The pixels on the device: whole images, level after level, then room for what a bundle of batches misses.
 
-    pixels: (bytes,) uint8 on the device. scratch: where the room for missing windows begins.
+    pixels: (bytes,) uint8 on the device. scratch: where the room for missing windows begins. images: of a bundle.
     """
 
     def __init__(
-        self, store: ShardStore, plan: Plan, rows: NDArray[np.int64], budget: int, device: torch.device
+        self,
+        store: ShardStore,
+        plan: Plan,
+        rows: NDArray[np.int64],
+        budget: int,
+        device: torch.device,
+        made_together: int,
     ) -> None:
         self._store = store
         self._rows = np.sort(rows)  # the order in which they lie on the disk
@@ -231,12 +248,22 @@ class _Kept:
         everything = int((sampled**2).sum()) * len(rows)
         # A random crop may need a level that none of those drawn did; evaluation samples one level alone.
         largest = int(self._sides[0] if plan.train else sampled.max(initial=0))
-        room = 0 if not plan.train and everything <= budget else plan.batch_size * largest**2
+        a_batch = plan.batch_size * largest**2
+        batches = min(plan.bundled(made_together), max(plan.steps, 1))
+        if not plan.train and everything <= budget:
+            room = 0  # nothing will be missing
+        else:
+            # Room for more than one batch must not take the place of many pixels, or of the last ones.
+            rest = budget - everything
+            allowed = min(int(budget * SHARE_OF_ROOM), rest if rest >= a_batch else budget)
+            batches = max(1, min(batches, allowed // a_batch))
+            room = batches * a_batch
+        self.images = batches * plan.batch_size
         if room > budget:
             raise UserError(
                 f"--cache gpu: a batch of {plan.batch_size} images takes up to {gigabytes(room)}, and all that is "
                 f"sampled {gigabytes(everything)}, but only {gigabytes(budget)} of the memory of {device} may be used",
-                remedy="use --cache none or a smaller --batch-size, or free memory on the device",
+                remedy="use --cache none, a smaller --batch-size or a larger --cache-gb, or free memory on the device",
             )
         self.count = what_fits(self._share, plan.levels, len(rows), budget - room)
         self._offset = np.full((len(store), len(plan.levels)), -1, dtype=np.int64)

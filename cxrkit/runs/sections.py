@@ -158,10 +158,25 @@ class RunSettings:
         None, "torch.compile the network; default: on CUDA only", decides=False, resumable=True
     )
     loader: str = setting("auto", "opencv, dali, auto, or package.module:Class", decides=False, resumable=True)
+    loader_options: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={
+            "help": "options of the loader that --loader names, for instance --set run.loader_options.prefetch=4",
+            "low": None, "high": None, "choices": (), "flag": "", "decides": False, "resumable": True,
+        },
+    )  # fmt: skip
     cache: str = setting(
         "none",
         "gpu: keep the training pixels in the device's memory; none: read them every epoch",
         choices=CACHES,
+        decides=False,
+        resumable=True,
+    )
+    cache_gb: float | None = setting(
+        None,
+        "at most this many GB of the device's memory for --cache gpu; default: 70 % of what is free",
+        low=0.001,
+        flag="cache-gb",
         decides=False,
         resumable=True,
     )

@@ -11,7 +11,7 @@ from rich.markup import escape
 from cxrkit import loaders, losses, models, recipes
 from cxrkit.base.contracts import EVALUATED
 from cxrkit.base.origin import Origin
-from cxrkit.loaders.inputs import Inputs
+from cxrkit.loaders.inputs import Inputs, loader_options
 from cxrkit.models import ModelSpec, compute
 from cxrkit.models.weights import InitialWeights
 from cxrkit.runs import checkpoints
@@ -86,9 +86,20 @@ def assemble(
         loss=losses.build(config.loss.name, labels=inputs.labels, options=config.loss.options),
         labels=inputs.labels,
         # The validation images are read: their pixels would take the memory that the training's need.
-        val=inputs.loader(val_plan, config.run.loader, device, config.run.threads),
+        val=inputs.loader(
+            val_plan,
+            config.run.loader,
+            device,
+            config.run.threads,
+            options=loader_options(config.run, cached=False),
+        ),
         train=inputs.loader(
-            inputs.train_plan(config, spec), loader_name(config, spec, device), device, config.run.threads
+            inputs.train_plan(config, spec),
+            loader_name(config, spec, device),
+            device,
+            config.run.threads,
+            options=loader_options(config.run, cached=config.run.cache == "gpu"),
+            console=display.console,
         ),
         device=device,
         precision=config.run.precision,
