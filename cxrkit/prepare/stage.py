@@ -19,13 +19,13 @@ from rich.console import Console
 
 from cxrkit.base import registry
 from cxrkit.base.contracts import IMAGE_SIZE, Records
-from cxrkit.base.cores import available_cores
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import claimed, output_error, publish, remove_parts
 from cxrkit.base.progress import progress_bar
 from cxrkit.base.workers import Workers
 from cxrkit.prepare.config import MIN_LEVEL, PrepareConfig, check_levels, default_levels, parse_levels
 from cxrkit.prepare.plan import PreparationPlan, finished_shards, other_settings, with_stamps
+from cxrkit.prepare.start import start_workers
 from cxrkit.prepare.summary import PrepareSummary, damage_list
 from cxrkit.prepare.worker import ShardResult, ShardTask
 from cxrkit.shards.file import OtherVersionError, ShardSettings, ShardTable, Source
@@ -43,13 +43,14 @@ from cxrkit.shards.index import (
 )
 
 LOCK = ".lock"
-_TARGET = "cxrkit.prepare.worker:make_shard"
 _GIVE_UP_AFTER = 100  # damaged images, when they are more than the good ones: the wrong files altogether
 
 
-def prepare_raw(config: PrepareConfig, *, console: Console | None = None) -> PrepareSummary:
+def prepare_raw(
+    config: PrepareConfig, *, console: Console | None = None, workers: Workers | None = None
+) -> PrepareSummary:
     """Read the records of `config.raw` and prepare its images; see `prepare`. The workers start meanwhile."""
-    with _start(config) as workers:
+    with nullcontext(workers) if workers else start_workers(config.data, config.workers) as workers:
         records = registry.load("dataset", config.dataset)(config.raw, allow_missing=config.allow_missing)
         return prepare(config, records, console=console, workers=workers)
 
@@ -68,7 +69,7 @@ def prepare(
     started = time.monotonic()
     settings = _settings(config, records)
     frame = _at_hand(config, records)
-    with _folder(config.data), nullcontext(workers) if workers else _start(config) as pool:
+    with _folder(config.data), nullcontext(workers) if workers else start_workers(config.data, config.workers) as pool:
         before = _previous(config.data, settings)
         finished = finished_shards(config.data, settings)
         if before is not None:
@@ -87,10 +88,6 @@ def prepare(
         _remove_replaced(config.data, tables, finished, before)
     summary.seconds = time.monotonic() - started
     return summary
-
-
-def _start(config: PrepareConfig) -> Workers:
-    return Workers(config.workers or available_cores(), _TARGET)
 
 
 def _settings(config: PrepareConfig, records: Records) -> ShardSettings:
@@ -220,6 +217,8 @@ def _make_shards(
     ):
         if there := sum(len(table.image_ids) + len(table.damaged) for table in kept):
             bar.advance(there)
+        if there < plan.images:
+            pool.start()
         for result, right in results:
             _count(summary, result)
             made += [result.table] if result.table is not None else []
