@@ -69,8 +69,13 @@ class Worker:
         finally:
             theirs.close()
 
+    @property
+    def process_id(self) -> int | None:
+        """Of the process; None before it was started."""
+        return None if self._process is None else self._process.pid
+
     def send(self, task: Any) -> None:
-        """Hand over a task, to a process that is started for it if need be. Raises as `receive` does when it is dead."""
+        """Hand over a task, to a process started for it if need be. Raises as `receive` does when it is dead."""
         self.start()
         assert self._connection is not None
         self._has_tasks = True

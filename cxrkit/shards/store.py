@@ -113,9 +113,7 @@ class ShardStore:
         frame, self._records = read_index(self.folder, about), read_listed(self.folder, about)
         self.index = self._records
         if not frame["image_id"].equals(self._records["image_id"]):  # unless all that are listed are prepared
-            self.index = frame.select("image_id").join(
-                self._records, on="image_id", how="inner", maintain_order="left"
-            )
+            self.index = frame.select("image_id").join(self._records, on="image_id", how="inner", maintain_order="left")
         if len(self.index) != len(frame):
             raise UserError(
                 f"{self.folder / about.records.file}: does not list all images that were prepared", remedy=WRITE_AGAIN
