@@ -13,7 +13,6 @@ import queue
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Generator
@@ -229,6 +228,8 @@ def _memory() -> int:
     """Return a descriptor of anonymous memory; where the system has none, of a nameless temporary file."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("cxrkit-worker")
+    import tempfile  # takes 3 ms, which every worker would pay
+
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
 

@@ -69,7 +69,12 @@ def prepare(
     started = time.monotonic()
     settings = _settings(config, records)
     frame = _at_hand(config, records)
-    with _folder(config.data), nullcontext(workers) if workers else start_workers(config.data, config.workers) as pool:
+    with (
+        _folder(config.data),
+        nullcontext(workers) if workers else start_workers(config.data, config.workers) as pool,
+        ThreadPoolExecutor(1) as beside,
+    ):
+        listed = beside.submit(Listed.of, records)
         before = _previous(config.data, settings)
         finished = finished_shards(config.data, settings)
         if before is not None:
@@ -79,8 +84,7 @@ def prepare(
             frame, config.data, settings, finished, skip_damaged=config.skip_damaged, reread=config.reread
         )
         summary = PrepareSummary(config.data, pool.count, missing=records.missing, notes=records.notes)
-        with closing(plan), ThreadPoolExecutor(1) as beside:
-            listed = beside.submit(Listed.of, records)
+        with closing(plan):
             tables = _make_shards(plan, pool, summary, console, config)
         if not any(table.image_ids for table in tables):
             raise _nothing_good(summary, config)
