@@ -96,7 +96,7 @@ def train(config: TrainConfig, resume: bool, console: Console) -> RunFolder:
     with claimed(run), resuming.told_how_to_resume(run):
         split = resuming.check_existing(run, config, resume)
         run.remove_parts()
-        inputs = Inputs.of(config.run.data, split, config.run.limit)
+        inputs = Inputs.of(config.run.data, split, config.run.limit, pixels=spec.image)
         try:
             for subset in ("train", *EVALUATED):
                 inputs.require(subset)
@@ -140,6 +140,7 @@ def predict(
 
     held: this process has claimed the run already.
     """
+    from cxrkit import models
     from cxrkit.base.progress import progress_bar
     from cxrkit.loaders.inputs import Inputs
     from cxrkit.models import compute
@@ -148,9 +149,10 @@ def predict(
     config = run_config(run)  # before a claim would make the folder
     device = compute.choose_device(device)
     precision = compute.choose_precision(precision or config.run.precision, device)
+    spec = models.spec(config.model.name, options=config.model.options)
     with nullcontext() if held else claimed(run):
         split, seen = read_split(run)
-        inputs = Inputs.of(data or config.run.data, split, config.run.limit)
+        inputs = Inputs.of(data or config.run.data, split, config.run.limit, pixels=spec.image)
         try:
             for subset in subsets:
                 inputs.require(subset)

@@ -69,7 +69,7 @@ def predict(
     feed = inputs.loader(inputs.eval_plan(subset, spec, batch_size), loader, device, threads)
     scored = compute.score(model, feed, spec, device, precision, progress=progress)
     feed.close()
-    images = inputs.store.index.select("image_id", "patient_id")[scored.index]
+    images = inputs.frame.select("image_id", "patient_id")[scored.index]
     frame = images.hstack(pl.DataFrame(scored.score, schema=list(inputs.labels.labels)))
     about = predictions.PredictionInfo(
         name=info.name,

@@ -791,9 +791,7 @@ def test_broken_tables_are_written_anew(raw: Path, prepared: Path, tmp_path: Pat
 def test_a_folder_of_the_first_version_is_refused(raw: Path, prepared: Path, tmp_path: Path) -> None:
     data = Path(shutil.copytree(prepared, tmp_path / "d"))
     describe(data, format_version=1)
-    message = (
-        r"d/dataset.json: format version 1, this cxrkit reads 2\n  remedy: prepare again with this version: delete"
-    )
+    message = r"d/dataset.json: format version 1, this cxrkit reads 2 and 3\n  remedy: prepare again with this version"
     with pytest.raises(UserError, match=message):
         run(raw, data)
 

@@ -261,9 +261,7 @@ def test_no_changed_byte_of_a_header_goes_unnoticed(tmp_path: Path) -> None:
 def test_a_shard_of_the_first_version_is_told(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "shard-00000.h5", "w") as file:
         file.attrs.update({"format_version": 1, "label_release": "v2020"})
-    message = (
-        r"shard-00000.h5: format version 1, this cxrkit reads 2\n  remedy: prepare again with this version: delete"
-    )
+    message = r"shard-00000.h5: format version 1, this cxrkit reads 2 and 3\n  remedy: prepare again with this version"
     with pytest.raises(UserError, match=message):
         read_shard(tmp_path / "shard-00000.h5")
 
@@ -450,7 +448,7 @@ def test_a_folder_that_is_not_prepared_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("version", [1, 99])
 def test_another_format_version_is_refused(tmp_path: Path, version: int) -> None:
     describe(folder_of(tmp_path), format_version=version)
-    message = rf"format version {version}, this cxrkit reads 2\n  remedy: prepare again with this version: delete "
+    message = rf"format version {version}, this cxrkit reads 2 and 3\n  remedy: prepare again with this version"
     with pytest.raises(UserError, match=message):
         ShardStore(tmp_path)
 

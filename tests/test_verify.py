@@ -234,7 +234,7 @@ def test_a_folder_that_is_not_prepared_is_named(tmp_path: Path, data: Path) -> N
     with pytest.raises(UserError, match=r"index-\w+.parquet: missing from the prepared folder"):
         verify(data)
     describe(data, format_version=1)
-    with pytest.raises(UserError, match="format version 1, this cxrkit reads 2\n  remedy: prepare again with this"):
+    with pytest.raises(UserError, match="format version 1, this cxrkit reads 2 and 3\n  remedy: prepare again"):
         verify(data)
 
 

@@ -16,8 +16,9 @@ import polars as pl
 
 from cxrkit.base.labels import CHESTXRAY14, LabelSet
 
-# checked: read from the thing itself by cxrkit. declared: somebody says so. unknown: nobody does.
-Known = Literal["checked", "declared", "unknown"]
+# checked: read from the thing itself by cxrkit. declared: somebody says so. unknown: nobody does. unused: nothing
+# depends on it, as on the pixels where a network looks at none.
+Known = Literal["checked", "declared", "unknown", "unused"]
 _LINES_AT_ONCE = 1 << 14  # half a megabyte of text
 Part = Literal["data set", "labels", "metadata", "pixels", "split", "training images", "initial weights"]
 

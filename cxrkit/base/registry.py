@@ -29,6 +29,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "opencv": "cxrkit.loaders.opencv:OpenCVLoader",
         "dali": "cxrkit.loaders.dali:DaliLoader",
         "resident": "cxrkit.loaders.resident:ResidentLoader",  # what --cache gpu chooses
+        "pixelless": "cxrkit.loaders.pixelless:PixellessLoader",  # what a network that looks at no image gets
     },
     "model": {
         # Names of the grammar (resnet50-large-meta, ...) are resolved by cxrkit.models; see `cxrkit models`.
@@ -62,13 +63,14 @@ def group(kind: str) -> str:
 
 def names(kind: str) -> list[str]:
     """Return the registered names of `kind`, built-in and installed, sorted."""
-    return sorted({*BUILT_IN[kind], *(point.name for point in _entry_points(kind))})
+    return sorted({*BUILT_IN[kind], *(point.name for point in _installed(kind))})
 
 
-def _entry_points(kind: str, **which: str) -> Any:
+def _installed(kind: str) -> Any:
+    """Return the entry points of installed packages."""
     from importlib.metadata import entry_points  # takes 11 ms, which every command would pay
 
-    return entry_points(group=group(kind), **which)
+    return entry_points(group=group(kind))
 
 
 def load(kind: str, name: str) -> Any:
@@ -80,8 +82,9 @@ def load(kind: str, name: str) -> Any:
         return _load_foreign(kind, name, name)
     if name in BUILT_IN[kind]:
         return load_attribute(BUILT_IN[kind][name])
-    for point in _entry_points(kind, name=name):
-        return _load_foreign(kind, name, f"{point.module}:{point.attr}")
+    for point in _installed(kind):
+        if point.name == name:
+            return _load_foreign(kind, name, f"{point.module}:{point.attr}")
     raise unknown(kind, name, names(kind))
 
 

@@ -28,14 +28,20 @@ def prepare(
     reread: Annotated[
         bool, typer.Option("--reread", help="Read all images again, and make anew those whose bytes have changed.")
     ] = False,
+    tables_only: Annotated[
+        bool, typer.Option("--tables-only", help="No image, the CSV and lists alone: enough for mlp-meta.")
+    ] = False,
     resized: Annotated[
         bool, typer.Option("--resized", help="Accept images of another size; levels: that size, and halves of it.")
+    ] = False,
+    no_tiles: Annotated[
+        bool, typer.Option("--no-tiles", help="JPEGs without restart markers, for decoders that cannot take them.")
     ] = False,
 ) -> None:
     """Turn the download into HDF5 shards, once. A killed run goes on where it was."""
     from cxrkit.prepare.start import start_workers
 
-    with start_workers(data, workers) as pool:  # they load while this process does
+    with start_workers(data, workers, needed=not tables_only) as pool:  # they load while this process does
         from cxrkit.prepare.stage import PrepareConfig, parse_levels, prepare_raw
 
         config = PrepareConfig(
@@ -51,6 +57,8 @@ def prepare(
             limit=limit,
             reread=reread,
             resized=resized,
+            tables_only=tables_only,
+            tiles=not no_tiles,
         )
         summary = prepare_raw(config, console=console, workers=pool)
     print_as_it_is(summary.text())

@@ -10,6 +10,7 @@ from __future__ import annotations
 from cxrkit.base.notes import Say, to_stderr
 
 AUTO = "auto"
+PIXELLESS = "pixelless"  # the loader of a network that looks at no image
 
 
 def choose(name: str, device: str, note: Say = to_stderr) -> str:

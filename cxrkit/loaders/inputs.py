@@ -16,7 +16,7 @@ from cxrkit.base.contracts import SUBSETS, Loader, Subset
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import digest_lines
 from cxrkit.base.labels import LabelSet
-from cxrkit.base.origin import Origin, differences, metadata_digest
+from cxrkit.base.origin import Basis, Origin, differences, metadata_digest
 from cxrkit.datasets import splits
 from cxrkit.datasets.splits import Split
 from cxrkit.loaders import plan as plans
@@ -41,8 +41,15 @@ class Inputs:
     labels: LabelSet
     """What is learned."""
 
+    pixels: bool
+    """Whether images are looked at."""
+
+    frame: pl.DataFrame
+    """The images that can be used, one row each (contracts.record_schema): the prepared ones, or all that the tables
+    list where no pixel is looked at."""
+
     rows: dict[Subset, np.ndarray]
-    """Per subset, the rows of the index that are used: prepared, and at most `limit`."""
+    """Per subset, the rows of `frame` that are used: at most `limit`."""
 
     numbers: np.ndarray
     """Each row's place among all images of the data set, prepared or not: order and augmentation are drawn from it."""
@@ -53,31 +60,31 @@ class Inputs:
     _open: list[Loader] = field(default_factory=list)
 
     @classmethod
-    def of(cls, data: Path, split: str | Split, limit: int | None) -> Inputs:
+    def of(cls, data: Path, split: str | Split, limit: int | None, *, pixels: bool = True) -> Inputs:
         """Open the prepared folder `data`, cut by `split`: what `--fold` names, or the split of a run that exists.
 
-        Raises UserError for a folder or fold that cannot be, and for a split of other images or patients.
+        pixels: whether images are looked at. Raises UserError for a folder or fold that cannot be, and for a split of
+        other images or patients.
         """
         store = ShardStore(data)
         records = store.records()
         split = splits.make(records, split) if isinstance(split, str) else _of_these(store, records, split)
         training = split.frame.filter(pl.col("subset") == "train").select("image_id")
         ages = records.join(training, on="image_id", how="semi")["age_years"]
-        subset_of_row = store.index.select("image_id").join(
-            split.frame, on="image_id", how="left", maintain_order="left"
-        )
+        frame = store.index if pixels else records
+        subset_of_row = frame.select("image_id").join(split.frame, on="image_id", how="left", maintain_order="left")
         rows = {
             subset: _spread(np.flatnonzero((subset_of_row["subset"] == subset).fill_null(False).to_numpy()), limit)
             for subset in SUBSETS
         }
         places = records.select("image_id").with_row_index("number")
-        numbers = store.index.select("image_id").join(places, on="image_id", how="left", maintain_order="left")[
-            "number"
-        ]
+        numbers = frame.select("image_id").join(places, on="image_id", how="left", maintain_order="left")["number"]
         return cls(
             store,
             split,
             store.labels,
+            pixels,
+            frame,
             rows,
             numbers.to_numpy().astype(np.int64),
             targets.age_range(ages),
@@ -86,6 +93,12 @@ class Inputs:
     def require(self, subset: Subset) -> None:
         """Raise a UserError when no image of `subset` is at hand."""
         if not len(self.rows[subset]):
+            if self.pixels and not self.store.levels:
+                raise UserError(
+                    f"{self.store.folder}: holds tables alone (prepare --tables-only), and this network looks at "
+                    "images",
+                    remedy="run `cxrkit prepare` without --tables-only, or train --model mlp-meta",
+                )
             raise UserError(
                 f"{self.store.folder}: none of the {self.split.images(subset):,} {subset} images of split "
                 f"{self.split.name} is prepared",
@@ -100,14 +113,15 @@ class Inputs:
             label_set=self.labels.name,
             label_release=about["label_release"],
             labels_digest=self.store.labels_digest,
-            pixels_digest=self.store.pixels_digest,
-            preparation_digest=self.store.settings_digest,
-            image_side=self.store.image_size,
+            pixels_digest=self.store.pixels_digest if self.pixels else "",
+            preparation_digest=self.store.settings_digest if self.pixels else "",
+            image_side=self.store.image_size if self.pixels else 0,
             split=self.split.name,
             split_digest=self.split.digest,
             train_images=len(self.rows["train"]),
             train_subset_images=self.split.images("train"),
             metadata_digest=self._metadata_digest,
+            basis=Basis(pixels="checked" if self.pixels else "unused"),
         )
 
     @cached_property
@@ -115,12 +129,16 @@ class Inputs:
         return metadata_digest(self.store.records())
 
     def used(self) -> pl.DataFrame:
-        """Return image_id, `used` and `source_crc32` of every prepared image: what a run writes down with its split."""
-        used = np.zeros(len(self.store), dtype=bool)
+        """Return image_id, `used` and `source_crc32` of every image in `frame`: what a run writes down with its split.
+
+        The checksum is null where no pixel is looked at.
+        """
+        used = np.zeros(len(self.frame), dtype=bool)
         for rows in self.rows.values():
             used[rows] = True
-        return self.store.index.select("image_id").with_columns(
-            used=pl.Series(used), source_crc32=pl.Series(self.store.source_crc32, dtype=pl.UInt32)
+        crc32 = self.store.source_crc32 if self.pixels else [None] * len(used)
+        return self.frame.select("image_id").with_columns(
+            used=pl.Series(used), source_crc32=pl.Series(crc32, dtype=pl.UInt32)
         )
 
     def other_pixels(self, known: pl.DataFrame) -> list[str]:
@@ -148,7 +166,7 @@ class Inputs:
 
     def used_digest(self, subset: Subset) -> str:
         """Return the SHA-256 over the image ids that are used of `subset`."""
-        return digest_lines(self.store.index["image_id"].gather(self.rows[subset]).sort())
+        return digest_lines(self.frame["image_id"].gather(self.rows[subset]).sort())
 
     def train_plan(self, config: TrainConfig, spec: ModelSpec) -> plans.Plan:
         """Return the plan of the training images. The last batch of an epoch is left out when it is short."""
@@ -162,7 +180,7 @@ class Inputs:
             batch_size=min(config.optimizer.batch_size, len(rows)),
             input_size=spec.input_size,
             resize=spec.resize,
-            levels=self.store.levels,
+            levels=self.store.levels if self.pixels else (),
             image_size=self.store.image_size,
             drop_last=True,
             numbers=self.numbers[rows],
@@ -183,19 +201,24 @@ class Inputs:
             batch_size=batch_size,
             input_size=spec.input_size,
             resize=spec.resize,
-            levels=self.store.levels,
+            levels=self.store.levels if self.pixels else (),
             image_size=self.store.image_size,
         )
 
     def loader(self, plan: plans.Plan, name: str, device: str, threads: int | None) -> Loader:
-        """Return a loader that executes `plan`; `close` ends it with all others."""
-        backend = registry.load("loader", loaders.choose(name, device))
-        index = self.store.index
+        """Return a loader that executes `plan`; `close` ends it with all others.
+
+        name: a registered one, or "auto"; where no pixel is looked at, there is but one.
+        """
+        if self.pixels or name != loaders.AUTO:
+            backend = registry.load("loader", loaders.choose(name, device))
+        if not self.pixels:  # a wrong name is heard all the same
+            backend = registry.load("loader", loaders.PIXELLESS)
         loader: Loader = backend(
             self.store,
             plan,
-            targets.targets(index, self.labels),
-            targets.metadata(index, self.age_range),
+            targets.targets(self.frame, self.labels),
+            targets.metadata(self.frame, self.age_range),
             threads=threads,
             device=device,
         )

@@ -1,14 +1,16 @@
 """Execute a plan with OpenCV on CPU threads.
 
 OpenCV releases the GIL while it decodes and warps, so threads are enough: nothing is pickled, no memory is shared by
-name, and a raw level is sampled where it lies in the mapped shard. A batch is cut into chunks that all threads work
-on together, in a ring of buffers that are allocated once per epoch; while the model works on one batch, the next
-ones are made.
+name. About 128 images, a bundle of batches, are made at a time whatever the batch, in a ring of buffers that are
+allocated once per epoch: the bundle is cut into chunks that all threads work on together, and while the model works on
+its batches, the next bundles are made. A batch is given out as soon as its own chunks are done.
 """
 
 from __future__ import annotations
 
+import threading
 from collections import deque
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +22,7 @@ from numpy.typing import NDArray
 
 from cxrkit.base.contracts import Batch
 from cxrkit.loaders.geometry import NO_SIGMA
-from cxrkit.loaders.plan import Plan, PlannedBatch
+from cxrkit.loaders.plan import PLANNED_AHEAD, Plan, PlannedBatch
 from cxrkit.loaders.running import Batches, Running, threads_or_default
 from cxrkit.loaders.tables import Tables
 from cxrkit.shards.store import ShardStore
@@ -55,13 +57,13 @@ class _Slot:
     """One buffer of the ring, and the work that fills it."""
 
     image: torch.Tensor
-    """(batch_size, 1, H, W) uint8, pinned where it will be copied to a GPU."""
+    """(images of a bundle, 1, H, W) uint8, pinned where it will be copied to a GPU."""
 
     planned: PlannedBatch | None = None
-    """The batch that is made in it."""
+    """The bundle that is made in it."""
 
     pending: list[Future[None]] = field(default_factory=list)
-    """The chunks that are being made."""
+    """The chunks that are being made, CHUNK images each, in their order."""
 
     copied: torch.cuda.Event | None = None
     """The end of the last copy to the GPU."""
@@ -71,7 +73,7 @@ class OpenCVLoader:
     """A contracts.Loader on CPU threads; its batches lie on `device`.
 
     targets: (N, L) and metadata: (N, 3) float32 for all rows of the index. threads: default, all cores that this
-    process may use. prefetch: batches that are made ahead of the one in use.
+    process may use. prefetch: batches that are made ahead of the one in use, at least: they are made in bundles.
 
     A batch is valid until the next one is asked for. Leaving an epoch early stops its threads. OpenCV's own threads
     are switched off for the whole process: they would compete with these.
@@ -96,6 +98,7 @@ class OpenCVLoader:
         self._tables = Tables(targets, metadata, self._device)
         self._threads = threads_or_default(threads)
         self._prefetch = prefetch
+        self._mapped = store.codec == "raw"
         self._running = Running()
         self.steps = plan.steps
 
@@ -112,8 +115,13 @@ class OpenCVLoader:
 
     def _epoch(self, epoch: int, start_step: int) -> Batches:
         cv2.setNumThreads(0)
-        upcoming = self._plan.batches(epoch, start_step)
-        free = deque(self._allocate() for _ in range(min(self._prefetch + 1, self.steps - start_step)))
+        steps, together = self.steps - start_step, self._plan.bundled()
+        images = min(steps, together) * self._plan.batch_size
+        # Planning several bundles at once halves what planning costs, to 2 microseconds an image.
+        planned_ahead = self._plan.bundles(epoch, start_step, PLANNED_AHEAD)
+        upcoming = (run[start : start + images] for run in planned_ahead for start in range(0, len(run), images))
+        bundles_ahead = -(-self._prefetch // together)
+        free = deque(self._allocate(images) for _ in range(min(1 + bundles_ahead, -(-steps // together))))
         queue: deque[_Slot] = deque()
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="cxrkit-opencv")
         try:
@@ -123,16 +131,14 @@ class OpenCVLoader:
                 if not queue:
                     return
                 slot = queue.popleft()
-                for future in slot.pending:
-                    future.result()
-                yield self._deliver(slot)
+                yield from self._batches(slot)
                 free.append(slot)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _allocate(self) -> _Slot:
+    def _allocate(self, images: int) -> _Slot:
         side = self._plan.input_size
-        shape = (self._plan.batch_size, 1, side, side)
+        shape = (images, 1, side, side)
         return _Slot(torch.empty(shape, dtype=torch.uint8, pin_memory=self._device.type == "cuda"))
 
     def _start(self, pool: ThreadPoolExecutor, slot: _Slot, planned: PlannedBatch) -> _Slot:
@@ -142,27 +148,62 @@ class OpenCVLoader:
         slot.planned = planned
         work = planned, opencv_matrix(planned.window_matrix), slot.image[:, 0].numpy()
         slot.pending = [
-            pool.submit(self._fill, *work, range(start, min(start + CHUNK, len(planned))))
+            pool.submit(self._fill, *work, slice(start, min(start + CHUNK, len(planned))))
             for start in range(0, len(planned), CHUNK)
         ]
         return slot
 
     def _fill(
-        self, planned: PlannedBatch, matrix: NDArray[np.float64], out_BHW: NDArray[np.uint8], part: range
+        self, planned: PlannedBatch, matrix: NDArray[np.float64], out_BHW: NDArray[np.uint8], part: slice
     ) -> None:
-        for i in part:
-            window_HW = self._store.window(int(planned.rows[i]), int(planned.level[i]), planned.window[i].tolist())
-            sigma_x, sigma_y = planned.sigma[i].tolist()
-            sample(window_HW, matrix[i], (sigma_x, sigma_y), out_BHW[i])
+        lists = (values[part].tolist() for values in (planned.rows, planned.level, planned.window, planned.sigma))
+        for row, level, window, sigma, matrix_23, out_HW in zip(*lists, matrix[part], out_BHW[part], strict=True):
+            window_HW = self._store.window(row, level, window)
+            if self._mapped and max(sigma) <= NO_SIGMA:
+                window_HW = _copied(window_HW)
+            sample(window_HW, matrix_23, sigma, out_HW)
 
-    def _deliver(self, slot: _Slot) -> Batch:
+    def _batches(self, slot: _Slot) -> Batches:
+        """Yield the batches of a bundle, each as soon as it is there."""
         assert slot.planned is not None
-        image = slot.image[: len(slot.planned)]
+        rows, size = slot.planned.rows, self._plan.batch_size
+        image = slot.image[: len(rows)]
+        if self._device.type != "cpu":
+            _wait(slot.pending)
         if self._device.type == "cuda":
             image, slot.copied = copy_to_gpu(image, self._device)
         elif self._device.type != "cpu":
             image = image.to(self._device)
-        return self._tables.batch(image, slot.planned.rows)
+        bundle = self._tables.batch(image, rows)
+        for start in range(0, len(rows), size):
+            part = slice(start, start + size)
+            _wait(slot.pending[start // CHUNK : -(-part.stop // CHUNK)])
+            yield Batch(bundle.image[part], bundle.target[part], bundle.meta[part], bundle.index[part])
+
+
+def _wait(pending: Iterable[Future[None]]) -> None:
+    """Wait for chunks, in their order: the first that failed raises."""
+    for future in pending:
+        future.result()
+
+
+def _copied(image_HW: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the image in memory of this thread, which is used again for the next one.
+
+    In a mapped level the rows of a window are far apart, and sampling along a slant then misses the caches: the copy
+    saves 13 % of the sampling at 448 and 5 % at 224. What was decoded lies together already, and so does what was
+    blurred.
+    """
+    height, width = image_HW.shape
+    memory = getattr(_of_thread, "memory", None)
+    if memory is None or len(memory) < height * width:
+        memory = _of_thread.memory = np.empty(height * width, np.uint8)
+    copy: NDArray[np.uint8] = memory[: height * width].reshape(height, width)
+    copy[:] = image_HW
+    return copy
+
+
+_of_thread = threading.local()
 
 
 def copy_to_gpu(image: torch.Tensor, device: torch.device) -> tuple[torch.Tensor, torch.cuda.Event]:

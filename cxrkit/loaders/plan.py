@@ -98,7 +98,7 @@ class Plan:
     """Without `train`, pixels along each side that an image is scaled to before the centre crop."""
 
     levels: tuple[int, ...]
-    """Side lengths stored in the prepared folder, descending."""
+    """Side lengths stored in the prepared folder, descending; empty for a plan of the order alone (`rows_of`)."""
 
     image_size: int
     """Pixels along each side of the full-size image, as the prepared folder says; random crops are whole pixels of
@@ -138,7 +138,8 @@ class Plan:
         assert 0 <= self.rank < self.world_size
         assert self.train or not self.drop_last, "evaluation leaves no image out"
         assert self.drop_last or not self.train or self.world_size == 1, "ranks that train take equal shares"
-        _check_levels(self.levels, self.resize, self.input_size, self.min_scale)
+        if self.levels:
+            _check_levels(self.levels, self.resize, self.input_size, self.min_scale)
         if self.train and self.steps == 0:
             raise UserError(
                 f"{len(self.rows)} training images do not fill one batch of {self.batch_size * self.world_size}",
@@ -183,6 +184,11 @@ class Plan:
         for bundle in self.bundles(epoch, start_step, PLANNED_AHEAD):
             yield from self.cut(bundle)
 
+    def rows_of(self, epoch: int, start_step: int = 0) -> Iterator[NDArray[np.int64]]:
+        """Yield the rows of each batch of `epoch` on this rank from `start_step` on: the order, without any pixel."""
+        for step in range(start_step, self.steps):
+            yield self._rows(epoch, step, step + 1)
+
     def bundles(self, epoch: int, start_step: int = 0, images: int = MADE_TOGETHER) -> Iterator[PlannedBatch]:
         """Yield the batches of `epoch` from `start_step` on, as many in one as make about `images`; at least one.
 
@@ -204,8 +210,7 @@ class Plan:
 
     def _run(self, epoch: int, first: int, last: int) -> PlannedBatch:
         """Return the batches `first` to `last - 1` in one."""
-        together = self.batch_size * self.world_size
-        rows = self.order(epoch)[first * together : last * together][self.rank :: self.world_size]
+        rows = self._rows(epoch, first, last)
         crops = self.crops(epoch, rows)
         level = choose_levels(crops.box, self.image_size, self.input_size, self.levels, self.min_scale)
         sides = np.asarray(self.levels)[level]
@@ -217,6 +222,10 @@ class Plan:
             sigmas(matrix),
             windows(matrix, sides, self.input_size),
         )
+
+    def _rows(self, epoch: int, first: int, last: int) -> NDArray[np.int64]:
+        together = self.batch_size * self.world_size
+        return self.order(epoch)[first * together : last * together][self.rank :: self.world_size]
 
     def crops(self, epoch: int, rows: NDArray[np.int64]) -> Crops:
         """Return what part of each image is seen in `epoch`: the centre crop, or with `train` a random one."""

@@ -84,6 +84,10 @@ class ModelSpec:
     """Where a stage halves its resolution: in the first 1 x 1 convolution (false; Table 1), or in the 3 x 3 one as
     torchvision's networks, and hence its ImageNet weights, do."""
 
+    image: bool = True
+    """Whether it looks at the image. A network that does not is given images of 0 x 0 pixels, and trained on every
+    image that the tables list, prepared or not."""
+
     source: str = "paper"
     """Whose design: "paper", "ours" (this toolkit's), both ("paper, ours": the paper leaves sizes open), or "own"."""
 
@@ -152,8 +156,8 @@ def _paper() -> list[ModelSpec]:
 def _mlp() -> ModelSpec:
     """Return the perceptron of section 2.4, which sees age, sex and view only; all its numbers are ours.
 
-    Measured on the official split: mean test AUC 0.595 after one epoch and 0.604 after three (the paper, on its own
-    splits: 0.61). Its loader still delivers images, so they are as small as allowed.
+    Measured with its recipe: mean test AUC 0.602 on the official split, 0.615 over the five folds (the paper, on its
+    own splits: 0.61).
     """
     return ModelSpec(
         "mlp-meta",
@@ -161,8 +165,10 @@ def _mlp() -> ModelSpec:
         resize=32,
         meta=True,
         learning_rate=0.001,
+        batch_size=256,
         blocks=(),
         width=0,
+        image=False,
         source="paper, ours",
     )
 

@@ -12,7 +12,7 @@ import numpy as np
 from cxrkit.base.errors import UserError
 from cxrkit.prepare.worker import SourcePlace
 from cxrkit.shards import codecs
-from cxrkit.shards.file import ShardTable, Source, UnreadableError, read_shard
+from cxrkit.shards.file import ShardSettings, ShardTable, Source, UnreadableError, read_shard
 from cxrkit.sources.pixels import DamagedImage
 
 
@@ -23,7 +23,7 @@ class CheckTask:
     path: Path
     """The shard."""
 
-    settings_digest: str
+    settings: ShardSettings
     """Of the folder."""
 
     bytes: int
@@ -135,7 +135,7 @@ def _without_path(error: UserError, path: Path) -> str:
 def _compare_tables(task: CheckTask, table: ShardTable) -> list[Damage]:
     """Compare the shard's own table with the index and the description."""
     name = task.path.name
-    if table.settings.digest != task.settings_digest:
+    if table.settings != task.settings:
         return [Damage(name, "was prepared with other settings than the folder")]
     damage = []
     if table.bytes != task.bytes:
@@ -156,7 +156,9 @@ def _wrong_with(table: ShardTable, data: bytes, crc32: int, level: int, deep: bo
         return "the checksum of its bytes does not match"
     if deep:
         try:
-            codecs.decode(table.settings.codec, np.frombuffer(data, np.uint8), level)
+            encoded = np.frombuffer(data, np.uint8)
+            codecs.decode(table.settings.codec, encoded, level)
+            codecs.check_tiles(encoded, level, table.settings.restart)
         except ValueError as error:
             return str(error)
     return ""

@@ -54,6 +54,12 @@ class PrepareConfig:
     resized: bool = False
     """Accept a copy of the data set whose images are of another size than the original ones."""
 
+    tables_only: bool = False
+    """Prepare the records and lists alone, no image: enough for a network that looks at none, and for evaluation."""
+
+    tiles: bool = True
+    """Write JPEGs in tiles, so that a window decodes alone; a folder that was begun without goes on without."""
+
     def __post_init__(self) -> None:
         """Check every field."""
         codecs.check(self.codec)
@@ -65,6 +71,8 @@ class PrepareConfig:
             raise UserError(f"--workers {self.workers}: there must be at least one", remedy="choose 1 or more")
         if self.limit is not None and self.limit < 1:
             raise UserError(f"--limit {self.limit}: leaves no image", remedy="choose 1 or more")
+        if self.tables_only and self.limit is not None:
+            raise UserError("--tables-only --limit: no image is prepared", remedy="leave out --limit")
         if not self.raw.is_dir():
             found = "is not a folder" if self.raw.exists() else "does not exist"
             raise UserError(f"--raw {self.raw}: {found}", remedy="name the folder that holds the download")

@@ -11,14 +11,14 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
 from rich.console import Console
 
 from cxrkit.base import registry
-from cxrkit.base.contracts import IMAGE_SIZE, Records
+from cxrkit.base.contracts import IMAGE_SIZE, Note, Records
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import claimed, output_error, publish, remove_parts
 from cxrkit.base.progress import progress_bar
@@ -28,7 +28,8 @@ from cxrkit.prepare.plan import PreparationPlan, finished_shards, other_settings
 from cxrkit.prepare.start import start_workers
 from cxrkit.prepare.summary import PrepareSummary, damage_list
 from cxrkit.prepare.worker import ShardResult, ShardTask
-from cxrkit.shards.file import OtherVersionError, ShardSettings, ShardTable, Source
+from cxrkit.shards import tiles
+from cxrkit.shards.file import OtherVersionError, ShardSettings, ShardTable, Source, read_shard
 from cxrkit.shards.index import (
     DESCRIPTION,
     SOURCE_SCHEMA,
@@ -43,6 +44,11 @@ from cxrkit.shards.index import (
 )
 
 LOCK = ".lock"
+_NO_CODEC = "raw"  # of a folder without pixels
+_WITHOUT_TILES = Note(
+    "the folder was prepared without JPEG tiles, and goes on without: loading takes more processor time than it need",
+    "to have them, prepare into another --data folder",
+)
 _GIVE_UP_AFTER = 100  # damaged images, when they are more than the good ones: the wrong files altogether
 
 
@@ -50,6 +56,8 @@ def prepare_raw(
     config: PrepareConfig, *, console: Console | None = None, workers: Workers | None = None
 ) -> PrepareSummary:
     """Read the records of `config.raw` and prepare its images; see `prepare`. The workers start meanwhile."""
+    if config.tables_only:
+        return prepare_tables(config, registry.load("dataset", config.dataset)(config.raw, allow_missing=True))
     with nullcontext(workers) if workers else start_workers(config.data, config.workers) as workers:
         records = registry.load("dataset", config.dataset)(config.raw, allow_missing=config.allow_missing)
         return prepare(config, records, console=console, workers=workers)
@@ -67,13 +75,14 @@ def prepare(
     whatever could be read before still can.
     """
     started = time.monotonic()
-    settings = _settings(config, records)
+    asked = _settings(config, records)
     frame = _at_hand(config, records)
     with (
         _folder(config.data),
         nullcontext(workers) if workers else start_workers(config.data, config.workers) as pool,
         ThreadPoolExecutor(1) as beside,
     ):
+        settings = _as_begun(config.data, asked)
         listed = beside.submit(Listed.of, records)
         before = _previous(config.data, settings)
         finished = finished_shards(config.data, settings)
@@ -83,13 +92,36 @@ def prepare(
         plan = PreparationPlan(
             frame, config.data, settings, finished, skip_damaged=config.skip_damaged, reread=config.reread
         )
-        summary = PrepareSummary(config.data, pool.count, missing=records.missing, notes=records.notes)
+        notes = records.notes if settings == asked else (*records.notes, _WITHOUT_TILES)
+        summary = PrepareSummary(config.data, pool.count, missing=records.missing, notes=notes)
         with closing(plan):
             tables = _make_shards(plan, pool, summary, console, config)
         if not any(table.image_ids for table in tables):
             raise _nothing_good(summary, config)
         _switch(config, listed.result(), settings, tables, summary)
         _remove_replaced(config.data, tables, finished, before)
+    summary.seconds = time.monotonic() - started
+    return summary
+
+
+def prepare_tables(config: PrepareConfig, records: Records) -> PrepareSummary:
+    """Write the records and boxes alone into `config.data`: a folder without pixels; return what was done.
+
+    `prepare` adds the pixels later. Raises UserError for a folder that holds pixels, or another data set.
+    """
+    started = time.monotonic()
+    settings = ShardSettings(records.dataset, _NO_CODEC, 0, (), records.side)
+    summary = PrepareSummary(config.data, 0, missing=records.missing, notes=records.notes, listed=len(records.frame))
+    with _folder(config.data):
+        before = _previous(config.data, settings)
+        if before is not None and before.about.levels:
+            raise UserError(
+                f"{config.data}: holds {len(before.index):,} prepared images, and --tables-only would drop them",
+                remedy="leave out --tables-only to renew the tables and keep the images, or choose another --data "
+                "folder",
+            )
+        write_generation(config.data, Listed.of(records), settings, index_frame([], ()), [])
+        _remove_replaced(config.data, [], [], before)
     summary.seconds = time.monotonic() - started
     return summary
 
@@ -110,7 +142,21 @@ def _settings(config: PrepareConfig, records: Records) -> ShardSettings:
     levels = default_levels(side) if config.levels is None else config.levels
     check_levels(levels, side)
     quality = config.quality if config.codec == "jpeg" else 0
-    return ShardSettings(records.dataset, config.codec, quality, levels, side)
+    restart = tiles.RESTART if config.codec == "jpeg" and config.tiles else 0
+    return ShardSettings(records.dataset, config.codec, quality, levels, side, restart)
+
+
+def _as_begun(folder: Path, settings: ShardSettings) -> ShardSettings:
+    """Return the settings without tiles where that is what is in the folder already: it goes on as it was begun."""
+    plain = replace(settings, restart=0)
+    if plain == settings:
+        return settings
+    with suppress(UserError):
+        return plain if read_description(folder).settings == plain else settings
+    for path in folder.glob("shard-*.h5"):  # a run that has not come to its end
+        with suppress(UserError):
+            return plain if read_shard(path).settings == plain else settings
+    return settings
 
 
 def _at_hand(config: PrepareConfig, records: Records) -> pl.DataFrame:
@@ -168,7 +214,9 @@ def _previous(folder: Path, settings: ShardSettings) -> _Generation | None:
     """
     try:
         about = read_description(folder)
-        if about.settings == settings:
+        # Tables alone have no settings that others could contradict, and no pixels that others could drop.
+        alone = not (about.levels and settings.levels) and about.dataset == settings.dataset
+        if about.settings == settings or alone:
             return _Generation(about, read_index(folder, about))
     except OtherVersionError:
         raise
@@ -327,4 +375,12 @@ def _remove_replaced(
             path.unlink()
 
 
-__all__ = ["PrepareConfig", "PrepareSummary", "default_levels", "parse_levels", "prepare", "prepare_raw"]
+__all__ = [
+    "PrepareConfig",
+    "PrepareSummary",
+    "default_levels",
+    "parse_levels",
+    "prepare",
+    "prepare_raw",
+    "prepare_tables",
+]

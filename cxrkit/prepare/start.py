@@ -14,9 +14,10 @@ _TARGET = "cxrkit.prepare.worker:make_shard"
 _DESCRIPTION = "dataset.json"  # shards.index.DESCRIPTION, without its imports
 
 
-def start_workers(data: Path, count: int | None) -> Workers:
+def start_workers(data: Path, count: int | None, *, needed: bool = True) -> Workers:
     """Return the pool for a preparation into `data`; count: processes, None for one per core.
 
-    Where a preparation has ended before there may be nothing left to do: they are then started when there is.
+    Where a preparation has ended before, there may be nothing left to do: they are then started when there is, as they
+    are where they may not be `needed` at all.
     """
-    return Workers(count or available_cores(), _TARGET, at_once=not (data / _DESCRIPTION).exists())
+    return Workers(count or available_cores(), _TARGET, at_once=needed and not (data / _DESCRIPTION).exists())

@@ -33,6 +33,9 @@ class PrepareSummary:
     missing: int = 0
     """Listed, but not at hand."""
 
+    listed: int = 0
+    """Images in the tables, where these alone were prepared; else 0."""
+
     notes: tuple[Note, ...] = ()
     """What of the raw folder was passed over."""
 
@@ -70,6 +73,9 @@ class PrepareSummary:
 
     def text(self) -> str:
         """Return the closing lines for the terminal."""
+        if self.listed:
+            lines = [f"tables of {self.listed:,} images in {self.data}, no pixels ({duration(self.seconds)})"]
+            return "\n".join([*lines, *self._notes()])
         made = self.images - self.reused
         lines = [f"{self.images:,} images in {self.shards:,} shards in {self.data}"]
         if made:
@@ -87,12 +93,14 @@ class PrepareSummary:
             lines.append(f"  converted to gray: {count:,} from {kind}")
         if self.missing:
             lines.append(f"  missing: {self.missing:,} listed images are not in the raw folder")
-        for note in self.notes:
-            lines += [f"  note: {note.found}", f"    remedy: {note.remedy}"]
+        lines += self._notes()
         if self.damaged:
             lines.append(f"  left out as damaged: {len(self.damaged):,} (see {DESCRIPTION})")
             lines += damage_list(self.damaged)
         return "\n".join(lines)
+
+    def _notes(self) -> list[str]:
+        return [line for note in self.notes for line in (f"  note: {note.found}", f"    remedy: {note.remedy}")]
 
 
 def damage_list(damaged: dict[str, str]) -> list[str]:

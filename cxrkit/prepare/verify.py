@@ -251,7 +251,7 @@ def _tasks(data: Path, about: Description, index: pl.DataFrame, deep: bool) -> l
         tasks.append(
             CheckTask(
                 path=data / shard.file,
-                settings_digest=about.settings_digest,
+                settings=about.settings,
                 bytes=shard.bytes,
                 image_ids=rows["image_id"].to_list(),
                 offset=offset,

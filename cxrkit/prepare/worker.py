@@ -155,7 +155,8 @@ def make_shard(task: ShardTask, buffer: int) -> ShardResult:
             continue
         levels = pyramid(pixels.image, task.settings.levels)
         clock.lap("scale")
-        encoded.append([codecs.encode(task.settings.codec, level_HW, task.settings.quality) for level_HW in levels])
+        how = task.settings
+        encoded.append([codecs.encode(how.codec, level_HW, how.quality, how.restart) for level_HW in levels])
         clock.lap("encode")
         names.append(image_id)
         sources.append(source)

@@ -124,10 +124,10 @@ def _doubts(run: Run) -> list[str]:
         "split": not origin.split_digest,
         "training": not origin.train_images,
     }
-    how |= {part: "unknown" for part, missing in absent.items() if missing}
+    how |= {part: "unknown" for part, missing in absent.items() if missing and how[part] != "unused"}
     by_basis: dict[str, list[str]] = {}
     for part, basis in how.items():
-        if basis != "checked":
+        if basis not in ("checked", "unused"):
             by_basis.setdefault(basis, []).append("training images" if part == "training" else part)
     how_said = {"declared": "declared, not checked", "unknown": "unknown"}
     doubts = [f"{', '.join(parts)} {how_said[basis]}" for basis, parts in by_basis.items()]

@@ -45,7 +45,7 @@ class Variant:
     """SHA-256 of the file that training started from."""
 
     preparation: str
-    """Digest of the preparation's settings: other levels or another quality are other pixels."""
+    """Digest of the preparation's settings: other levels or another quality are other pixels; "" where none count."""
 
     recipe_digest: str
     """SHA-256 over all settings that decide numbers, apart from fold and seed."""
@@ -124,7 +124,7 @@ def _words(variant: Variant, varying: set[str], paper: Published | PublishedFold
         words.append(f"pretraining {variant.pretraining}")
     if "initial_weights" in varying:
         words.append(f"weights {variant.initial_weights[:8] or 'none'}")
-    if "preparation" in varying or variant.preparation not in known_preparations():
+    if variant.preparation and ("preparation" in varying or variant.preparation not in known_preparations()):
         words.append(f"prepared {variant.preparation[:8]}")
     return tuple(words)
 

@@ -9,7 +9,9 @@ A shard is an HDF5 file with
     /image_id     (images,) text as bytes
     /source       (images,) of SOURCE: what the pixels were made from
     attributes    format_version, dataset, codec, quality, levels, image_size, settings_digest, tool_version,
-                  damaged (JSON: the images that were left out of this shard, and why)
+                  damaged (JSON: the images that were left out of this shard, and why); restart in version 3
+
+Version 3 is version 2 with JPEGs in tiles (tiles.py). What has none is still written as version 2, and read.
 
 and, behind all that HDF5 knows of, a seal of 28 bytes: _SEAL, a checksum of every byte that is not payload, and where
 the payload lies. A header that was changed is noticed before libhdf5 interprets it. Labels are not here: pixels do not
@@ -32,8 +34,9 @@ from cxrkit import __version__
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import digest_lines
 from cxrkit.base.typed import FieldError, build
+from cxrkit.shards import tiles
 
-FORMAT_VERSION = 2
+VERSIONS = (2, 3)
 ALIGNMENT = 512  # bytes; a record never shares a disk sector with the next
 
 # What an image was made from: `size` bytes with checksum `crc32`, read from a file (the image itself, or the archive
@@ -58,7 +61,7 @@ class UnreadableError(UserError):
 
 @dataclass(frozen=True)
 class ShardSettings:
-    """What decides the bytes of a shard. Two folders with equal digests hold equal pixels of equal sources."""
+    """What decides the bytes of a shard. Two folders of equal digests hold equal pixels, where their sources are."""
 
     dataset: str
     """Name of the data set."""
@@ -75,10 +78,23 @@ class ShardSettings:
     image_size: int
     """Side length of the source images in pixels."""
 
+    restart: int = 0
+    """Blocks of 8 x 8 pixels between two restart markers of a JPEG, as `tiles.interval` fits them to each level, so
+    that a window decodes alone: tiles.RESTART. 0 for none, and for other codecs."""
+
+    @property
+    def version(self) -> int:
+        """Of the format that they ask for: what has no tiles is as it was before there were any."""
+        return 3 if self.restart else 2
+
     @property
     def digest(self) -> str:
-        """SHA-256 over the settings and the format version."""
-        return digest_lines([f"format {FORMAT_VERSION}", *(f"{key} {value}" for key, value in asdict(self).items())])
+        """SHA-256 over the settings that decide the pixels.
+
+        `restart` does not: what was trained on a folder without tiles goes on with one that has them.
+        """
+        lines = (f"{key} {value}" for key, value in asdict(self).items() if key != "restart")
+        return digest_lines(["format 2", *lines])
 
 
 @dataclass(frozen=True)
@@ -154,7 +170,8 @@ def shard_name(place: int, settings: ShardSettings, sources: Iterable[tuple[str,
 
     place: of its first image among those of the data set. sources: image_id, size and crc32 of each image.
     """
-    content = digest_lines([settings.digest, *(source_line(*source) for source in sources)])
+    how = [settings.digest, *([f"restart {settings.restart}"] if settings.restart else [])]
+    content = digest_lines([*how, *(source_line(*source) for source in sources)])
     return f"shard-{place:06d}-{content[:8]}.h5"
 
 
@@ -204,16 +221,21 @@ def write_shard(
 
 def _attributes(settings: ShardSettings, damaged: Sequence[Left]) -> dict[str, Any]:
     values = {
-        "format_version": FORMAT_VERSION,
+        "format_version": settings.version,
         "settings_digest": settings.digest,
         "tool_version": __version__,
-        **asdict(settings),
+        **fields_of(settings),
         "levels": np.array(settings.levels, dtype=np.int64),
         "damaged": json.dumps([asdict(left) for left in damaged]),
     }
     # Text of a fixed length lies in the header itself. HDF5's other kind lies in a heap, where libhdf5 runs in circles
     # when it was zeroed.
     return {name: np.bytes_(value.encode()) if isinstance(value, str) else value for name, value in values.items()}
+
+
+def fields_of(record: Any) -> dict[str, Any]:
+    """Return the fields of settings, or of a description, as they are written: `restart` only where there are tiles."""
+    return {name: value for name, value in asdict(record).items() if name != "restart" or value}
 
 
 def seal(file: IO[bytes], start: int, length: int) -> int:
@@ -314,9 +336,7 @@ def _check_seal(path: Path) -> tuple[int, int, int]:
         if magic != _MAGIC:
             file.seek(max(0, total - _TAIL))
             if _FIRST_VERSION in file.read():
-                raise OtherVersionError(
-                    f"{path}: format version 1, this cxrkit reads {FORMAT_VERSION}", remedy=prepare_again(path.parent)
-                )
+                raise other_version(path, 1)
             raise ValueError("it is cut off, or its last bytes were changed")
         if not (0 <= start <= end and 0 <= length <= end - start):
             raise ValueError("its last bytes were changed")
@@ -325,16 +345,22 @@ def _check_seal(path: Path) -> tuple[int, int, int]:
         return start, length, total
 
 
-def prepare_again(folder: Path) -> str:
-    """Return the remedy for a folder of another version."""
-    return f"prepare again with this version: delete {folder}, or choose another --data folder"
+def other_version(path: Path, version: int) -> OtherVersionError:
+    """Return the error for a file of a prepared folder that another version of cxrkit wrote."""
+    return OtherVersionError(
+        f"{path}: format version {version}, this cxrkit reads {' and '.join(map(str, VERSIONS))}",
+        remedy=f"prepare again with this version: delete {path.parent}, or choose another --data folder",
+    )
 
 
 def _read_tables(path: Path, start: int, length: int, end: int) -> ShardTable:
     import h5py
 
     with h5py.File(path, "r", locking=False) as file:
-        settings = _read_settings(file)
+        version = _read_attribute(file, "format_version")
+        if type(version) is int and version not in VERSIONS:
+            raise other_version(path, version)
+        settings = _read_settings(file, version)
         damaged: list[Left] = build(list[Left], json.loads(_read_attribute(file, "damaged")), "damaged")
         payload = _dataset(file, "payload")
         if (payload.id.get_offset() or 0, payload.shape) != (start, (length,)):
@@ -362,15 +388,25 @@ def _read_tables(path: Path, start: int, length: int, end: int) -> ShardTable:
     return table
 
 
-def _read_settings(file: Any) -> ShardSettings:
-    found = {name: _read_attribute(file, name) for name in (*ShardSettings.__dataclass_fields__, "settings_digest")}
+def _read_settings(file: Any, version: int) -> ShardSettings:
+    names = [name for name in ShardSettings.__dataclass_fields__ if name != "restart" or version > 2]
+    found = {name: _read_attribute(file, name) for name in (*names, "settings_digest")}
     try:
         settings: ShardSettings = build(ShardSettings, found)
     except FieldError as error:
         raise ValueError(f"its attribute {error}") from None
     if settings.digest != found["settings_digest"]:
         raise ValueError("its settings do not have the digest that it says")
+    check_restart(settings, version)
     return settings
+
+
+def check_restart(settings: ShardSettings, version: int) -> None:
+    """Raise ValueError unless `restart` is one that this format version can have: the digest does not cover it."""
+    if settings.restart not in (0, tiles.RESTART) or (settings.restart and settings.codec != "jpeg"):
+        raise ValueError(f"restart is {settings.restart}")
+    if settings.version != version:
+        raise ValueError(f"format_version is {version}, but restart {settings.restart}")
 
 
 def _read_table(file: Any, name: str, kind: Any, most: int, shape: tuple[int, ...] | None = None) -> np.ndarray:

@@ -14,7 +14,7 @@ import hashlib
 import io
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,16 @@ from cxrkit.base.files import read_json, replacing, write_json
 from cxrkit.base.origin import digest_column, labels_digest
 from cxrkit.base.typed import FieldError, build
 from cxrkit.shards import codecs
-from cxrkit.shards.file import FORMAT_VERSION, SOURCE, Left, OtherVersionError, ShardSettings, ShardTable, prepare_again
+from cxrkit.shards.file import (
+    SOURCE,
+    VERSIONS,
+    Left,
+    ShardSettings,
+    ShardTable,
+    check_restart,
+    fields_of,
+    other_version,
+)
 
 DESCRIPTION = "dataset.json"
 TABLE_FILE = re.compile(r"(records|index|boxes)-[0-9a-f]{8}\.parquet")
@@ -74,7 +83,7 @@ class Description:
     """The content of dataset.json."""
 
     format_version: int
-    """Of the folder: FORMAT_VERSION."""
+    """Of the folder: `ShardSettings.version`."""
 
     tool_version: str
     """The cxrkit that wrote it."""
@@ -101,7 +110,7 @@ class Description:
     """JPEG quality; 0 for other codecs."""
 
     levels: tuple[int, ...]
-    """Side lengths in pixels, descending."""
+    """Side lengths in pixels, descending; empty where the folder holds tables alone."""
 
     image_size: int
     """Side length of the source images in pixels; less than 1024 for a resized copy of the data set."""
@@ -136,10 +145,13 @@ class Description:
     shards: list[ShardEntry]
     """The shards, in the order that the index counts them in."""
 
+    restart: int = 0
+    """`ShardSettings.restart`; not written where it is 0."""
+
     @property
     def settings(self) -> ShardSettings:
         """What the shards were prepared with."""
-        return ShardSettings(self.dataset, self.codec, self.quality, self.levels, self.image_size)
+        return ShardSettings(self.dataset, self.codec, self.quality, self.levels, self.image_size, self.restart)
 
 
 def index_frame(tables: Sequence[ShardTable], levels: tuple[int, ...]) -> pl.DataFrame:
@@ -232,7 +244,7 @@ def write_generation(
 ) -> Description:
     """Write the tables of a generation beside its shards, then switch dataset.json to it. Return what that says."""
     about = Description(
-        format_version=FORMAT_VERSION,
+        format_version=settings.version,
         tool_version=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         dataset=settings.dataset,
@@ -253,8 +265,9 @@ def write_generation(
         boxes=None if listed.boxes is None else _write_table(folder, "boxes", listed.boxes),
         damaged=sorted(damaged, key=lambda left: left.image_id),
         shards=list(shards),
+        restart=settings.restart,
     )
-    write_json(folder / DESCRIPTION, asdict(about))
+    write_json(folder / DESCRIPTION, fields_of(about))
     return about
 
 
@@ -278,10 +291,8 @@ def read_description(folder: Path) -> Description:
     path = folder / DESCRIPTION
     remedy = f"run `cxrkit prepare --data {folder}` first, or name the prepared folder with --data"
     value = read_json(path, "the description of a prepared folder", remedy)
-    if isinstance(value, dict) and type(version := value.get("format_version")) is int and version != FORMAT_VERSION:
-        raise OtherVersionError(
-            f"{path}: format version {version}, this cxrkit reads {FORMAT_VERSION}", remedy=prepare_again(folder)
-        )
+    if isinstance(value, dict) and type(version := value.get("format_version")) is int and version not in VERSIONS:
+        raise other_version(path, version)
     try:
         about: Description = build(Description, value)
         _check_description(about)
@@ -294,10 +305,15 @@ def read_description(folder: Path) -> Description:
 def _check_description(about: Description) -> None:
     if about.codec not in codecs.CODECS:
         raise FieldError(f"codec is {about.codec!r}, expected one of {', '.join(codecs.CODECS)}")
-    if not about.levels or any(level < 1 or level > about.image_size for level in about.levels):
+    # Tables alone have no levels, and then no shards.
+    if (about.shards and not about.levels) or any(level < 1 or level > about.image_size for level in about.levels):
         raise FieldError(f"levels are {about.levels} of images of {about.image_size} pixels")
     if about.settings.digest != about.settings_digest:
         raise FieldError("settings_digest is not that of the settings beside it")
+    try:
+        check_restart(about.settings, about.format_version)
+    except ValueError as error:
+        raise FieldError(str(error)) from None
     for table in (about.records, about.index, about.boxes):
         if table is not None and not TABLE_FILE.fullmatch(table.file):
             raise FieldError(f"{table.file!r} is not the name of a table")

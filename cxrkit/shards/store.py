@@ -102,6 +102,7 @@ class ShardStore:
     def _open(self, about: Description, check_crc: bool) -> None:
         self._description = about
         self.codec, self.levels, self.image_size = about.codec, about.levels, about.image_size
+        self._restart = about.restart
         self.settings_digest, self.labels_digest = about.settings_digest, about.labels_digest
         self.labels = labels.get(about.label_set)
         self._shards = [self.folder / shard.file for shard in about.shards]
@@ -179,17 +180,28 @@ class ShardStore:
         (bottom - top, right - left) uint8, read-only; at least the window is decoded.
         """
         left, top, right, bottom = window
-        return self.image(row, level_number)[top:bottom, left:right]
+        data, (first, above, end, below) = self.encoded_window(row, level_number, window)
+        try:
+            part_HW = codecs.decode(self.codec, data, end - first, below - above)
+        except ValueError as error:
+            raise self._damaged(row, level_number, str(error)) from None
+        return part_HW[top - above : bottom - above, left - first : right - first]
 
     def encoded_window(
         self, row: int, level_number: int, window: Sequence[int]
     ) -> tuple[np.ndarray, tuple[int, int, int, int]]:
         """Return encoded bytes that hold `window`, (bytes,) uint8, and the part of the level that they are.
 
-        Any decoder of the codec makes an image of the size of that part out of them.
+        Any decoder of the codec makes an image of the size of that part out of them. Of a JPEG in tiles they are those
+        that the window meets, a copy; of the rest of the record only an index is read, once its checksum was tested.
         """
-        side = self.levels[level_number]
-        return self.encoded(row, level_number), (0, 0, side, side)
+        data, side = self.encoded(row, level_number), self.levels[level_number]
+        if not self._restart:
+            return data, (0, 0, side, side)
+        try:
+            return codecs.encoded_window(data, side, self._restart, window)
+        except ValueError as error:
+            raise self._damaged(row, level_number, str(error)) from None
 
     def size(self, row: int, level_number: int) -> int:
         """Return the encoded size in bytes of image `row` at `levels[level_number]`."""

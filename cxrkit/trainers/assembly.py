@@ -24,9 +24,10 @@ from cxrkit.trainers.display import TrainDisplay
 
 def describe(console: Console, config: TrainConfig, spec: ModelSpec, inputs: Inputs, device: str) -> None:
     """Print what is about to be trained on what, and what was left out."""
-    loader, release = loader_name(config, device), inputs.store.about["label_release"]
+    loader, release = loader_name(config, spec, device), inputs.store.about["label_release"]
+    looks_at = f"at {spec.input_size} px" if spec.image else "on age, sex and view alone"
     console.print(
-        f"[bold]{escape(config.name)}[/bold] at {spec.input_size} px, split {escape(inputs.split.name)}, labels "
+        f"[bold]{escape(config.name)}[/bold] {looks_at}, split {escape(inputs.split.name)}, labels "
         f"{release}; {device}, {config.run.precision}, loader {escape(loader)}",
         highlight=False,
     )
@@ -48,8 +49,10 @@ def describe(console: Console, config: TrainConfig, spec: ModelSpec, inputs: Inp
         )
 
 
-def loader_name(config: TrainConfig, device: str) -> str:
+def loader_name(config: TrainConfig, spec: ModelSpec, device: str) -> str:
     """Return the registered loader that the config asks for on this device."""
+    if not spec.image:
+        return loaders.PIXELLESS
     return "resident" if config.run.cache == "gpu" else loaders.choose(config.run.loader, device)
 
 
@@ -84,7 +87,9 @@ def assemble(
         labels=inputs.labels,
         # The validation images are read: their pixels would take the memory that the training's need.
         val=inputs.loader(val_plan, config.run.loader, device, config.run.threads),
-        train=inputs.loader(inputs.train_plan(config, spec), loader_name(config, device), device, config.run.threads),
+        train=inputs.loader(
+            inputs.train_plan(config, spec), loader_name(config, spec, device), device, config.run.threads
+        ),
         device=device,
         precision=config.run.precision,
         info=CheckpointInfo(
