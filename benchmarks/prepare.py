@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tarfile
+import zipfile
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -102,19 +103,37 @@ def _archives(part: Part, ours: dict[str, Any], out: Path) -> None:
     part.target("time from tar.gz against extracted files", 1.3, part.ratio("source", FOLDER, ARCHIVE), at_least=False)
 
 
-def pack(raw: Path, packed: Path) -> Path:
-    """Return a raw folder with the images of `raw` in a few tar.gz, like the download; made once."""
+def pack(raw: Path, packed: Path, kind: str = "tar.gz", images: int | None = None) -> Path:
+    """Return a raw folder with the first `images` of `raw`, by name, in a few tar.gz or zip; made once.
+
+    tar.gz as in NIH's download, zip as in the copies of others. Its tables list these images alone.
+    """
     if packed.is_dir():
         return packed
     part = packed.with_name(f"{packed.name}.part")
     part.mkdir(parents=True, exist_ok=True)
+    paths = sorted((raw / "images").iterdir())[:images]
+    names = {path.name for path in paths}
     for table in (*raw.glob("*.csv"), *raw.glob("*.txt")):
-        (part / table.name).write_bytes(table.read_bytes())
-    paths = sorted((raw / "images").iterdir())
+        lines = table.read_text(encoding="utf-8-sig").splitlines(keepends=True)
+        header, rows = (lines[:1], lines[1:]) if table.suffix == ".csv" else ([], lines)
+        kept = [row for row in rows if row.partition(",")[0].strip() in names]
+        (part / table.name).write_text("".join(header + kept))
     share = -(-len(paths) // ARCHIVES)
     for number in range(ARCHIVES):
-        with tarfile.open(part / f"images_{number + 1:03d}.tar.gz", "w:gz", compresslevel=6, dereference=True) as tar:
-            for path in paths[number * share : (number + 1) * share]:
-                tar.add(path, f"images/{path.name}")
+        mine = paths[number * share : (number + 1) * share]
+        (_pack_zip if kind == "zip" else _pack_tar)(part / f"images_{number + 1:03d}.{kind}", mine)
     part.rename(packed)
     return packed
+
+
+def _pack_tar(archive: Path, paths: list[Path]) -> None:
+    with tarfile.open(archive, "w:gz", compresslevel=6, dereference=True) as tar:
+        for path in paths:
+            tar.add(path, f"images/{path.name}")
+
+
+def _pack_zip(archive: Path, paths: list[Path]) -> None:
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as file:
+        for path in paths:
+            file.write(path, f"images/{path.name}")

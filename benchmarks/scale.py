@@ -1,4 +1,4 @@
-"""How it grows: prepare and load at rising numbers of images, and the index of the whole data set."""
+"""How it grows: prepare, from files and archives, and load at rising numbers of images; the index of all of them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import polars as pl
 from benchmarks import memory
 from benchmarks.contender import Contender
 from benchmarks.material import gather
+from benchmarks.prepare import pack
 from benchmarks.record import Entry, Record
 from benchmarks.session import Part, Row, Session
 from cxrkit.base.contracts import IMAGE_SIZE, RECORD_SCHEMA, Records
@@ -22,6 +23,8 @@ from cxrkit.shards.index import DESCRIPTION, Listed, ShardEntry, index_frame, wr
 
 ALL_IMAGES = 112_120
 COUNTS, QUICK_COUNTS = (250, 500, 1000, 2000, 4000), (50, 100)
+SOURCE_COUNTS = (250, 1000, 4000)
+EXTRACTED, TAR, ZIP = "extracted", "tar.gz", "zip"
 PROJECTED_CORES = (2, 16, 64)
 RAW_BYTES = 1024**2 + 512**2 + 256**2
 SHARDS_GROW = (
@@ -29,6 +32,11 @@ SHARDS_GROW = (
     "and no further. Its start, a quarter of a second, is why few images are slower."
 )
 PREPARE, LOAD, REAL = "prepare", "load to 224, jpeg levels", "real images"
+SOURCES = "prepare, by source"
+KNOWN = (
+    "By source: the records are read beforehand, uncounted. NIH's own archives are known by their names and sizes; "
+    "others have to be listed first, which takes a tar.gz as long as unpacking it, and a zip no time."
+)
 
 
 def measure(session: Session) -> Record:
@@ -57,8 +65,9 @@ def measure(session: Session) -> Record:
     ]
     part.entries += _with_peaks(session, LOAD, loading)
     _growth(part, counts)
+    _sources(part, drawn.raw, QUICK_COUNTS if session.quick else SOURCE_COUNTS)
     _index(part, ALL_IMAGES // (100 if session.quick else 1))
-    part.remarks.append(SHARDS_GROW)
+    part.remarks += [SHARDS_GROW, KNOWN]
     part.remarks += projection(part.entries, session.cores)
     return part.record(origin="synthetic", different_images=drawn.distinct, counts=list(counts))
 
@@ -98,6 +107,36 @@ def _growth(part: Part, counts: tuple[int, ...]) -> None:
         peak = {entry.name: entry.figures["tree peak MB"] for entry in part.entries if entry.group == group}
         growth = peak[largest] / peak[smallest]
         part.target(f"{group}: peak memory at {largest} against {smallest}", 1.25, growth, at_least=False)
+
+
+def _sources(part: Part, raw: Path, counts: tuple[int, ...]) -> None:
+    """Race extracted files, tar.gz and zip, at rising numbers of images."""
+    work, cores = part.session.work, part.session.cores
+    out = work / "by-source"
+
+    def job(kind: str, count: int) -> Mapping[str, Any]:
+        source = raw if kind == EXTRACTED else pack(raw, work / f"packed-{kind}-{count}", kind, count)
+        return _job(source, out / f"{kind}-{count}", cores, count) | {"listed": True}
+
+    kinds = (EXTRACTED, TAR, ZIP)
+    rows = [
+        Row(_from(count, kind), "benchmarks.ours:prepare", partial(job, kind, count))
+        for count in counts
+        for kind in kinds
+    ]
+    part.entries += replace(part.session, seconds=0.0).race(SOURCES, rows)
+    most, *fewer = sorted(counts, reverse=True)
+    for kind in kinds:
+        for count in fewer:
+            what = f"{SOURCES}: images/s of {_from(most, kind)} against {_images(count)}"
+            part.target(what, 0.9, part.ratio(SOURCES, _from(most, kind), _from(count, kind)))
+    for kind in (TAR, ZIP):
+        what = f"{SOURCES}: images/s of {_from(most, kind)} against {EXTRACTED}"
+        part.target(what, 0.9, part.ratio(SOURCES, _from(most, kind), _from(most, EXTRACTED)))
+
+
+def _from(count: int, kind: str) -> str:
+    return f"{_images(count)}, {kind}"
 
 
 def _index(part: Part, rows: int) -> None:

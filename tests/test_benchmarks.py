@@ -210,6 +210,14 @@ def test_ours_prepares_the_same_from_files_and_archives(material: Material, tmp_
     assert 0 < done["decoding share"] < 1
 
 
+def test_a_zip_of_the_first_images_lists_them_alone(material: Material, tmp_path: Path) -> None:
+    packed = prepare_part.pack(material.raw, tmp_path / "packed", "zip", 8)
+    assert len(list(packed.glob("images_*.zip"))) == prepare_part.ARCHIVES
+    first = sorted(path.name for path in material.pngs.iterdir())[:8]
+    assert nih_chestxray14.read(packed).frame["image_id"].to_list() == first
+    assert ours.prepare(str(packed), str(tmp_path / "out"), workers=1, listed=True)()["images"] == 8
+
+
 def test_a_folder_as_long_as_asked_for_opens(tmp_path: Path) -> None:
     scale.tiny_folder(tmp_path, rows=130)
     store = ShardStore(tmp_path)

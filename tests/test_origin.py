@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from cxrkit.base import origin
 from cxrkit.base.contracts import LABELS
-from cxrkit.base.origin import Origin, differences, labels_digest
+from cxrkit.base.files import digest_lines
+from cxrkit.base.origin import Origin, differences, digest_column, labels_digest
 
 ORIGIN = Origin(
     dataset="nih-chestxray14",
@@ -36,6 +37,14 @@ def records(patients: int) -> pl.DataFrame:
             **{label: [(number + place) % 3 == 0 for number in range(patients)] for place, label in enumerate(LABELS)},
         }
     )
+
+
+@pytest.mark.parametrize("count", [0, 1, 40_000])
+def test_the_digest_of_a_column_is_that_of_its_lines(count: int) -> None:
+    lines = [f"{number} \u00e4" for number in range(count)]
+    column = pl.Series(lines, dtype=pl.String)
+    assert digest_column(column) == digest_lines(lines)
+    assert digest_column(column, first="first\n") == digest_lines(["first", *lines])
 
 
 @settings(max_examples=50, deadline=None)

@@ -30,6 +30,7 @@ from cxrkit.base.files import claimed, read_json
 from cxrkit.base.workers import Workers
 from cxrkit.prepare.plan import shard_size
 from cxrkit.prepare.stage import LOCK, PrepareConfig, default_levels, parse_levels, prepare
+from cxrkit.prepare.start import start_workers
 from cxrkit.prepare.summary import PrepareSummary
 from cxrkit.prepare.verify import verify
 from cxrkit.shards.file import read_shard
@@ -511,7 +512,9 @@ def test_ctrl_c_says_what_is_kept_and_how_to_go_on(raw: Path, tmp_path: Path, te
 def test_a_worker_that_is_killed_is_an_error_and_not_a_hang(raw: Path, tmp_path: Path) -> None:
     config = PrepareConfig(raw, tmp_path / "d", levels=(64,))
     with Workers(1, "cxrkit.prepare.worker:make_shard") as pool:
-        pool._workers[0]._process.kill()
+        victim = pool._workers[0].process_id
+        assert victim is not None
+        os.kill(victim, signal.SIGKILL)
         message = (
             r"a worker process \(pid \d+\) was killed; most likely the machine ran out of memory\n  remedy: .*fewer"
         )
@@ -527,6 +530,18 @@ def test_a_second_run_keeps_everything(raw: Path, prepared: Path, tmp_path: Path
     assert [path.stat().st_mtime_ns for path in sorted(data.glob("shard-*"))] == stamps
     assert "kept 20 from an earlier run (3 shards)" in summary.text()
     assert contents(data) == contents(prepared)
+
+
+def test_nothing_left_to_do_starts_no_process(raw: Path, prepared: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(prepared, tmp_path / "d"))
+    config = PrepareConfig(raw, data, levels=(256, 64))
+    with start_workers(data, 2) as pool:
+        assert prepare(config, records(raw, COUNT), workers=pool).reused == COUNT
+        assert [worker.process_id for worker in pool._workers] == [None, None]
+        (data / shards(data)[0]).unlink()
+        assert prepare(config, records(raw, COUNT), workers=pool).shards_reused == 2
+    with start_workers(tmp_path / "new", 1) as pool:
+        assert pool._workers[0].process_id is not None
 
 
 @pytest.mark.parametrize("damage", ["truncated", "garbage", "gone"])

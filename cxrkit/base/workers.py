@@ -13,7 +13,6 @@ import queue
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Generator
@@ -43,14 +42,23 @@ class Worker:
     """
 
     def __init__(self, target: str) -> None:
-        """Start a process that calls `target` ("module:function") with each task and `buffer`; return at once."""
+        """Prepare a process that calls `target` ("module:function") with each task and `buffer`."""
         self.buffer = _memory()
+        self._target = target
+        self._connection: Connection | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._has_tasks = False
+
+    def start(self) -> None:
+        """Start the process and return at once; it loads what `target` needs. Once started, do nothing."""
+        if self._connection is not None:
+            return
         self._connection, theirs = Pipe()
         try:
             self._process = subprocess.Popen(
                 [
                     *(sys.executable, "-P", "-c", _START, str(Path(cxrkit.__file__).parent.parent)),
-                    *(target, str(theirs.fileno()), str(self.buffer)),
+                    *(self._target, str(theirs.fileno()), str(self.buffer)),
                 ],
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(), self.buffer),
@@ -60,8 +68,16 @@ class Worker:
         finally:
             theirs.close()
 
+    @property
+    def process_id(self) -> int | None:
+        """Of the process; None before it was started."""
+        return None if self._process is None else self._process.pid
+
     def send(self, task: Any) -> None:
-        """Hand over a task. Raises as `receive` does when the process is dead."""
+        """Hand over a task, to a process started for it if need be. Raises as `receive` does when it is dead."""
+        self.start()
+        assert self._connection is not None
+        self._has_tasks = True
         try:
             self._connection.send(task)
         except (BrokenPipeError, ConnectionResetError):
@@ -69,6 +85,7 @@ class Worker:
 
     def receive(self) -> Any:
         """Wait for the result. Raises what the task raised, or says how the process died."""
+        assert self._connection is not None, "nothing was sent"
         try:
             kind, value = self._connection.recv()
         except (EOFError, ConnectionResetError):
@@ -78,23 +95,28 @@ class Worker:
         raise value if isinstance(value, UserError) else RuntimeError(f"in a worker process:\n{value}")
 
     def hang_up(self) -> None:
-        """Close the pipe, which tells the process to end. Safe to call twice."""
-        self._connection.close()
+        """Close the pipe, which tells the process to end; by force one that never had a task. Safe to call twice."""
+        if self._connection is not None:
+            self._connection.close()
+        if self._process is not None and not self._has_tasks:
+            self._process.kill()  # it may be loading still, and holds nothing that could be left half done
 
     def close(self, patience_seconds: float = 10.0) -> None:
         """End the process, by force when it does not end in time. Safe to call twice."""
         self.hang_up()
         if self.buffer < 0:
             return
-        try:
-            self._process.wait(patience_seconds)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        if self._process is not None:
+            try:
+                self._process.wait(patience_seconds)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
         os.close(self.buffer)
         self.buffer = -1
 
     def _death(self) -> Exception:
+        assert self._process is not None
         status = self._process.wait()
         if status == -signal.SIGKILL:
             return UserError(
@@ -108,16 +130,23 @@ class Worker:
 class Workers:
     """A pool. Starts its processes when made, so that they load while the caller does other things."""
 
-    def __init__(self, count: int, target: str) -> None:
-        """Start `count` processes that run `target` ("module:function")."""
+    def __init__(self, count: int, target: str, *, at_once: bool = True) -> None:
+        """Start `count` processes that run `target` ("module:function"); unless `at_once`, when they are needed."""
         self.count = count
         self._workers: list[Worker] = []
         try:
             for _ in range(count):
                 self._workers.append(Worker(target))
+            if at_once:
+                self.start()
         except BaseException:
             self.close()
             raise
+
+    def start(self) -> None:
+        """Start the processes that are not started yet, and return at once."""
+        for worker in self._workers:
+            worker.start()
 
     def __enter__(self) -> Workers:
         return self
@@ -199,6 +228,8 @@ def _memory() -> int:
     """Return a descriptor of anonymous memory; where the system has none, of a nameless temporary file."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("cxrkit-worker")
+    import tempfile  # takes 3 ms, which every worker would pay
+
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
 

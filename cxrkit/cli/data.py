@@ -39,25 +39,29 @@ def prepare(
     ] = False,
 ) -> None:
     """Turn the download into HDF5 shards, once. A killed run goes on where it was."""
-    from cxrkit.prepare.stage import PrepareConfig, parse_levels, prepare_raw
+    from cxrkit.prepare.start import start_workers
 
-    config = PrepareConfig(
-        raw=raw,
-        data=data,
-        dataset=dataset,
-        levels=None if levels is None else parse_levels(levels),
-        codec=codec,
-        quality=quality,
-        workers=workers,
-        allow_missing=allow_missing,
-        skip_damaged=skip_damaged,
-        limit=limit,
-        reread=reread,
-        resized=resized,
-        tables_only=tables_only,
-        tiles=not no_tiles,
-    )
-    print_as_it_is(prepare_raw(config, console=console).text())
+    with start_workers(data, workers, needed=not tables_only) as pool:  # they load while this process does
+        from cxrkit.prepare.stage import PrepareConfig, parse_levels, prepare_raw
+
+        config = PrepareConfig(
+            raw=raw,
+            data=data,
+            dataset=dataset,
+            levels=None if levels is None else parse_levels(levels),
+            codec=codec,
+            quality=quality,
+            workers=workers,
+            allow_missing=allow_missing,
+            skip_damaged=skip_damaged,
+            limit=limit,
+            reread=reread,
+            resized=resized,
+            tables_only=tables_only,
+            tiles=not no_tiles,
+        )
+        summary = prepare_raw(config, console=console, workers=pool)
+    print_as_it_is(summary.text())
 
 
 @app.command()

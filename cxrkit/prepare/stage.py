@@ -19,13 +19,13 @@ from rich.console import Console
 
 from cxrkit.base import registry
 from cxrkit.base.contracts import IMAGE_SIZE, Note, Records
-from cxrkit.base.cores import available_cores
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import claimed, output_error, publish, remove_parts
 from cxrkit.base.progress import progress_bar
 from cxrkit.base.workers import Workers
 from cxrkit.prepare.config import MIN_LEVEL, PrepareConfig, check_levels, default_levels, parse_levels
 from cxrkit.prepare.plan import PreparationPlan, finished_shards, other_settings, with_stamps
+from cxrkit.prepare.start import start_workers
 from cxrkit.prepare.summary import PrepareSummary, damage_list
 from cxrkit.prepare.worker import ShardResult, ShardTask
 from cxrkit.shards import tiles
@@ -45,7 +45,6 @@ from cxrkit.shards.index import (
 
 LOCK = ".lock"
 _NO_CODEC = "raw"  # of a folder without pixels
-_TARGET = "cxrkit.prepare.worker:make_shard"
 _WITHOUT_TILES = Note(
     "the folder was prepared without JPEG tiles, and goes on without: loading takes more processor time than it need",
     "to have them, prepare into another --data folder",
@@ -53,11 +52,13 @@ _WITHOUT_TILES = Note(
 _GIVE_UP_AFTER = 100  # damaged images, when they are more than the good ones: the wrong files altogether
 
 
-def prepare_raw(config: PrepareConfig, *, console: Console | None = None) -> PrepareSummary:
+def prepare_raw(
+    config: PrepareConfig, *, console: Console | None = None, workers: Workers | None = None
+) -> PrepareSummary:
     """Read the records of `config.raw` and prepare its images; see `prepare`. The workers start meanwhile."""
     if config.tables_only:
         return prepare_tables(config, registry.load("dataset", config.dataset)(config.raw, allow_missing=True))
-    with _start(config) as workers:
+    with nullcontext(workers) if workers else start_workers(config.data, config.workers) as workers:
         records = registry.load("dataset", config.dataset)(config.raw, allow_missing=config.allow_missing)
         return prepare(config, records, console=console, workers=workers)
 
@@ -76,8 +77,13 @@ def prepare(
     started = time.monotonic()
     asked = _settings(config, records)
     frame = _at_hand(config, records)
-    with _folder(config.data), nullcontext(workers) if workers else _start(config) as pool:
+    with (
+        _folder(config.data),
+        nullcontext(workers) if workers else start_workers(config.data, config.workers) as pool,
+        ThreadPoolExecutor(1) as beside,
+    ):
         settings = _as_begun(config.data, asked)
+        listed = beside.submit(Listed.of, records)
         before = _previous(config.data, settings)
         finished = finished_shards(config.data, settings)
         if before is not None:
@@ -88,8 +94,7 @@ def prepare(
         )
         notes = records.notes if settings == asked else (*records.notes, _WITHOUT_TILES)
         summary = PrepareSummary(config.data, pool.count, missing=records.missing, notes=notes)
-        with closing(plan), ThreadPoolExecutor(1) as beside:
-            listed = beside.submit(Listed.of, records)
+        with closing(plan):
             tables = _make_shards(plan, pool, summary, console, config)
         if not any(table.image_ids for table in tables):
             raise _nothing_good(summary, config)
@@ -119,10 +124,6 @@ def prepare_tables(config: PrepareConfig, records: Records) -> PrepareSummary:
         _remove_replaced(config.data, [], [], before)
     summary.seconds = time.monotonic() - started
     return summary
-
-
-def _start(config: PrepareConfig) -> Workers:
-    return Workers(config.workers or available_cores(), _TARGET)
 
 
 def _settings(config: PrepareConfig, records: Records) -> ShardSettings:
@@ -268,6 +269,8 @@ def _make_shards(
     ):
         if there := sum(len(table.image_ids) + len(table.damaged) for table in kept):
             bar.advance(there)
+        if there < plan.images:
+            pool.start()
         for result, right in results:
             _count(summary, result)
             made += [result.table] if result.table is not None else []

@@ -20,6 +20,7 @@ import threading
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,6 @@ class ShardStore:
 
     folder: Path
     """The prepared folder."""
-
-    about: dict[str, Any]
-    """What dataset.json says: see shard_index.Description."""
 
     index: pl.DataFrame
     """The prepared images' records (contracts.record_schema), one row each; rows are numbered as in the index."""
@@ -102,7 +100,7 @@ class ShardStore:
                     raise
 
     def _open(self, about: Description, check_crc: bool) -> None:
-        self.about = json.loads(json.dumps(asdict(about)))
+        self._description = about
         self.codec, self.levels, self.image_size = about.codec, about.levels, about.image_size
         self._restart = about.restart
         self.settings_digest, self.labels_digest = about.settings_digest, about.labels_digest
@@ -114,7 +112,9 @@ class ShardStore:
         for shard in range(len(self._shards)):
             self._map(shard)
         frame, self._records = read_index(self.folder, about), read_listed(self.folder, about)
-        self.index = frame.select("image_id").join(self._records, on="image_id", how="inner", maintain_order="left")
+        self.index = self._records
+        if not frame["image_id"].equals(self._records["image_id"]):  # unless all that are listed are prepared
+            self.index = frame.select("image_id").join(self._records, on="image_id", how="inner", maintain_order="left")
         if len(self.index) != len(frame):
             raise UserError(
                 f"{self.folder / about.records.file}: does not list all images that were prepared", remedy=WRITE_AGAIN
@@ -131,6 +131,12 @@ class ShardStore:
         self._crc32 = frame.select(f"crc32_{level}" for level in self.levels).to_numpy()
         # True: read before, or never to be checked. Two threads that check the same record twice do no harm.
         self._checked = np.full(self._size.shape, not check_crc)
+
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        """What dataset.json says: see index.Description."""
+        about: dict[str, Any] = json.loads(json.dumps(asdict(self._description)))
+        return about
 
     def __len__(self) -> int:
         return len(self._shard)

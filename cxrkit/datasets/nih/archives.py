@@ -16,11 +16,12 @@ import stat
 import tarfile
 import zipfile
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from cxrkit.base import manifests
 from cxrkit.base.errors import UserError, shown
@@ -88,10 +89,16 @@ class Listing:
 
 
 @cache
+def manifest() -> Mapping[str, Any]:
+    """Return what the manifest of ChestX-ray14 says, read once."""
+    return manifests.read(MANIFEST)
+
+
+@cache
 def archive_facts() -> tuple[ArchiveFact, ...]:
     """Return what the manifest says about each official archive, in their order."""
     wanted = [item.name for item in fields(ArchiveFact)]
-    return tuple(ArchiveFact(**{key: entry[key] for key in wanted}) for entry in manifests.read(MANIFEST)["archive"])
+    return tuple(ArchiveFact(**{key: entry[key] for key in wanted}) for entry in manifest()["archive"])
 
 
 def archives_holding(image_ids: Iterable[str]) -> list[str]:

@@ -6,15 +6,15 @@ A raw folder holds the data entry CSV, the two official lists, the images in wha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from cxrkit.base import manifests
 from cxrkit.base.contracts import LABELS, PIXEL_SCHEMA, RECORD_SCHEMA, Records
 from cxrkit.base.errors import UserError
-from cxrkit.datasets.nih.archives import MANIFEST, ArchiveFact, archive_facts, archives_holding
+from cxrkit.datasets.nih.archives import ArchiveFact, archive_facts, archives_holding, manifest
 from cxrkit.datasets.nih.files import find_images
 from cxrkit.datasets.nih.folders import few
 from cxrkit.datasets.nih.tables import add_official_split, entries_path, read_boxes, read_entries
@@ -63,7 +63,7 @@ def label_release(frame: pl.DataFrame) -> str:
 
     Compared are the images and the positives of all labels, in train_val and in test.
     """
-    facts = manifests.read(MANIFEST)
+    facts = manifest()
     for release in facts["labels"]["test"]:
         if not _label_differences(frame, facts, release):
             return str(release)
@@ -76,7 +76,7 @@ def check_counts(records: Records) -> list[str]:
     Compared are images and patients per subset; positives per label, sex and view per subset for the label release
     (where it is unknown, for the one that differs least); and boxes per label where there is a box list.
     """
-    facts = manifests.read(MANIFEST)
+    facts = manifest()
     findings: list[str] = []
 
     def compare(what: str, found: int, expected: int) -> None:
@@ -135,7 +135,7 @@ def missing_images(raw: Path, records: Records) -> UserError:
     )
 
 
-def _label_differences(frame: pl.DataFrame, facts: dict[str, Any], release: str) -> list[tuple[str, str]]:
+def _label_differences(frame: pl.DataFrame, facts: Mapping[str, Any], release: str) -> list[tuple[str, str]]:
     """Return (subset, label) of each count of positives that differs from the release's; label "" for the images."""
     differing = []
     for subset in ("train_val", "test"):
@@ -147,7 +147,7 @@ def _label_differences(frame: pl.DataFrame, facts: dict[str, Any], release: str)
     return differing
 
 
-def _expected_counts(facts: dict[str, Any], release: str) -> dict[str, dict[tuple[str, str], int]]:
+def _expected_counts(facts: Mapping[str, Any], release: str) -> dict[str, dict[tuple[str, str], int]]:
     """Return subset -> {(column, value): images}; the value "" stands for distinct images or patients."""
     expected: dict[str, dict[tuple[str, str], int]] = {}
     for subset, totals in facts["split"].items():

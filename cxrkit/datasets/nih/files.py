@@ -33,6 +33,7 @@ from cxrkit.datasets.nih.sides import common_side
 
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _JPEG_END = b"\xff\xd9"
+_ENDING = ".png"  # of all image ids, whatever the files are called
 _AT_ONCE = 1000  # images that one thread looks at before it takes more
 
 
@@ -64,8 +65,8 @@ class _Search:
     """What is known while the places of a raw folder are gone through, the better ones first."""
 
     raw: Path
-    ids: dict[str, str]
-    """Stem -> image id, of every listed image."""
+    ids: frozenset[str]
+    """Every listed image: its stem and _ENDING."""
     first: dict[str, _Place] = field(default_factory=dict)
     """Image id -> the first place where it was found."""
     again: dict[str, list[_Place]] = field(default_factory=dict)
@@ -82,9 +83,13 @@ class _Search:
     empty: list[str] = field(default_factory=list)
     """Archives that hold no image at all."""
 
+    def lists(self, stem: str) -> bool:
+        """Whether that is the stem of a listed image."""
+        return stem + _ENDING in self.ids
+
     def add(self, stem: str, place: _Place) -> bool:
         """Note that the image is in `place`; return whether that is the first place."""
-        image_id = self.ids[stem]
+        image_id = stem + _ENDING
         if image_id not in self.first:
             self.first[image_id] = place
             return True
@@ -100,7 +105,7 @@ def find_images(raw: Path, image_ids: pl.Series, facts: Sequence[ArchiveFact] | 
     data set's lie; and for images of different sizes.
     """
     ids = sorted(image_ids.to_list())
-    search = _Search(raw, {image_id.rpartition(".")[0]: image_id for image_id in ids})
+    search = _Search(raw, frozenset(ids))
     contents = look_into(raw)
     for folder in contents.folders:
         _add_folder(search, folder)
@@ -117,7 +122,7 @@ def _add_folder(search: _Search, folder: ImageFolder) -> None:
     listed, unlisted, new = [], [], 0
     for name in folder.names:
         stem = name.rpartition(".")[0]
-        if stem in search.ids:
+        if search.lists(stem):
             listed.append(name)
             new += search.add(stem, _Place(f"{folder.path}/{name}"))
         else:
@@ -155,7 +160,7 @@ def _worth_listing(path: Path) -> bool:
 
 
 def _add_archive(search: _Search, path: Path, listing: Listing) -> None:
-    listed = [stem for stem in listing.images if stem in search.ids]
+    listed = [stem for stem in listing.images if search.lists(stem)]
     if not listing.images:
         search.empty.append(str(path.relative_to(search.raw)))
     if not listed and not named_like_images(path.name):
@@ -166,7 +171,7 @@ def _add_archive(search: _Search, path: Path, listing: Listing) -> None:
             f"{path}: {listing.unsafe}; an archive of ChestX-ray14 holds plain files under images/ only",
             remedy="do not unpack this archive; download the original from NIH",
         )
-    refuse_unlisted(str(path), [f"{stem}.png" for stem in listing.images if stem not in search.ids])
+    refuse_unlisted(str(path), [f"{stem}.png" for stem in listing.images if not search.lists(stem)])
     if listing.locked:
         search.broken.append(UserError(f"{path}: {listing.locked}", remedy="unpack it yourself into the raw folder"))
         return

@@ -87,15 +87,27 @@ def read_entries(path: Path) -> pl.DataFrame:
         _refuse_cells(path, table, ours, spellings[ours], pattern, expected)
     if repeats := _repeats(table, "image_id", LINE):
         raise UserError(f"{path}: rows given twice: {repeats}", remedy=f"delete one of each, or {DOWNLOAD}")
-    age, unit = pl.col("age_years").str.extract(r"(\d+)").cast(pl.Int32), pl.col("age_years").str.extract(r"(\D)")
-    years = age // unit.replace_strict(_PER_YEAR, default=1, return_dtype=pl.Int32)
-    return (
+    entries = (
         # NIH numbers its patients, so 007 and 7 would be one; elsewhere ids are text (contracts.RECORD_SCHEMA).
-        table.with_columns(years.alias("age_years"), pl.col("patient_id").cast(pl.Int32).cast(pl.String))
-        .join(_label_columns(path, table, spellings["findings"]), on="findings", how="left")
+        table.with_columns(_years(table["age_years"]), pl.col("patient_id").cast(pl.Int32).cast(pl.String))
+        .join(_label_columns(path, table, spellings["findings"]), on="findings", how="left", maintain_order="left")
         .select(pl.col(name).cast(dtype) for name, dtype in RECORD_SCHEMA.items() if name != "official")
-        .sort("image_id")
     )
+    return entries if _ascends(entries["image_id"]) else entries.sort("image_id")
+
+
+def _years(ages: pl.Series) -> pl.Series:
+    """Return ages in whole years: 58, 058Y, 013M, 004D."""
+    years = ages.cast(pl.Int32, strict=False)
+    if not years.null_count():  # all of them plain numbers, as in NIH's newer table
+        return years
+    unit = ages.str.extract(r"(\D)").replace_strict(_PER_YEAR, default=1, return_dtype=pl.Int32)
+    return ages.str.extract(r"(\d+)").cast(pl.Int32) // unit
+
+
+def _ascends(names: pl.Series) -> bool:
+    """Whether the names are in order and all different, as in NIH's own table."""
+    return bool((names > names.shift(1)).all())
 
 
 def add_official_split(raw: Path, csv: Path, entries: pl.DataFrame) -> pl.DataFrame:
@@ -105,6 +117,22 @@ def add_official_split(raw: Path, csv: Path, entries: pl.DataFrame) -> pl.DataFr
     in both lists.
     """
     lists = pl.concat(_read_list(raw, subset) for subset in LIST_FILES)
+    frame = entries.join(lists, on="image_id", how="left", maintain_order="left")
+    # As many rows as there were, each with a list, and no name in the lists besides: each is in one list, once.
+    if not (len(lists) == len(frame) == len(entries)) or frame["official"].null_count():
+        _refuse_lists(raw, csv, entries, lists)
+    shared = frame.group_by("patient_id").agg(pl.col("official").n_unique()).filter(pl.col("official") > 1)
+    if shared.height:
+        raise UserError(
+            f"{raw}: {shared.height:,} patient(s) with images in both {' and '.join(LIST_FILES.values())}: "
+            f"{few(str(patient) for patient in shared['patient_id'].sort())}",
+            remedy="scores on such a split are not to be trusted; download the two lists again from NIH",
+        )
+    return frame
+
+
+def _refuse_lists(raw: Path, csv: Path, entries: pl.DataFrame, lists: pl.DataFrame) -> None:
+    """Raise the UserError for lists that do not have each of the entries in one of them."""
     both = " and ".join(LIST_FILES.values())
     if twice := lists.filter(pl.col("image_id").is_duplicated())["image_id"].unique().to_list():
         raise UserError(
@@ -123,14 +151,6 @@ def add_official_split(raw: Path, csv: Path, entries: pl.DataFrame) -> pl.DataFr
             f"{few(homeless)}",
             remedy="download the two lists again from NIH, or take the same images out of the CSV",
         )
-    shared = frame.group_by("patient_id").agg(pl.col("official").n_unique()).filter(pl.col("official") > 1)
-    if shared.height:
-        raise UserError(
-            f"{raw}: {shared.height:,} patient(s) with images in both {both}: "
-            f"{few(str(patient) for patient in shared['patient_id'].sort())}",
-            remedy="scores on such a split are not to be trusted; download the two lists again from NIH",
-        )
-    return frame
 
 
 def read_boxes(raw: Path, csv: Path, entries: pl.DataFrame) -> pl.DataFrame | None:
@@ -218,6 +238,8 @@ def _label_columns(path: Path, table: pl.DataFrame, theirs: str) -> pl.DataFrame
 
 def _repeats(table: pl.DataFrame, column: str, line: str) -> str:
     """Return "00000001_000.png (lines 2, 7)" and so on for the values of `column` that occur more than once."""
+    if _ascends(table[column]):
+        return ""
     again = table.filter(pl.col(column).is_duplicated())
     if again.is_empty():
         return ""
@@ -234,10 +256,16 @@ def _read_list(raw: Path, subset: str) -> pl.DataFrame:
             f"{raw}: no {' and no '.join(absent)} here, so the official split is not known",
             remedy=f"put {' and '.join(LIST_FILES.values())} from NIH's download page into this folder",
         )
-    names = pl.Series("image_id", [line.strip() for line in read_text(path).splitlines()], dtype=pl.String)
+    text = read_text(path)
+    pattern, expected = _VALUES["image_id"]
+    names = pl.Series("image_id", [text]).str.split("\n").explode().str.strip_chars()
+    names = names.filter(names != "")
+    # Nearly always; what ends its lines in another way, and anything that is wrong, is looked at line by line.
+    if names.str.contains(f"^(?:{pattern})$").all() and names.n_unique() == len(names):
+        return names.to_frame().with_columns(official=pl.lit(subset))
+    names = pl.Series("image_id", [line.strip() for line in text.splitlines()], dtype=pl.String)
     table = names.to_frame().with_row_index(LINE, offset=1)
     table = table.filter(pl.col("image_id") != "")
-    pattern, expected = _VALUES["image_id"]
     wrong = table.filter(~pl.col("image_id").str.contains(f"^(?:{pattern})$"))
     if not wrong.is_empty():
         line, found = wrong.row(0)

@@ -55,7 +55,10 @@ def holds_any(path: Path, names: tuple[str, ...]) -> bool:
 
 def read_text(path: Path) -> str:
     """Return the file's text. Raises UserError where it is none."""
-    data = _unpacked(path)
+    return _decoded(path, _unpacked(path))
+
+
+def _decoded(path: Path, data: bytes) -> str:
     try:
         return decoded(data)
     except ValueError as error:
@@ -67,16 +70,18 @@ def read_csv(path: Path) -> pl.DataFrame:
 
     Cells beyond the header's are left out. Raises UserError where it is no CSV, or has no rows.
     """
-    text = read_text(path)
-    if "\n" not in text:
-        text = text.replace("\r", "\n")  # as a Mac's spreadsheet of old ends its lines
-    header = text[: text.find("\n")] if "\n" in text else text
+    data = _unpacked(path)
+    if not data.isascii() or b"\0" in data:  # NIH's own tables are plain, and need no copies
+        data = _decoded(path, data).encode()
+    if b"\n" not in data:
+        data = data.replace(b"\r", b"\n")  # as a Mac's spreadsheet of old ends its lines
+    header = (data[: data.find(b"\n")] if b"\n" in data else data).decode()
     separator = max(_SEPARATORS, key=header.count)  # the first of them where there is none at all
     if header.count(separator) >= _MOST_COLUMNS:
         raise UserError(f"{path}: has {header.count(separator) + 1:,} columns, no table of NIH's has", remedy=DOWNLOAD)
     try:
         table = pl.read_csv(
-            text.encode(),
+            data,
             separator=separator,
             infer_schema=False,
             truncate_ragged_lines=True,
@@ -87,7 +92,8 @@ def read_csv(path: Path) -> pl.DataFrame:
         reason = shown((str(error).splitlines() or [""])[0])
         raise UserError(f"{path}: cannot be read as a CSV file ({reason})", remedy=DOWNLOAD) from None
     table.columns = [LINE, *_names(table.columns[1:])]
-    table = table.filter(~pl.all_horizontal(pl.all().exclude(LINE).is_null()))
+    if table[table.columns[1]].null_count():
+        table = table.filter(~pl.all_horizontal(pl.all().exclude(LINE).is_null()))
     if table.is_empty():
         raise UserError(f"{path}: has no rows", remedy=DOWNLOAD)
     return table
