@@ -154,8 +154,9 @@ def _read(data: NDArray[np.uint8], side: int, blocks: int, part: Window) -> tupl
         raise ValueError("the jpeg bytes hold no index of their tiles")
     left, top, right, bottom = part
     first_row, end_row = top // _BLOCK, -(-bottom // _BLOCK)
-    scan, start, stop = (
-        _PLACE.unpack_from(view, _START + _INDEX.size + _PLACE.size * row)[0] for row in (0, first_row, end_row)
+    places = _START + _INDEX.size
+    scan, start, stop, total = (
+        _PLACE.unpack_from(view, places + _PLACE.size * row)[0] for row in (0, first_row, end_row, rows)
     )
     header = bytearray().join([view[:_START], view[_START + length : scan]])
     at = frame - length
@@ -166,6 +167,6 @@ def _read(data: NDArray[np.uint8], side: int, blocks: int, part: Window) -> tupl
     _SIZE.pack_into(header, at + len(_FRAME), bottom - top, right - left)
     before = bytes((0xFF, _MARKERS[first_row * columns - 1]))
     begins = start == scan if first_row == 0 else view[start - 2 : start] == before
-    if not (begins and scan <= start < stop <= len(view)) or (end_row == rows and stop != len(view)):
+    if not (begins and scan <= start < stop <= total == len(view)):
         raise ValueError("the rows of jpeg tiles do not lie where the index says")
     return header, start, stop
