@@ -17,7 +17,7 @@ from benchmarks.stopwatch import Pass
 from cxrkit.base.contracts import IMAGE_SIZE
 from cxrkit.loaders.plan import Plan, default_resize
 from cxrkit.prepare.worker import pyramid
-from cxrkit.shards import codecs
+from cxrkit.shards import codecs, tiles
 from cxrkit.shards.store import ShardStore
 from cxrkit.sources.pixels import read_png
 
@@ -31,20 +31,23 @@ def decode_png(folder: str, library: str) -> Pass:
 
 
 def encode_levels(folder: str, levels: Sequence[int], quality: int = 95) -> Pass:
-    """Return a pass that scales decoded images to `levels` and encodes each as JPEG."""
+    """Return a pass that scales decoded images to `levels` and encodes each as JPEG in tiles."""
     images = [read_png(path.read_bytes()).image for path in sorted(Path(folder).iterdir())[:IMAGES]]
 
     def encode(image: Any) -> None:
         for level in pyramid(image, tuple(levels)):
-            codecs.encode("jpeg", level, quality)
+            codecs.encode("jpeg", level, quality, tiles.RESTART)
 
     return _over(images, encode)
 
 
 def warp(data: str, size: int, blur: bool) -> Pass:
-    """Return a pass over one epoch's crops: only the sampling of raw levels, with or without the blur before it."""
+    """Return a pass over one epoch's crops: only the sampling of raw levels, with or without the blur before it.
+
+    A window that is not blurred is copied first, as the loader does: so far it is the fastest way.
+    """
     from cxrkit.loaders.geometry import NO_SIGMA
-    from cxrkit.loaders.opencv import opencv_matrix, sample
+    from cxrkit.loaders.opencv import copied, opencv_matrix, sample
 
     store, plan = _plan(Path(data), size)
     jobs = []
@@ -52,23 +55,27 @@ def warp(data: str, size: int, blur: bool) -> Pass:
         matrices = opencv_matrix(batch.window_matrix)
         for i in range(len(batch)):
             left, top, right, bottom = batch.window[i].tolist()
-            part = store.image(int(batch.rows[i]), int(batch.level[i]))[top:bottom, left:right]
+            part = store.window(int(batch.rows[i]), int(batch.level[i]), (left, top, right, bottom))
             sigma_x, sigma_y = batch.sigma[i].tolist() if blur else (NO_SIGMA, NO_SIGMA)
             jobs.append((part, matrices[i], (sigma_x, sigma_y)))
     out_HW = np.empty((size, size), np.uint8)
 
     def one(job: tuple[NDArray[np.uint8], NDArray[np.float64], tuple[float, float]]) -> None:
         part, matrix, sigma = job
-        sample(part, matrix, sigma, out_HW)
+        sample(part if max(sigma) > NO_SIGMA else copied(part), matrix, sigma, out_HW)
 
     return _over(jobs, one)
 
 
 def decode_levels(data: str, size: int) -> Pass:
-    """Return a pass over one epoch's images: only the decoding of the levels that the crops need."""
+    """Return a pass over one epoch's images: only the decoding of what the crops need of their levels."""
     store, plan = _plan(Path(data), size)
-    wanted = [pair for batch in plan.batches(0) for pair in zip(batch.rows.tolist(), batch.level.tolist(), strict=True)]
-    return _over(wanted, lambda pair: store.image(*pair))
+    wanted = [
+        crop
+        for batch in plan.batches(0)
+        for crop in zip(batch.rows.tolist(), batch.level.tolist(), batch.window.tolist(), strict=True)
+    ]
+    return _over(wanted, lambda crop: store.window(*crop))
 
 
 def _plan(data: Path, size: int) -> tuple[ShardStore, Plan]:

@@ -120,6 +120,31 @@ def _png(path: Path, _: Path) -> None:
         raise UserError(str(damage)) from None
 
 
+def _tiles(path: Path, _: Path) -> None:
+    """Read windows of a level in tiles whose checksum nobody looks at."""
+    import numpy as np
+
+    from cxrkit.shards import codecs, tiles
+
+    data = np.frombuffer(path.read_bytes(), np.uint8)
+    try:
+        for window in ((0, 0, 9, 9), (300, 100, 700, 900), (0, 512, 1024, 1024), (900, 1000, 1024, 1024)):
+            part, (left, top, right, bottom) = codecs.encoded_window(data, 1024, tiles.RESTART, window)
+            codecs.decode("jpeg", part, right - left, bottom - top)
+        codecs.check_tiles(data, 1024, tiles.RESTART)
+    except ValueError as damage:
+        raise UserError(str(damage)) from None
+
+
+def _windows(_: Path, root: Path) -> None:
+    """Read windows of every record of a folder without looking at its checksum."""
+    from cxrkit.shards.store import ShardStore
+
+    store = ShardStore(root / "tiles", check_crc=False)
+    for row in range(len(store)):
+        store.window(row, 0, (130, 40, 250, 200))
+
+
 def _scores(path: Path, _: Path) -> None:
     from cxrkit.runs.scores import read_scores
 
@@ -160,6 +185,8 @@ READERS: dict[str, Reader] = {
     "lists": Reader("raw/test_list*.txt", _raw),
     "boxes": Reader("raw/BBox*.csv", _raw),
     "png": Reader("raw/images/*.png", _png),
+    "tiles": Reader("level.jpg", _tiles),
+    "windows": Reader("tiles/shard-*.h5", _windows),
     "config": Reader("runs/*/official/config.toml", _config),
     "checkpoint": Reader("runs/*/official/checkpoints/best.safetensors", _checkpoint),
     "predictions": Reader("runs/*/official/predictions/test.parquet", _predictions),
@@ -190,9 +217,19 @@ def make_files(folder: Path) -> Path:
 
     run("synth", str(folder / "raw"), "--images", str(IMAGES))
     data = ("--data", str(folder / "data"))
-    run("prepare", "--raw", str(folder / "raw"), *data, "--dataset", "synthetic", "--levels", "64", "--codec", "png")
+    prepare = ("prepare", "--raw", str(folder / "raw"), "--dataset", "synthetic")
+    run(*prepare, *data, "--levels", "64", "--codec", "png")
+    run(*prepare, "--data", str(folder / "tiles"), "--levels", "256", "--limit", "8")
+    _write_level(folder / "level.jpg", sorted((folder / "raw" / "images").glob("*.png"))[0])
     run("train", "--model", "mlp-meta", *data, "--runs", str(folder / "runs"), "--epochs", "1", "--device", "cpu")
     return folder
+
+
+def _write_level(path: Path, image: Path) -> None:
+    from cxrkit.shards import codecs, tiles
+    from cxrkit.sources.pixels import read_image
+
+    path.write_bytes(codecs.encode("jpeg", read_image(image.read_bytes(), 1024).image, 95, tiles.RESTART))
 
 
 def damaged(valid: bytes, rng: random.Random) -> bytes:

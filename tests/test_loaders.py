@@ -25,7 +25,7 @@ from cxrkit.base.contracts import LABELS, PIXEL_SCHEMA, RECORD_SCHEMA, Batch, Re
 from cxrkit.base.errors import UserError
 from cxrkit.loaders import opencv, targets
 from cxrkit.loaders.plan import Augmentation, Plan
-from cxrkit.shards import codecs
+from cxrkit.shards import codecs, tiles
 from cxrkit.shards.file import ShardSettings
 from cxrkit.shards.store import ShardStore
 
@@ -37,13 +37,15 @@ BACKENDS = ["opencv", pytest.param("dali", marks=needs_dali)]
 CODECS = ["raw", "jpeg", "png"]
 
 
-def write_folder(folder: Path, codec: str, n: int = N, levels: tuple[int, ...] = LEVELS, *, seed: int = 0) -> Path:
+def write_folder(
+    folder: Path, codec: str, n: int = N, levels: tuple[int, ...] = LEVELS, *, seed: int = 0, restart: int = 0
+) -> Path:
     """Write a prepared folder of n smooth random images."""
     rng = np.random.default_rng(seed)
     images = [cv2.resize(rng.integers(0, 256, (9, 9), np.uint8), (levels[0],) * 2, interpolation=2) for _ in range(n)]
     encoded = [
         [
-            bytes(codecs.encode(codec, cv2.resize(image, (level, level), interpolation=cv2.INTER_AREA)))
+            bytes(codecs.encode(codec, cv2.resize(image, (level, level), interpolation=cv2.INTER_AREA), 95, restart))
             for level in levels
         ]
         for image in images
@@ -56,7 +58,7 @@ def write_folder(folder: Path, codec: str, n: int = N, levels: tuple[int, ...] =
     ]
     absent = pl.DataFrame({name: [None] * n for name in PIXEL_SCHEMA}, schema=PIXEL_SCHEMA)
     frame = pl.DataFrame(rows, schema=RECORD_SCHEMA).hstack(absent)
-    settings = ShardSettings("test", codec, 95 if codec == "jpeg" else 0, levels, levels[0])
+    settings = ShardSettings("test", codec, 95 if codec == "jpeg" else 0, levels, levels[0], restart)
     write_prepared(folder, Records("test", frame, "unknown"), settings, encoded, per_shard=n)
     return folder
 
@@ -74,7 +76,8 @@ def make(backend: str, folder: Path, *, train: bool = True, batch_size: int = 4,
     rows = size.pop("rows", np.arange(len(store)))
     plan = Plan(rows, train, 3, batch_size, levels=store.levels, **size)
     meta = targets.metadata(store.index, (20, 40))
-    return registry.load("loader", backend)(store, plan, targets.targets(store.index), meta, threads=2, **options)
+    options = {"threads": 2} | options
+    return registry.load("loader", backend)(store, plan, targets.targets(store.index), meta, **options)
 
 
 def keep(batches: Iterator[Batch]) -> list[Batch]:
@@ -158,6 +161,142 @@ def test_batch_size_threads_and_prefetch_change_nothing(folders: dict[str, Path]
         assert torch.equal(torch.cat([getattr(b, name) for b in one]), torch.cat([getattr(b, name) for b in other]))
 
 
+@pytest.fixture(scope="module")
+def with_and_without_tiles(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two folders of the same images, in levels of which most crops need a part."""
+    folders = [tmp_path_factory.mktemp(f"tiles{restart}") for restart in (tiles.RESTART, 0)]
+    for folder, restart in zip(folders, (tiles.RESTART, 0), strict=True):
+        write_folder(folder, "jpeg", levels=(512, 256), restart=restart)
+    return folders
+
+
+BIG = {"input_size": 112, "resize": 128, "image_size": 512}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("train", [True, False])
+def test_tiles_change_no_pixel_of_a_batch(with_and_without_tiles: list[Path], backend: str, train: bool) -> None:
+    tiled, plain = (make(backend, folder, train=train, **BIG) for folder in with_and_without_tiles)
+    for epoch in (0, 1):
+        assert same(keep(tiled.epoch(epoch)), keep(plain.epoch(epoch)))
+    tiled.close()
+    plain.close()
+
+
+def test_windows_of_tiles_are_what_is_decoded(
+    with_and_without_tiles: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the test above would show nothing: of the whole level, the crops of an epoch decode less than 0.7."""
+    decoded, decode = [0], codecs.decode
+
+    def counted(codec: str, data: Any, width: int, height: int | None = None) -> Any:
+        decoded[0] += width * (height or width)
+        return decode(codec, data, width, height)
+
+    monkeypatch.setattr(codecs, "decode", counted)
+    counts = []
+    for folder in with_and_without_tiles:
+        keep(make("opencv", folder, threads=1, **BIG).epoch(0))
+        counts.append(decoded[0])
+        decoded[0] = 0
+    assert 0 < counts[0] < 0.7 * counts[1]
+
+
+@pytest.mark.parametrize("codec", ["jpeg", "raw"])
+def test_the_number_of_threads_changes_nothing(
+    with_and_without_tiles: list[Path], folders: dict[str, Path], codec: str
+) -> None:
+    folder, size = (with_and_without_tiles[0], BIG) if codec == "jpeg" else (folders["raw"], {})
+    one, *others = (keep(make("opencv", folder, threads=threads, **size).epoch(3)) for threads in (1, 2, 4))
+    assert all(same(one, other) for other in others)
+
+
+@pytest.mark.parametrize("codec", ["jpeg", "raw"])
+def test_batches_are_what_the_plan_says_image_by_image(
+    with_and_without_tiles: list[Path], folders: dict[str, Path], codec: str
+) -> None:
+    """The loader makes bundles, and copies windows of mapped levels: against one image after the other, without."""
+    folder, size = (with_and_without_tiles[0], BIG) if codec == "jpeg" else (folders["raw"], {})
+    loader = make("opencv", folder, batch_size=5, **size)
+    store, plan = ShardStore(folder), loader._plan
+    for batch, planned in zip(loader.epoch(4), plan.batches(4), strict=True):
+        assert batch.index.tolist() == planned.rows.tolist()
+        for i, image in enumerate(batch.image[:, 0].numpy()):
+            expected = np.empty_like(image)
+            level_HW = store.image(int(planned.rows[i]), int(planned.level[i]))
+            left, top, right, bottom = planned.window[i]
+            part_HW = np.ascontiguousarray(level_HW[top:bottom, left:right])
+            opencv.sample(part_HW, opencv.opencv_matrix(planned.window_matrix[i]), tuple(planned.sigma[i]), expected)
+            assert np.array_equal(image, expected)
+
+
+MANY = 300  # images: two bundles and a part of one
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_folder(tmp_path_factory.mktemp("many"), "raw", MANY, (32,))
+
+
+SMALL = {"input_size": 14, "resize": 16, "image_size": 32}
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 8, 100, 128, 129, 400])
+@pytest.mark.parametrize("prefetch", [1, 2, 40])
+def test_bundles_show_nowhere_but_in_the_time(many: Path, batch_size: int, prefetch: int) -> None:
+    loader = make("opencv", many, batch_size=batch_size, prefetch=prefetch, **SMALL)
+    whole = keep(make("opencv", many, batch_size=MANY, **SMALL).epoch(1))[0]
+    batches = keep(loader.epoch(1))
+    assert [len(batch.index) for batch in batches[:-1]] == [batch_size] * (loader.steps - 1)
+    for name in ("image", "target", "meta", "index"):
+        assert torch.equal(torch.cat([getattr(batch, name) for batch in batches]), getattr(whole, name))
+    for start in {0, 1, 17, loader.steps - 1, loader.steps}:
+        assert same(keep(loader.epoch(1, start)), batches[start:])
+    for batch, first in zip(loader.epoch(1), batches, strict=True):
+        if batch_size > 7:
+            time.sleep(0.002)
+        assert torch.equal(batch.image, first.image), "still valid, with the next ones under way"
+    unfinished = loader.epoch(1)
+    next(unfinished)
+    loader.close()
+    assert next(unfinished, None) is None
+
+
+def test_the_first_batch_does_not_wait_for_its_bundle(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread stands still at the ninth image until the first batch, of eight, is out."""
+    loader = make("opencv", many, batch_size=8, threads=1, **SMALL)
+    window, calls, go_on = ShardStore.window, itertools.count(), threading.Event()
+
+    def slow(*arguments: Any) -> Any:
+        if next(calls) == 8:
+            assert go_on.wait(30), "the first batch waits for more than itself"
+        return window(*arguments)
+
+    monkeypatch.setattr(ShardStore, "window", slow)
+    batches = loader.epoch(0)
+    first = next(batches)
+    go_on.set()
+    assert len(first.index) == 8
+    assert len(list(batches)) == loader.steps - 1
+
+
+@pytest.mark.parametrize(("batch_size", "images"), [(8, 256), (64, 256), (100, 300), (128, 384), (200, 600)])
+def test_no_more_buffers_than_are_needed(
+    many: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int, images: int
+) -> None:
+    """A bundle in use and at least two batches ahead; from batches of 128 on, three batches."""
+    made, allocate = [], opencv.OpenCVLoader._allocate
+
+    def counted(self: Any, count: int) -> Any:
+        made.append(count)
+        return allocate(self, count)
+
+    monkeypatch.setattr(opencv.OpenCVLoader, "_allocate", counted)
+    loader = make("opencv", many, batch_size=batch_size, **SMALL)
+    keep(loader.epoch(0))
+    assert sum(made) == min(images, loader.steps * batch_size)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_batch_stays_valid_until_the_next_is_asked_for(folders: dict[str, Path], backend: str) -> None:
     expected = keep(make(backend, folders["raw"]).epoch(0))
@@ -235,8 +374,8 @@ def test_bytes_that_are_no_image_are_named(tmp_path: Path, backend: str) -> None
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_memory_stays_flat_over_many_epochs(folders: dict[str, Path], backend: str) -> None:
-    loader = make(backend, folders["jpeg"], batch_size=8, input_size=112, resize=128)
+def test_memory_stays_flat_over_many_epochs(with_and_without_tiles: list[Path], backend: str) -> None:
+    loader = make(backend, with_and_without_tiles[0], batch_size=8, **BIG)
     process = psutil.Process()
     for epoch in range(4):
         for _ in loader.epoch(epoch):

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -33,7 +34,9 @@ from cxrkit.prepare.stage import LOCK, PrepareConfig, default_levels, parse_leve
 from cxrkit.prepare.start import start_workers
 from cxrkit.prepare.summary import PrepareSummary
 from cxrkit.prepare.verify import verify
-from cxrkit.shards.file import read_shard
+from cxrkit.prepare.worker import pyramid
+from cxrkit.shards.file import SOURCE, ShardSettings, read_shard, shard_name, write_shard
+from cxrkit.shards.index import Listed, ShardEntry, index_frame, write_generation
 from cxrkit.shards.store import ShardStore
 
 COUNT = 20  # images: three shards of 8, 8 and 4
@@ -794,6 +797,90 @@ def test_a_folder_of_the_first_version_is_refused(raw: Path, prepared: Path, tmp
     message = r"d/dataset.json: format version 1, this cxrkit reads 2 and 3\n  remedy: prepare again with this version"
     with pytest.raises(UserError, match=message):
         run(raw, data)
+
+
+# Tiles
+
+
+def test_jpegs_are_written_in_tiles_unless_told_not_to(raw: Path, prepared: Path, tmp_path: Path) -> None:
+    summary = run(raw, tmp_path / "plain", tiles=False)
+    assert summary.notes == ()
+    tiled, plain = ShardStore(prepared), ShardStore(tmp_path / "plain")
+    assert (tiled.about["format_version"], tiled.about["restart"]) == (3, 16)
+    assert (plain.about["format_version"], plain.about["restart"]) == (2, 0)
+    assert tiled.settings_digest == plain.settings_digest
+    window = 130, 40, 250, 90
+    for row in range(COUNT):
+        assert np.array_equal(tiled.image(row, 0), plain.image(row, 0))
+        assert np.array_equal(tiled.window(row, 0, window), plain.image(row, 0)[40:90, 130:250])
+        assert len(tiled.encoded_window(row, 0, window)[0]) < len(tiled.encoded(row, 0)) / 2
+    assert contents(tmp_path / "plain")["bytes"] == before_tiles(raw, tmp_path / "before")
+
+
+def before_tiles(raw: Path, data: Path) -> dict[str, list[bytes]]:
+    """Return the shards of a folder as they were before there were tiles: written without a word of them."""
+    data.mkdir()
+    settings = ShardSettings("tiny", "jpeg", 95, (256, 64), 1024)
+    originals = [cv2.imread(str(raw / "images" / image_id(number)), cv2.IMREAD_GRAYSCALE) for number in range(COUNT)]
+    encoded = [
+        [cv2.imencode(".jpg", level, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes() for level in pyramid(it, (256, 64))]
+        for it in originals
+    ]
+    cohort = records(raw, COUNT).frame["image_id"].to_list()
+    tables = []
+    for start in range(0, COUNT, 8):
+        names = cohort[start : start + 8]
+        paths = [raw / "images" / name for name in names]
+        source = [(len(path.read_bytes()), zlib.crc32(path.read_bytes())) for path in paths]
+        lines = [(name, *it) for name, it in zip(names, source, strict=True)]
+        stamps = [(it.st_size, it.st_mtime_ns) for it in map(Path.stat, paths)]
+        rows = np.array([(*one, *other) for one, other in zip(source, stamps, strict=True)], SOURCE)
+        name = shard_name(start, settings, lines)
+        tables.append(replace(write_shard(data / name, settings, names, rows, encoded[start : start + 8]), file=name))
+    entries = [ShardEntry(table.file, len(table.image_ids), table.bytes) for table in tables]
+    index = index_frame(tables, settings.levels)
+    write_generation(data, Listed.of(records(raw, COUNT)), settings, index, entries)
+    return {
+        table.file: [bytes(level) for image in encoded[start:][:8] for level in image]
+        for table, start in zip(tables, range(0, COUNT, 8), strict=True)
+    }
+
+
+@pytest.mark.parametrize("described", [True, False])
+def test_a_folder_that_was_begun_without_tiles_goes_on_without(raw: Path, tmp_path: Path, described: bool) -> None:
+    before = before_tiles(raw, tmp_path / "d")
+    digest = ShardStore(tmp_path / "d").settings_digest
+    names = list(before)
+    (tmp_path / "d" / names[1]).unlink()
+    if not described:
+        (tmp_path / "d" / "dataset.json").unlink()
+    summary = run(raw, tmp_path / "d")
+    assert (summary.shards_reused, summary.images) == (2, COUNT)
+    assert "note: the folder was prepared without JPEG tiles, and goes on without" in summary.text()
+    assert "remedy: to have them, prepare into another --data folder" in summary.text()
+    assert contents(tmp_path / "d")["bytes"] == before
+    store = ShardStore(tmp_path / "d")
+    assert (store.about["format_version"], store.settings_digest) == (2, digest)
+    assert verify(tmp_path / "d", deep=True, workers=1).ok
+    assert run(raw, tmp_path / "d", tiles=False).notes == ()
+
+
+def test_a_folder_with_tiles_is_not_continued_without(raw: Path, prepared: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(prepared, tmp_path / "d"))
+    message = r"d/dataset.json: was prepared with restart 16 \(asked for: 0\)\n  remedy: choose another --data folder"
+    with pytest.raises(UserError, match=message):
+        run(raw, data, tiles=False)
+    (data / "dataset.json").unlink()
+    with pytest.raises(UserError, match=r"shard-.*h5: was prepared with restart 16 \(asked for: 0\)"):
+        run(raw, data, tiles=False)
+    assert run(raw, data).reused == COUNT
+
+
+@pytest.mark.parametrize("codec", ["raw", "png"])
+def test_only_jpegs_have_tiles(raw: Path, tmp_path: Path, codec: str) -> None:
+    one, other = (run(raw, tmp_path / str(tiles), codec=codec, limit=8, tiles=tiles).data for tiles in (True, False))
+    assert contents(one) == contents(other)
+    assert ShardStore(one).about["format_version"] == 2
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, 524])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import itertools
 import json
 import pickle
 import resource
@@ -38,8 +39,16 @@ from cxrkit.base.contracts import RECORD_SCHEMA
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import digest_lines
 from cxrkit.base.origin import labels_digest
-from cxrkit.shards import codecs
-from cxrkit.shards.file import ALIGNMENT, Left, ShardSettings, Source, read_shard, write_shard
+from cxrkit.shards import codecs, tiles
+from cxrkit.shards.file import (
+    ALIGNMENT,
+    Left,
+    OtherVersionError,
+    ShardSettings,
+    Source,
+    read_shard,
+    write_shard,
+)
 from cxrkit.shards.index import Description, index_schema, read_description, read_table
 from cxrkit.shards.store import ShardStore, read_records
 
@@ -47,8 +56,8 @@ LEVELS = (256, 64)
 COUNT = 5
 
 
-def settings(codec: str = "raw", quality: int = 0, levels: tuple[int, ...] = LEVELS) -> ShardSettings:
-    return ShardSettings("tiny", codec, quality, levels, 1024)
+def settings(codec: str = "raw", quality: int = 0, levels: tuple[int, ...] = LEVELS, restart: int = 0) -> ShardSettings:
+    return ShardSettings("tiny", codec, quality, levels, 1024, restart)
 
 
 def images(count: int = COUNT) -> list[list[np.ndarray]]:
@@ -58,10 +67,11 @@ def images(count: int = COUNT) -> list[list[np.ndarray]]:
     ]
 
 
-def folder_of(folder: Path, codec: str = "raw", quality: int = 0) -> Path:
+def folder_of(folder: Path, codec: str = "raw", quality: int = 0, restart: int = 0) -> Path:
     """Write a prepared folder of two shards, without `prepare`."""
-    encoded = [[codecs.encode(codec, level, quality) for level in image] for image in images()]
-    return write_prepared(folder, records(folder, COUNT, absent=2), settings(codec, quality), encoded)
+    encoded = [[codecs.encode(codec, level, quality, restart) for level in image] for image in images()]
+    how = settings(codec, quality, restart=restart)
+    return write_prepared(folder, records(folder, COUNT, absent=2), how, encoded)
 
 
 def flip(path: Path, position: int) -> None:
@@ -184,6 +194,12 @@ def tamper(file: h5py.File, damage: str) -> None:
             del file.attrs["codec"]
         case "other settings":
             file.attrs["quality"] = 7
+        case "tiles of raw pixels":
+            file.attrs.update({"format_version": 3, "restart": 16})
+        case "no tiles":
+            file.attrs.update({"format_version": 3, "restart": 0})
+        case "a version of another kind":
+            file.attrs["format_version"] = np.bytes_("2")
         case "settings of another kind":
             file.attrs["levels"] = np.bytes_("256,64")
         case "outside":
@@ -235,6 +251,9 @@ DAMAGE += [
     "nested",
     "huge",
     "text in a heap",
+    "tiles of raw pixels",
+    "no tiles",
+    "a version of another kind",
 ]
 
 
@@ -266,6 +285,16 @@ def test_a_shard_of_the_first_version_is_told(tmp_path: Path) -> None:
         read_shard(tmp_path / "shard-00000.h5")
 
 
+def test_a_shard_of_a_later_version_is_told(tmp_path: Path) -> None:
+    path = tmp_path / write_one_shard(tmp_path, settings(), ["a"], [[b"large", b"small"]]).file
+    with h5py.File(path, "r+", locking=False) as file:
+        payload = file["payload"].id.get_offset(), file["payload"].shape[0]
+        file.attrs["format_version"] = 4
+    reseal(path, *payload)
+    with pytest.raises(OtherVersionError, match="format version 4, this cxrkit reads 2 and 3\n  remedy: prepare again"):
+        read_shard(path)
+
+
 def test_settings_have_a_digest_of_their_own() -> None:
     different = [
         settings(),
@@ -276,6 +305,7 @@ def test_settings_have_a_digest_of_their_own() -> None:
         ShardSettings("other", "raw", 0, LEVELS, 1024),
         ShardSettings("tiny", "raw", 0, LEVELS, 256),
     ]
+    assert settings("jpeg", 95, restart=16).digest == settings("jpeg", 95).digest, "they are the same pixels"
     assert len({one.digest for one in different}) == len(different)
     assert settings().digest == settings().digest
 
@@ -296,14 +326,14 @@ def test_the_store_returns_every_level(tmp_path: Path, codec: str) -> None:
     assert store.image(0, 1).shape == (64, 64)
 
 
-@pytest.mark.parametrize("codec", codecs.CODECS)
+@pytest.mark.parametrize(("codec", "restart"), [*((codec, 0) for codec in codecs.CODECS), ("jpeg", tiles.RESTART)])
 @given(data=st.data())
 @hypothesis_settings(max_examples=20, deadline=None)
 def test_a_window_is_a_part_of_the_level(
-    tmp_path_factory: pytest.TempPathFactory, codec: str, data: st.DataObject
+    tmp_path_factory: pytest.TempPathFactory, codec: str, restart: int, data: st.DataObject
 ) -> None:
-    folder = tmp_path_factory.getbasetemp() / f"windows-{codec}"
-    store = ShardStore(folder if folder.exists() else folder_of(folder, codec, 95 if codec == "jpeg" else 0))
+    folder = tmp_path_factory.getbasetemp() / f"windows-{codec}-{restart}"
+    store = ShardStore(folder if folder.exists() else folder_of(folder, codec, 95 if codec == "jpeg" else 0, restart))
     row, level = data.draw(st.integers(0, COUNT - 1)), data.draw(st.integers(0, len(LEVELS) - 1))
     side = LEVELS[level]
     left, top = data.draw(st.integers(0, side - 1)), data.draw(st.integers(0, side - 1))
@@ -318,6 +348,73 @@ def test_a_window_is_a_part_of_the_level(
     else:
         part = codecs._imagecodecs().htj2k_decode(encoded) if codec == "htj2k" else cv2.imdecode(encoded, 0)
     assert np.array_equal(part, whole[y:bottom, x:right])
+
+
+def test_a_folder_without_tiles_is_one_of_the_second_version(tmp_path: Path) -> None:
+    """What was prepared before there were tiles: opened as it is, and its digest is what runs have written down."""
+    store = ShardStore(folder_of(tmp_path, "jpeg", 95))
+    about = json.loads((tmp_path / "dataset.json").read_text())
+    assert (about["format_version"], "restart" in about, store.codec) == (2, False, "jpeg")
+    with h5py.File(tmp_path / shards(tmp_path)[0], locking=False) as file:
+        names = ["codec", "damaged", "dataset", "format_version", "image_size", "levels", "quality", "settings_digest"]
+        assert sorted(file.attrs) == [*names, "tool_version"]
+        assert file.attrs["format_version"] == 2
+    lines = ["format 2", "dataset tiny", "codec jpeg", "quality 95", "levels (256, 64)", "image_size 1024"]
+    assert store.settings_digest == about["settings_digest"] == digest_lines(lines)
+    assert store.settings_digest.startswith("c19d60f2e9b6d0de")
+    assert [name.split("-")[2] for name in shards(tmp_path)] == ["faf70888.h5", "4dc2bb0b.h5"]
+
+
+def test_tiles_change_no_pixel_and_so_no_digest(tmp_path: Path) -> None:
+    plain = ShardStore(folder_of(tmp_path / "plain", "jpeg", 95))
+    tiled = ShardStore(folder_of(tmp_path / "tiled", "jpeg", 95, tiles.RESTART))
+    assert (plain.about["format_version"], tiled.about["format_version"]) == (2, 3)
+    assert tiled.about["restart"] == tiles.RESTART
+    assert read_shard(tmp_path / "tiled" / shards(tmp_path / "tiled")[0]).settings.restart == tiles.RESTART
+    assert (tiled.settings_digest, tiled.pixels_digest) == (plain.settings_digest, plain.pixels_digest)
+    assert not {*shards(tmp_path / "plain")} & {*shards(tmp_path / "tiled")}, "no two contents share a name"
+    for row, level in itertools.product(range(COUNT), range(len(LEVELS))):
+        assert np.array_equal(plain.image(row, level), tiled.image(row, level))
+        if LEVELS[level] == 256:
+            assert tiled.size(row, level) > plain.size(row, level)
+
+
+@pytest.mark.parametrize("check_crc", [True, False])
+def test_damaged_tiles_are_noticed_when_a_window_is_read(tmp_path: Path, check_crc: bool) -> None:
+    folder = folder_of(tmp_path, "jpeg", 95, tiles.RESTART)
+    path = folder / shards(folder)[1]
+    flip(path, int(read_shard(path).offset[0, 0]) + 50)
+    store = ShardStore(folder, check_crc=check_crc)
+    why = "the checksum of its bytes does not match" if check_crc else "the rows of jpeg tiles do not lie where"
+    message = rf"{path.name}: image 00000002_000.png at level 256 is damaged: {why}"
+    for _ in range(2):
+        with pytest.raises(UserError, match=message) as caught:
+            store.window(3, 0, (0, 32, 99, 40))
+        assert str(caught.value).splitlines()[0].count("is damaged") == 1
+        with pytest.raises(UserError, match=message):
+            store.encoded_window(3, 0, (0, 32, 99, 40))
+    assert store.window(4, 0, (0, 32, 99, 40)).shape == (8, 99)
+
+
+def test_a_byte_outside_the_window_is_noticed_the_first_time(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, "jpeg", 95, tiles.RESTART)
+    path = folder / shards(folder)[0]
+    table = read_shard(path)
+    flip(path, int(table.offset[0, 0] + table.size[0, 0]) - 20)
+    with pytest.raises(UserError, match="the checksum of its bytes does not match"):
+        ShardStore(folder).window(0, 0, (0, 0, 9, 9))
+    assert ShardStore(folder, check_crc=False).window(0, 0, (0, 0, 9, 9)).shape == (9, 9)
+
+
+def test_records_without_the_tiles_that_the_folder_has_are_damaged(tmp_path: Path) -> None:
+    encoded = [[codecs.encode("jpeg", level) for level in image] for image in images()]
+    how = settings("jpeg", 95, restart=tiles.RESTART)
+    store = ShardStore(write_prepared(tmp_path, records(tmp_path, COUNT), how, encoded))
+    assert store.image(0, 0).shape == store.window(0, 0, (0, 0, 256, 256)).shape == (256, 256)
+    message = "00000001_000.png at level 256 is damaged: the jpeg bytes hold no index of their tiles"
+    with pytest.raises(UserError, match=message):
+        store.window(0, 0, (0, 0, 9, 9))
+    assert store.window(0, 1, (0, 0, 9, 9)).shape == (9, 9), "so small a level has no tiles"
 
 
 def test_the_store_knows_all_records(tmp_path: Path) -> None:
@@ -519,6 +616,8 @@ def test_a_table_that_is_no_parquet_is_named(tmp_path: Path) -> None:
         ({"format_version": "2"}, r"format_version is '2' \(str\), expected a whole number"),
         ({"format_version": True}, r"format_version is True \(bool\), expected a whole number"),
         ({"pixels_digest": "0" * 64}, "pixels_digest is not that of"),
+        ({"restart": 16}, "restart is 16"),
+        ({"format_version": 3}, "format_version is 3, but restart is 0"),
     ],
 )
 def test_a_description_that_contradicts_itself_is_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

@@ -10,6 +10,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import polars as pl
 import pytest
@@ -33,7 +34,7 @@ from cxrkit.base.errors import UserError
 from cxrkit.prepare.plan import finished_shards
 from cxrkit.prepare.stage import PrepareConfig, prepare
 from cxrkit.prepare.verify import VerifyReport, verify, verify_sources
-from cxrkit.shards import codecs
+from cxrkit.shards import codecs, tiles
 from cxrkit.shards.file import ShardSettings, read_shard
 from cxrkit.shards.store import ShardStore
 
@@ -225,6 +226,28 @@ def test_only_deep_sees_bytes_that_were_never_an_image(tmp_path: Path) -> None:
     found = lines(verify(tmp_path, deep=True, workers=1))
     assert found[0] == f"{name}: image 00000001_001.png at level 64: the jpeg bytes hold no image, not a 64x64 one"
     assert found[1].startswith(f"{name}: image 00000001_002.png at level 64: the jpeg bytes cannot be decoded (")
+
+
+def test_only_deep_sees_tiles_that_are_not_where_the_index_of_a_record_says(tmp_path: Path) -> None:
+    settings = ShardSettings("tiny", "jpeg", 95, (256, 64), 1024, tiles.RESTART)
+    image = cv2.resize(picture(1), (256, 256))
+    plain, small = (bytes(codecs.encode("jpeg", it)) for it in (image, image[:64, :64]))
+    whole = bytes(codecs.encode("jpeg", image, 95, tiles.RESTART))
+    moved = bytearray(whole)
+    moved[20 + 13 + 4 * 9 + 3] ^= 1  # where the tenth row of tiles begins
+    write_prepared(tmp_path, records(tmp_path, 3), settings, [[whole, small], [plain, small], [bytes(moved), small]])
+    assert verify(tmp_path, workers=1).ok
+    name = shards(tmp_path)[0]
+    assert lines(verify(tmp_path, deep=True, workers=1)) == [
+        f"{name}: image 00000001_001.png at level 256: the jpeg bytes hold no index of their tiles",
+        f"{name}: image 00000001_002.png at level 256: the rows of jpeg tiles do not lie where the index says",
+    ]
+
+
+def test_a_description_that_tells_of_other_tiles_is_told(data: Path) -> None:
+    describe(data, format_version=2, restart=0)
+    report = verify(data, workers=1)
+    assert lines(report) == [f"{name}: was prepared with other settings than the folder" for name in shards(data)]
 
 
 def test_a_folder_that_is_not_prepared_is_named(tmp_path: Path, data: Path) -> None:

@@ -160,7 +160,7 @@ class OpenCVLoader:
         for row, level, window, sigma, matrix_23, out_HW in zip(*lists, matrix[part], out_BHW[part], strict=True):
             window_HW = self._store.window(row, level, window)
             if self._mapped and max(sigma) <= NO_SIGMA:
-                window_HW = _copied(window_HW)
+                window_HW = copied(window_HW)
             sample(window_HW, matrix_23, sigma, out_HW)
 
     def _batches(self, slot: _Slot) -> Batches:
@@ -187,7 +187,7 @@ def _wait(pending: Iterable[Future[None]]) -> None:
         future.result()
 
 
-def _copied(image_HW: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def copied(image_HW: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return the image in memory of this thread, which is used again for the next one.
 
     In a mapped level the rows of a window are far apart, and sampling along a slant then misses the caches: the copy

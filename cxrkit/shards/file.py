@@ -406,7 +406,7 @@ def check_restart(settings: ShardSettings, version: int) -> None:
     if settings.restart not in (0, tiles.RESTART) or (settings.restart and settings.codec != "jpeg"):
         raise ValueError(f"restart is {settings.restart}")
     if settings.version != version:
-        raise ValueError(f"format_version is {version}, but restart {settings.restart}")
+        raise ValueError(f"format_version is {version}, but restart is {settings.restart}")
 
 
 def _read_table(file: Any, name: str, kind: Any, most: int, shape: tuple[int, ...] | None = None) -> np.ndarray:
