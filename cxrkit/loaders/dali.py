@@ -157,8 +157,8 @@ class DaliLoader:
             pipeline.schedule_run()
         except BaseException as error:
             self._pipeline = None
-            if isinstance(error, RuntimeError) and not self.graph.pixels:
-                raise self._failed(error) from error
+            if isinstance(error, RuntimeError) and (failed := self._failed(error)) is not None:
+                raise failed from error
             raise
         return image_BHWC
 
@@ -175,18 +175,21 @@ class DaliLoader:
         except RuntimeError:  # a batch that nobody asked for could not be decoded: build anew
             self._pipeline = None
 
-    def _failed(self, error: RuntimeError) -> Exception:
-        """Return what to say of an error of DALI's, which does not tell the image: the others' decoders do."""
+    def _failed(self, error: RuntimeError) -> UserError | None:
+        """Return what to say of an image that DALI could not decode; None where that was not what went wrong.
+
+        DALI does not tell which one it was, but OpenCV does.
+        """
         planned = self._source.under_way()
-        if planned is None:
-            return error
+        if planned is None or self.graph.pixels:
+            return None
         for row, level in zip(planned.rows.tolist(), planned.level.tolist(), strict=True):
             try:
                 self._store.image(row, level)
             except UserError as damaged:
                 return damaged
         if not any(word in str(error).lower() for word in ("decode", "nvimagecodec", "nvjpeg")):
-            return error
+            return None
         names = ", ".join(self._store.index["image_id"].gather(planned.rows[:8].tolist()))
         return UserError(
             f"{self._store.folder}: DALI on {self._device} could not decode {names}{', ...' * (len(planned) > 8)}, "

@@ -283,6 +283,8 @@ def checked_options(name: str, backend: Callable[..., Any], options: Mapping[str
 
     Raises UserError for one that it does not take, with those that it does, and for a value of another type.
     """
+    if not options:
+        return {}
     parameters = inspect.signature(backend).parameters.values()
     known = [
         item.name
@@ -292,7 +294,7 @@ def checked_options(name: str, backend: Callable[..., Any], options: Mapping[str
     takes_any = any(item.kind is item.VAR_KEYWORD for item in parameters)
     try:
         hints = typing.get_type_hints(backend.__init__ if inspect.isclass(backend) else backend)
-    except (NameError, TypeError):  # of a plug-in whose annotations cannot be resolved
+    except (NameError, TypeError, AttributeError):  # of a plug-in whose annotations cannot be resolved
         hints = {}
     checked = {}
     for option, value in options.items():
