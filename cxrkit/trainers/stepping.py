@@ -115,7 +115,10 @@ class Step:
         except UserError:
             raise
         except Exception as error:
-            self.scaler = make_scaler(self.forward.device, self.scaler.is_enabled())  # it may stand in mid-step
+            # They may stand in mid-step: the scaler lends the optimizer two tensors while it steps.
+            self.scaler = make_scaler(self.forward.device, self.scaler.is_enabled())
+            for lent in ("grad_scale", "found_inf"):
+                vars(self.optimizer).pop(lent, None)
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             self.note(
                 f"the training step cannot be recorded as one CUDA graph, so it is taken kernel by kernel, only "
