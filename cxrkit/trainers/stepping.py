@@ -196,12 +196,14 @@ def cuda_graph(step: Step, batch: Batch) -> tuple[torch.Tensor, Callable[[], obj
         current, aside = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
         aside.wait_stream(current)
         # Warmed up where it is recorded: autograd and cuBLAS keep memory of the stream that they were first used on.
-        with torch.cuda.stream(aside):
-            for _ in range(WARM_UPS):
-                step.plain(batch)
-            with no_waiting():
-                step.plain(batch)
-        current.wait_stream(aside)
+        try:
+            with torch.cuda.stream(aside):
+                for _ in range(WARM_UPS):
+                    step.plain(batch)
+                with no_waiting():
+                    step.plain(batch)
+        finally:
+            current.wait_stream(aside)  # also where it fails: what the steps have changed is put back after them
         step.optimizer.zero_grad(set_to_none=True)  # so that the recorded gradients lie in the graph's own memory
         graph = torch.cuda.CUDAGraph()
         try:
