@@ -177,12 +177,11 @@ def load(bench: Bench) -> None:
 def train(bench: Bench) -> None:
     """Measure training on one fixed batch against real loaders, for every size, precision and compile mode."""
     for size, precision, mode in itertools.product(bench.options.sizes, bench.options.precisions, bench.options.modes):
-        compiled = mode == "compiled"
         model, side, batch = MODELS[size], bench.size(size), bench.batch(size)
         # One network for the rows of a group: they differ in where the batches come from, and in nothing else.
         try:
             with failing_softly():
-                step = make_step(model, bench.device, precision, compiled=compiled)
+                step = make_step(model, bench.device, precision, mode)
         except ContenderFailed as failure:
             print(f"  {precision}, {mode}: not available ({failure})", flush=True)
             continue

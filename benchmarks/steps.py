@@ -1,12 +1,11 @@
-"""Training steps as contenders: the trainer's own `take_step`, on one fixed batch or with a real loader."""
+"""Training steps as contenders: the trainer's own `stepping.Step`, on one fixed batch or with a real loader."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import torch
 
@@ -14,11 +13,11 @@ from benchmarks.ours import open_loader
 from benchmarks.stopwatch import Pass
 from cxrkit import losses, models
 from cxrkit.base.contracts import LABELS, Batch, Loader, Outputs
-from cxrkit.trainers import TrainTask
-from cxrkit.trainers.plateau import Plateau
-from cxrkit.trainers.supervised import Progress, Training, take_step
+from cxrkit.models import compute
+from cxrkit.trainers import stepping
 
 Step = Callable[[Batch], torch.Tensor]
+MODES = ("eager", "compiled", "graph")
 
 
 class _Contiguous(torch.nn.Module):
@@ -32,30 +31,39 @@ class _Contiguous(torch.nn.Module):
         return cast(Outputs, self.network(image.contiguous(), meta))
 
 
-def make_step(model: str, device: str, precision: str, *, channels_last: bool = True, compiled: bool = False) -> Step:
-    """Return the trainer's step (forward, backward, fused Adam) on a new network."""
+def make_step(model: str, device: str, precision: str, mode: str = "eager", *, channels_last: bool = True) -> Step:
+    """Return the trainer's step (forward, backward, fused Adam) on a new network.
+
+    mode: eager, compiled, or graph: compiled and recorded whole for batches like the first one, where there is CUDA.
+    """
+    if mode not in MODES:
+        raise ValueError(f"mode {mode!r}: choose from {', '.join(MODES)}")
+    torch._dynamo.reset()  # what was compiled for the network before is of no more use, and takes memory
+    compute.set_switches(device, precision)
     network = models.build(model, pretrained=False)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     network = network.to(device, memory_format=layout).train()  # type: ignore[call-overload]
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4, fused=True)
-    scaler = torch.amp.GradScaler(torch.device(device).type, enabled=precision == "fp16")
-    forward: Any = network if channels_last else _Contiguous(network)
-    if compiled:
-        forward = torch.compile(forward)
-    # All of the task that a step reads.
-    task = cast(TrainTask, SimpleNamespace(spec=network.spec, device=device, precision=precision, loss=losses.build()))
-    nothing: Any = None
-    training = Training(task, network, forward, optimizer, scaler, Progress(Plateau(1e-4)), nothing)
-    return lambda batch: take_step(training, batch)
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimizer = stepping.adam(learning, 1e-4, rate_on_device=not compute.on_cpu(device))
+    called = network if channels_last else _Contiguous(network)
+    forward = compute.Forward(called, network.spec, device, precision, compile=mode != "eager")
+    scaler = stepping.make_scaler(device, precision == "fp16")
+    step = stepping.Step(network, forward, losses.build(), optimizer, scaler)
+    records = mode == "graph" and stepping.records(None, device)
+
+    def take(batch: Batch) -> torch.Tensor:
+        nonlocal records
+        if records:
+            records = False
+            step.record(batch)
+        return step(batch)
+
+    return take
 
 
 def fixed_batch(size: int, batch: int, device: str) -> Batch:
     """Return a batch of noise that lies on `device`."""
-    generator = torch.Generator().manual_seed(0)
-    image = torch.randint(0, 256, (batch, 1, size, size), dtype=torch.uint8, generator=generator)
-    target = torch.randint(0, 2, (batch, len(LABELS)), generator=generator).float()
-    meta = torch.rand((batch, 3), generator=generator)
-    return Batch(image.to(device), target.to(device), meta.to(device), torch.arange(batch, device=device))
+    return stepping.fixed_batch(batch, size, len(LABELS), device)
 
 
 def endless(loader: Loader) -> Iterator[Batch]:

@@ -88,7 +88,7 @@ def train(config: TrainConfig, resume: bool, console: Console) -> RunFolder:
     config = config.with_values(
         {
             "run.precision": compute.choose_precision(config.run.precision, device),
-            "run.compile": device != "cpu" if config.run.compile is None else config.run.compile,
+            "run.compile": not compute.on_cpu(device) if config.run.compile is None else config.run.compile,
         }
     )
     assert config.input.size is not None
@@ -168,6 +168,8 @@ def predict(
                         precision=precision,
                         loader=loader,
                         threads=threads,
+                        # As it was trained; but a subset is scored on a CPU before it is compiled for one.
+                        compile=bool(config.run.compile) and not compute.on_cpu(device),
                         progress=bar.advance,
                         before_writing=lambda: run.forget("predict", "evaluate"),
                     )

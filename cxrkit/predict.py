@@ -42,13 +42,15 @@ def predict(
     precision: str = "fp32",
     loader: str = "auto",
     threads: int | None = None,
-    batch_size: int = compute.BATCH_SIZE,
+    compile: bool = False,
+    batch_size: int | None = None,
     progress: Any = None,
     before_writing: Callable[[], None] = lambda: None,
 ) -> int:
     """Write the scores of `checkpoint` for the prepared images of `subset` to `out`; returns how many images.
 
-    seen: the run's split table (runs.read_split). before_writing: called when the scores are there, before the file is
+    seen: the run's split table (runs.read_split). compile: compile the network for full batches. batch_size: default,
+    compute.batch_size. before_writing: called when the scores are there, before the file is
     replaced as a whole. Raises UserError for a checkpoint of another model than `model_name`, and for one of another
     split, data set, labels or pixels: it could have seen the images, or be measured against other labels.
     """
@@ -65,9 +67,12 @@ def predict(
         "name a checkpoint of this run, and the --data that it was trained on",
     )
     inputs.age_range = info.age_range
+    compute.set_switches(device, precision)
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    feed = inputs.loader(inputs.eval_plan(subset, spec, batch_size), loader, device, threads)
-    scored = compute.score(model, feed, spec, device, precision, progress=progress)
+    together = batch_size or compute.batch_size(device, spec.input_size)
+    feed = inputs.loader(inputs.eval_plan(subset, spec, together), loader, device, threads)
+    forward = compute.Forward(model, spec, device, precision, compile=compile)
+    scored = compute.score(model, feed, spec, device, precision, progress=progress, forward=forward)
     feed.close()
     images = inputs.frame.select("image_id", "patient_id")[scored.index]
     frame = images.hstack(pl.DataFrame(scored.score, schema=list(inputs.labels.labels)))

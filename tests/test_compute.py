@@ -120,17 +120,120 @@ def test_a_failed_validation_leaves_the_model_in_training_mode() -> None:
 
 @pytest.mark.parametrize("name", ["fp61", "", "float32", "FP32"])
 def test_unknown_precisions_are_refused(name: str) -> None:
-    with pytest.raises(UserError, match=f"--precision {name}: unknown\n  remedy: choose one of auto, fp32, bf16, fp16"):
+    with pytest.raises(
+        UserError, match=f"--precision {name}: unknown\n  remedy: choose one of auto, fp32, bf16, fp16, tf32"
+    ):
         compute.choose_precision(name, "cpu")
-    with pytest.raises(UserError, match=f"precision {name!r}: unknown\n  remedy: choose one of fp32, bf16, fp16"):
+    with pytest.raises(UserError, match=f"precision {name!r}: unknown\n  remedy: choose one of fp32, bf16, fp16, tf32"):
         compute.autocast("cpu", name)
 
 
 def test_precisions_of_a_cpu() -> None:
     assert [compute.choose_precision(name, "cpu:0") for name in ("fp32", "bf16")] == ["fp32", "bf16"]
     assert compute.choose_precision("auto", "cpu:0") in ("fp32", "bf16")
-    with pytest.raises(UserError, match="--precision fp16: not on a CPU"):
-        compute.choose_precision("fp16", "cpu:0")
+    for name in ("fp16", "tf32"):
+        with pytest.raises(UserError, match=f"--precision {name}: not on a CPU\n  remedy: choose bf16 or fp32"):
+            compute.choose_precision(name, "cpu:0")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32"])
+def test_full_precision_is_asked_for_in_words(precision: str) -> None:
+    """fp32 is IEEE's in convolutions too, where torch's own default is TF32; readable by its old and its new names."""
+    backends = torch.backends
+    before = backends.cudnn.allow_tf32, backends.cuda.matmul.allow_tf32, backends.cudnn.benchmark
+    try:
+        for name in ("tf32", "fp32", precision):
+            compute.set_switches("cuda", name)
+        on = precision == "tf32"
+        assert (backends.cudnn.allow_tf32, backends.cuda.matmul.allow_tf32) == (on, on)
+        assert torch.get_float32_matmul_precision() == ("high" if on else "highest")
+        assert backends.cudnn.benchmark
+        if hasattr(backends.cudnn, "conv"):
+            assert [backends.cudnn.conv.fp32_precision == "tf32", backends.cuda.matmul.fp32_precision == "tf32"] == [
+                on
+            ] * 2
+    finally:
+        compute._allow_tf32(before[0])
+        backends.cuda.matmul.allow_tf32, backends.cudnn.benchmark = before[1:]
+
+
+def test_a_cpu_has_no_switches() -> None:
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark
+    compute.set_switches("cpu", "fp32")
+    assert (torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark) == before
+
+
+def test_an_evaluation_takes_more_at_once_on_a_gpu() -> None:
+    assert [compute.batch_size("cuda:1", size) for size in (224, 256, 448, 1024)] == [256, 256, 128, 32]
+    assert [compute.batch_size("cpu", size) for size in (32, 224, 448)] == [32, 32, 32]
+
+
+class Reusing(Images):
+    """A loader that writes every batch into the memory of the one before."""
+
+    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
+        place: Batch | None = None
+        for made in super().epoch(epoch, start_step):
+            if place is None:
+                place = Batch(*(tensor.clone() for tensor in vars(made).values()))
+            cut = [tensor[: len(made.index)] for tensor in vars(place).values()]
+            for mine, theirs in zip(cut, vars(made).values(), strict=True):
+                mine.copy_(theirs)
+            yield Batch(*cut)
+
+
+def test_scores_outlive_the_memory_of_their_batch() -> None:
+    target = (torch.rand(10, 4, generator=torch.Generator().manual_seed(0)) > 0.5).float()
+    found, expected = (
+        compute.score(ByRow(), loader(target, [4, 4, 2]), SPEC, "cpu", "fp32", losses.build())
+        for loader in (Reusing, Images)
+    )
+    for ours, theirs in ((found.index, expected.index), (found.score, expected.score), (found.target, expected.target)):
+        assert (ours == theirs).all()
+    assert found.loss == expected.loss
+
+
+def test_what_is_compiled_is_one_function_for_full_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Image in bytes to logits in one graph; a short batch compiles nothing, nor does a second network's first."""
+    torch._dynamo.reset()
+    graphs: list[torch.fx.GraphModule] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(
+        compute, "compiled", lambda f, *_: torch.compile(f, backend=backend, dynamic=False, fullgraph=True)
+    )
+    one = Batch(
+        torch.randint(0, 256, (4, 1, 32, 32), dtype=torch.uint8), torch.zeros(4, 15), torch.rand(4, 3), torch.arange(4)
+    )
+    short = Batch(*(tensor[:3] for tensor in vars(one).values()))
+    with torch._dynamo.config.patch(error_on_recompile=True, recompile_limit=1):  # type: ignore[attr-defined]
+        for count in range(1, 4):
+            model: Any = models.build("resnet14-small-meta", seed=count).eval()
+            forward = compute.Forward(model, model.spec, "cpu", "bf16", compile=True)
+            with torch.inference_mode():
+                found = [forward(batch).logits for batch in (one, short, one)]
+                expected = [compute.forward(model, batch, model.spec, "cpu", "bf16").logits for batch in (one, short)]
+            assert torch.equal(found[0], expected[0])
+            assert torch.equal(found[1], expected[1])
+            assert len(graphs) == count
+    taken = [node.meta["example_value"].dtype for node in graphs[0].graph.nodes if node.op == "placeholder"]
+    assert torch.uint8 in taken
+    torch._dynamo.reset()
+
+
+def test_batches_of_another_size_than_the_plans_are_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compute, "compiled", lambda f, *_: torch.compile(f, backend="eager", dynamic=False))
+    model: Any = models.build("mlp-meta")
+    counters = torch._dynamo.utils.counters["stats"]
+    forward = compute.Forward(model, model.spec, "cpu", "fp32", compile=True, images=4)
+    before = counters["unique_graphs"]
+    forward(batch(2, labels=15))
+    assert counters["unique_graphs"] == before
+    forward(batch(4, labels=15))
+    assert counters["unique_graphs"] == before + 1
 
 
 @pytest.mark.parametrize("name", ["resnet14-small-meta", "mlp-meta"])

@@ -844,3 +844,31 @@ def test_other_ages_or_views_are_other_inputs(
         train(SMALL | {"runs": tmp_path / "runs", "data": data, "epochs": 3}, resume=True)
     with pytest.raises(UserError, match="trained with ages, sexes and views with digest"):
         pipeline.predict(run, QUIET, data=data)
+
+
+@pytest.mark.parametrize(
+    ("more", "mode", "notes"),
+    [
+        ({}, "eager", 0),
+        ({"graph": False}, "eager", 0),
+        ({"graph": True}, "eager", 1),
+    ],
+)
+def test_how_steps_are_taken_is_said(
+    more: dict[str, Any], mode: str, notes: int, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A CPU has no CUDA graphs: asked for, they are done without, also by a run that began on a GPU."""
+    given = {"model": "mlp-meta", "data": prepared, "runs": tmp_path, "epochs": 1, "limit": 16, "device": "cpu"} | more
+    pipeline.train(pipeline.resolve(given), False, Console(width=300))
+    said = capsys.readouterr().out
+    assert f"; cpu, {read_config(next(tmp_path.rglob('config.toml'))).run.precision}, {mode}, loader opencv\n" in said
+    assert said.count("--graph: a CPU has no CUDA graphs, so the steps are taken without\n  remedy: leave out") == notes
+
+
+def test_how_steps_are_taken_is_no_part_of_the_recipe(finished: RunFolder, tmp_path: Path) -> None:
+    shutil.copytree(finished.path.parents[1], tmp_path / "runs")
+    run = train({"model": SMALL["model"], "runs": tmp_path / "runs", "epochs": 3, "graph": False}, resume=True)
+    assert read_config(run.config).run.graph is False
+    assert checkpoints.read_info(run.last).changes == (
+        "input.size=32", "optimizer.batch_size=8", "schedule.epochs=3",
+    )  # fmt: skip

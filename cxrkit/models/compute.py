@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cxrkit.base.compiling import compiled
 from cxrkit.base.contracts import Outputs
 from cxrkit.base.errors import UserError
+from cxrkit.base.notes import Say, to_stderr
 from cxrkit.models import ModelSpec, prepare_input
 from cxrkit.runs.sections import PRECISIONS
 
@@ -19,18 +22,38 @@ if TYPE_CHECKING:
     from cxrkit.base.contracts import Batch, Loader, Loss
 
 __all__ = [
+    "Forward",
     "Scored",
     "autocast",
+    "batch_size",
     "choose_device",
     "choose_precision",
     "compiled",
     "cpu_has_bf16",
     "forward",
+    "on_cpu",
     "score",
+    "set_switches",
 ]
 
 # Without gradients an image needs a fraction of the memory, so evaluation takes more of them at once than training.
 BATCH_SIZE = 32
+
+
+def batch_size(device: str, input_size: int) -> int:
+    """Return how many images an evaluation takes at once on `device`.
+
+    A forward pass takes the host some 5 ms of launching kernels however few images it is of, and a large GPU computes
+    32 of 224 pixels in less than that: it is given eight times as many, and half of that for four times the pixels.
+    """
+    if on_cpu(device) or input_size > 512:
+        return BATCH_SIZE
+    return 256 if input_size <= 256 else 128
+
+
+def on_cpu(device: str) -> bool:
+    """Return whether a device's name, as torch takes it, is the CPU's."""
+    return device.partition(":")[0] == "cpu"
 
 
 def choose_device(name: str) -> str:
@@ -54,18 +77,18 @@ def choose_device(name: str) -> str:
 
 
 def choose_precision(name: str, device: str) -> str:
-    """Return fp32, bf16 or fp16 for `name`; auto is bf16 on GPUs and processors that compute in it, else fp32.
+    """Return fp32, bf16, fp16 or tf32 for `name`; auto is bf16 on GPUs and processors that compute in it, else fp32.
 
-    Raises UserError for an unknown name, and for fp16 on a CPU, where it is slower than fp32 and overflows.
+    Raises UserError for an unknown name; for fp16 on a CPU, where it is slower than fp32 and overflows; and for tf32 on
+    a CPU, which has no such arithmetic.
     """
     if name not in PRECISIONS:
         raise UserError(f"--precision {name}: unknown", remedy=f"choose one of {', '.join(PRECISIONS)}")
-    on_cpu = device.partition(":")[0] == "cpu"
-    if name == "fp16" and on_cpu:
-        raise UserError("--precision fp16: not on a CPU", remedy="choose bf16 or fp32")
+    if name in ("fp16", "tf32") and on_cpu(device):
+        raise UserError(f"--precision {name}: not on a CPU", remedy="choose bf16 or fp32")
     if name != "auto":
         return name
-    if not on_cpu:
+    if not on_cpu(device):
         import torch
 
         with torch.cuda.device(device):
@@ -82,28 +105,98 @@ def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     return bool({"amx_bf16", "avx512_bf16"} & set(flags.split()))
 
 
-def autocast(device: str, precision: str) -> torch.autocast:
-    """Return the autocast context of fp32 (off), bf16 or fp16. Raises UserError for any other precision."""
+def set_switches(device: str, precision: str) -> None:
+    """Set what torch keeps for the whole process before something is computed on `device`; nothing on a CPU.
+
+    fp32 means IEEE float32, in convolutions too, whose factors torch rounds to 10 bits unless told otherwise; tf32 is
+    that rounding, in convolutions and matrix products. cuDNN times its algorithms on the first batch of a shape and
+    takes the fastest: shapes are the same all along here.
+    """
+    if on_cpu(device):
+        return
     import torch
 
-    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-    if precision not in dtypes:
-        raise UserError(f"precision {precision!r}: unknown", remedy=f"choose one of {', '.join(dtypes)}")
-    kind = torch.device(device).type
+    torch.backends.cudnn.benchmark = True
+    _allow_tf32(precision == "tf32")
+
+
+def _allow_tf32(allow: bool) -> None:
+    """Switch TF32 on or off in cuDNN and cuBLAS.
+
+    By the names that all of PyTorch 2.6 to 2.14 has. The newer ones (`fp32_precision`) leave these in a state in which
+    reading them raises, which torch.backends.cudnn.flags() does; these keep the newer ones right.
+    """
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch 2.9 calls them old
+        torch.backends.cudnn.allow_tf32 = allow
+        torch.backends.cuda.matmul.allow_tf32 = allow
+
+
+def autocast(device: str, precision: str) -> torch.autocast:
+    """Return the autocast context of fp32 and tf32 (off), bf16 or fp16. Raises UserError for any other precision."""
+    import torch
+
+    halves = {"bf16": torch.bfloat16, "fp16": torch.float16}
+    if precision not in ("fp32", "tf32", *halves):
+        raise UserError(f"precision {precision!r}: unknown", remedy="choose one of fp32, bf16, fp16, tf32")
     # Switched off, it wants a type that it could use all the same.
-    dtype = torch.bfloat16 if precision == "fp32" else dtypes[precision]
-    return torch.autocast(kind, dtype=dtype, enabled=precision != "fp32")
+    dtype = halves.get(precision, torch.bfloat16)
+    return torch.autocast(torch.device(device).type, dtype=dtype, enabled=precision in halves)
+
+
+class Forward:
+    """The forward pass of a model: `prepare_input` and the network under autocast as one function, compiled if asked.
+
+    One function, so that the compiler fuses the normalisation of the image with what follows. It is compiled for one
+    shape, the first that comes or that of `images` images; every other batch, a short last one above all, is computed
+    without the compiler, which would take a minute for each.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        spec: ModelSpec,
+        device: str,
+        precision: str,
+        *,
+        compile: bool = False,
+        images: int | None = None,
+        note: Say = to_stderr,
+    ) -> None:
+        """images: of the batches to compile for; None: as many as the first batch has. note: hears what fails."""
+        self.model, self.spec, self.device, self.precision = model, spec, device, precision
+
+        def plain(image_B1HW: torch.Tensor, meta_B3: torch.Tensor) -> Any:
+            with autocast(device, precision):
+                return model(prepare_input(image_B1HW, spec), meta_B3)
+
+        self._plain = plain
+        self._fast: Callable[..., Any] | None = None
+        self._images = images
+        if compile:
+            # torch.compile keeps what it made with the code object, which all functions made here would share: a
+            # second network would be a recompilation of the first, and the ninth would not be compiled at all.
+            plain.__code__ = plain.__code__.replace()
+            self._fast = compiled(plain, device, note)
+
+    def __call__(self, batch: Batch) -> Outputs:
+        """Return the model's outputs, logits (B, L) in float32, for a batch that lies on the device.
+
+        Raises UserError when a model of one's own returns something else than Outputs with one logit for each label.
+        """
+        if self._images is None:
+            self._images = len(batch.image)
+        fast = self._fast if len(batch.image) == self._images else None
+        outputs: Outputs = (fast or self._plain)(batch.image, batch.meta)
+        _check_outputs(outputs, batch, self.spec)
+        return replace(outputs, logits=outputs.logits.float())
 
 
 def forward(model: Any, batch: Batch, spec: ModelSpec, device: str, precision: str) -> Outputs:
-    """Return the model's outputs, logits (B, L) in float32, for a batch that lies on `device`.
-
-    Raises UserError when a model of one's own returns something else than Outputs with one logit for each label.
-    """
-    with autocast(device, precision):
-        outputs: Outputs = model(prepare_input(batch.image, spec), batch.meta)
-    _check_outputs(outputs, batch, spec)
-    return replace(outputs, logits=outputs.logits.float())
+    """Return the outputs of `model` for one batch; see Forward."""
+    return Forward(model, spec, device, precision)(batch)
 
 
 def _check_outputs(outputs: Any, batch: Batch, spec: ModelSpec) -> None:
@@ -148,15 +241,18 @@ def score(
     precision: str,
     loss: Loss | None = None,
     progress: Any = None,
+    *,
+    forward: Forward | None = None,
 ) -> Scored:
     """Run `model` in evaluation mode over all of `loader`; its training mode is restored afterwards.
 
     loss: computed batch by batch; without one, `Scored.loss` is NaN. progress: called with the number of images after
-    each batch. Only what is kept of a batch is copied.
+    each batch. forward: of the same model, where it is to be compiled. Only what is kept of a batch is copied, and the
+    host waits for the device once, at the end.
     """
-    import numpy as np
     import torch
 
+    forward = forward or Forward(model, spec, device, precision)
     was_training = model.training
     model.eval()
     index, scores, targets = [], [], []
@@ -164,15 +260,15 @@ def score(
     try:
         with torch.inference_mode():
             for batch in loader.epoch(0):
-                outputs = forward(model, batch, spec, device, precision)
+                outputs = forward(batch)
                 if loss is not None:
                     total += loss(outputs, batch).double() * len(batch.index)
-                index.append(batch.index.cpu().numpy().copy())
-                scores.append(outputs.logits.sigmoid().cpu().numpy())
-                targets.append(batch.target.cpu().numpy().copy())
+                index.append(batch.index.clone())
+                scores.append(outputs.logits.sigmoid())
+                targets.append(batch.target.clone())
                 if progress is not None:
                     progress(len(batch.index))
+            rows, score, target = (torch.cat(parts).cpu().numpy() for parts in (index, scores, targets))
     finally:
         model.train(was_training)
-    rows = np.concatenate(index)
-    return Scored(rows, np.concatenate(scores), np.concatenate(targets), total.item() / len(rows))
+    return Scored(rows, score, target, total.item() / len(rows))

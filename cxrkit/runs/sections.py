@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16", "tf32")
 CACHES = ("none", "gpu")
 METRICS = ("val_loss", "val_auc")
 
@@ -151,11 +151,17 @@ class RunSettings:
     data: Path = setting(Path("data/shards"), "prepared folder", decides=False, resumable=True)
     runs: Path = setting(Path("runs"), "where run folders go: RUNS/NAME/SPLIT", decides=False, resumable=True)
     precision: str = setting(
-        "auto", "fp32, bf16, fp16, or auto: bf16 where the machine computes in it", choices=PRECISIONS
+        "auto", "fp32, bf16, fp16, tf32, or auto: bf16 where the machine computes in it", choices=PRECISIONS
     )
     device: str = setting("auto", "auto, cpu, cuda, cuda:1, ...", decides=False, resumable=True)
     compile: bool | None = setting(
         None, "torch.compile the network; default: on CUDA only", decides=False, resumable=True
+    )
+    graph: bool | None = setting(
+        None,
+        "record the whole training step as one CUDA graph; default: on CUDA where that can be done",
+        decides=False,
+        resumable=True,
     )
     loader: str = setting("auto", "opencv, dali, auto, or package.module:Class", decides=False, resumable=True)
     loader_options: dict[str, Any] = field(

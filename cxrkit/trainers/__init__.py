@@ -44,11 +44,14 @@ class TrainTask:
     val: Loader
     """Delivers validation batches to `device`."""
 
+    batch_size: int
+    """Images in each of the training batches."""
+
     device: str
     """A torch device."""
 
     precision: str
-    """fp32, bf16 or fp16."""
+    """fp32, bf16, fp16 or tf32."""
 
     info: CheckpointInfo
     """What the checkpoints say they belong to."""

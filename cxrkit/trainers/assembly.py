@@ -18,17 +18,18 @@ from cxrkit.runs import checkpoints
 from cxrkit.runs.checkpoints import CheckpointInfo
 from cxrkit.runs.config import TrainConfig, changes, recipe_digest
 from cxrkit.runs.folder import RunFolder
-from cxrkit.trainers import TrainTask
+from cxrkit.trainers import TrainTask, stepping
 from cxrkit.trainers.display import TrainDisplay
 
 
 def describe(console: Console, config: TrainConfig, spec: ModelSpec, inputs: Inputs, device: str) -> None:
     """Print what is about to be trained on what, and what was left out."""
     loader, release = loader_name(config, spec, device), inputs.store.about["label_release"]
+    mode = stepping.mode_name(config.run.compile, stepping.records(config.run.graph, device))
     looks_at = f"at {spec.input_size} px" if spec.image else "on age, sex and view alone"
     console.print(
         f"[bold]{escape(config.name)}[/bold] {looks_at}, split {escape(inputs.split.name)}, labels "
-        f"{release}; {device}, {config.run.precision}, loader {escape(loader)}",
+        f"{release}; {device}, {config.run.precision}, {mode}, loader {escape(loader)}",
         highlight=False,
     )
     for subset in ("train", *EVALUATED):
@@ -68,7 +69,8 @@ def assemble(
     """Build the model and the loaders; nothing is written yet, so what cannot be built leaves no trace."""
     assert config.optimizer.batch_size is not None
     resuming = resume and run.last.exists()
-    val_plan = inputs.eval_plan("val", spec, max(compute.BATCH_SIZE, config.optimizer.batch_size))
+    together = max(compute.batch_size(device, spec.input_size), config.optimizer.batch_size)
+    train_plan, val_plan = inputs.train_plan(config, spec), inputs.eval_plan("val", spec, together)
     model = models.build(
         config.model.name,
         labels=inputs.labels,
@@ -94,13 +96,14 @@ def assemble(
             options=loader_options(config.run, cached=False),
         ),
         train=inputs.loader(
-            inputs.train_plan(config, spec),
+            train_plan,
             loader_name(config, spec, device),
             device,
             config.run.threads,
             options=loader_options(config.run, cached=config.run.cache == "gpu"),
             console=display.console,
         ),
+        batch_size=train_plan.batch_size,
         device=device,
         precision=config.run.precision,
         info=CheckpointInfo(

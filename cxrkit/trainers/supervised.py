@@ -22,8 +22,9 @@ from cxrkit.models import compute
 from cxrkit.runs import checkpoints
 from cxrkit.runs.metrics import MetricsFile
 from cxrkit.statistics.ranking import auc
-from cxrkit.trainers import TrainTask
+from cxrkit.trainers import TrainTask, stepping
 from cxrkit.trainers.plateau import Best, Plateau, after_epoch, better
+from cxrkit.trainers.stepping import Step
 
 
 @dataclass
@@ -57,7 +58,7 @@ class Progress:
 
 @dataclass
 class Training:
-    """What the steps of a training work on, together."""
+    """What the epochs of a training work on, together."""
 
     task: TrainTask
     """What is trained, on what."""
@@ -65,14 +66,11 @@ class Training:
     model: Any
     """The network on its device."""
 
-    forward: Any
-    """The network as it is called: compiled, or itself."""
+    step: Step
+    """Takes the steps; holds optimizer and scaler."""
 
-    optimizer: torch.optim.Optimizer
-    """Over the parameters that learn."""
-
-    scaler: torch.amp.GradScaler
-    """Of the loss; does nothing but in fp16."""
+    evaluate: compute.Forward
+    """The network as it is called for the validation."""
 
     progress: Progress
     """Where it stands."""
@@ -86,17 +84,19 @@ def train(task: TrainTask) -> None:
 
     Raises UserError when the loss is no longer a number, or a file cannot be written.
     """
-    compiling.ensure_cache_folder(notes.through(task.display.console))
+    note = notes.through(task.display.console)
+    compiling.ensure_cache_folder(note)
+    compute.set_switches(task.device, task.precision)
     torch.manual_seed(task.config.run.seed)  # dropout and the like; a resumed training takes up where they stood
     model = task.model.to(task.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    optimizer = make_optimizer(task, model)
-    scaler = torch.amp.GradScaler(torch.device(task.device).type, enabled=task.precision == "fp16")
-    progress = start(task, model, optimizer, scaler)
-    forward = model
-    if task.config.run.compile:
-        forward = compute.compiled(model, task.device, notes.through(task.display.console))
+    step = make_step(task, model, note)
+    progress = start(task, model, step)
+    record(task, step)
+    evaluate = compute.Forward(
+        model, task.spec, task.device, task.precision, compile=bool(task.config.run.compile), note=note
+    )
     metrics = MetricsFile(task.run.metrics, progress.metrics_bytes)
-    training = Training(task, model, forward, optimizer, scaler, progress, metrics)
+    training = Training(task, model, step, evaluate, progress, metrics)
     try:
         while progress.epoch < task.config.schedule.epochs:
             train_epoch(training)
@@ -105,8 +105,8 @@ def train(task: TrainTask) -> None:
         metrics.close()
 
 
-def make_optimizer(task: TrainTask, model: torch.nn.Module) -> torch.optim.Optimizer:
-    """Return Adam over the parameters that learn (paper, section 3)."""
+def make_step(task: TrainTask, model: torch.nn.Module, note: notes.Say) -> Step:
+    """Return the training step, with Adam over the parameters that learn (paper, section 3)."""
     wanted = task.config.optimizer
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     assert wanted.lr is not None
@@ -115,20 +115,46 @@ def make_optimizer(task: TrainTask, model: torch.nn.Module) -> torch.optim.Optim
             f"model {task.spec.name!r}: none of its parameters requires a gradient, so there is nothing to train",
             remedy="let some parameters learn (requires_grad), or choose another --model",
         )
-    return torch.optim.Adam(
-        learning, lr=wanted.lr, betas=(wanted.beta1, wanted.beta2), weight_decay=wanted.weight_decay, fused=True
+    optimizer = stepping.adam(
+        learning,
+        wanted.lr,
+        betas=(wanted.beta1, wanted.beta2),
+        weight_decay=wanted.weight_decay,
+        rate_on_device=not compute.on_cpu(task.device),
     )
+    forward = compute.Forward(
+        model,
+        task.spec,
+        task.device,
+        task.precision,
+        compile=bool(task.config.run.compile),
+        images=task.batch_size,
+        note=note,
+    )
+    scaler = stepping.make_scaler(task.device, task.precision == "fp16")
+    return Step(model, forward, task.loss, optimizer, scaler, task.config.loss.name, note)
 
 
-def start(task: TrainTask, model: Any, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> Progress:
+def record(task: TrainTask, step: Step) -> None:
+    """Record the step as a CUDA graph where that is wanted; the state of the training is there, no batch is yet."""
+    if stepping.records(task.config.run.graph, task.device):
+        labels, side = len(task.labels.labels), task.spec.input_size if task.spec.image else 0
+        step.record(stepping.fixed_batch(task.batch_size, side, labels, task.device))
+    elif task.config.run.graph:
+        step.note("--graph: a CPU has no CUDA graphs, so the steps are taken without\n  remedy: leave out --graph")
+
+
+def start(task: TrainTask, model: Any, step: Step) -> Progress:
     """Return the progress to go on from; with `resume`, the last checkpoint's, its tensors loaded."""
     assert task.config.optimizer.lr is not None
     if not (task.resume and task.run.last.exists()):
         return Progress(Plateau(task.config.optimizer.lr))
     tensors, info = checkpoints.read(task.run.last)
     checkpoints.load_model(task.run.last, tensors, model, task.spec.name)
-    checkpoints.load_optimizer(tensors, optimizer)
-    restore_generators(tensors, task.device)
+    checkpoints.load_optimizer(tensors, step.optimizer)
+    stepping.restore_generators(
+        {name: tensors[f"generator/{name}"] for name in ("cpu", "cuda") if f"generator/{name}" in tensors}, task.device
+    )
     try:
         progress: Progress = typed.build(Progress, info.progress)
     except typed.FieldError as error:
@@ -136,28 +162,12 @@ def start(task: TrainTask, model: Any, optimizer: torch.optim.Optimizer, scaler:
             f"{task.run.last}: its progress is not one of this trainer: {error}",
             remedy="resume with the --trainer that it was trained with, or choose another --runs folder",
         ) from None
-    set_lr(optimizer, progress.plateau.lr)
-    scaler.load_state_dict(progress.scaler)
+    stepping.set_rate(step.optimizer, progress.plateau.lr)
+    step.scaler.load_state_dict(progress.scaler)
     if progress.step == 0 and progress.best.epoch == progress.epoch > 0:
         # The kill may have come between the two files; the last model is the best one here, so write it again.
         save_best(task, model, progress)
     return progress
-
-
-def generator_states(device: str) -> dict[str, torch.Tensor]:
-    """Return the states of torch's random generators that a training on `device` may draw from."""
-    states = {"cpu": torch.get_rng_state()}
-    if torch.device(device).type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(device)
-    return states
-
-
-def restore_generators(tensors: dict[str, torch.Tensor], device: str) -> None:
-    """Set torch's random generators to the states of a checkpoint, those that it has."""
-    if (cpu := tensors.get("generator/cpu")) is not None:
-        torch.set_rng_state(cpu)
-    if torch.device(device).type == "cuda" and (cuda := tensors.get("generator/cuda")) is not None:
-        torch.cuda.set_rng_state(cuda, device)
 
 
 def train_epoch(training: Training) -> None:
@@ -167,8 +177,8 @@ def train_epoch(training: Training) -> None:
     settings, saved_at = task.config.run, time.monotonic()
     task.display.epoch(progress.epoch + 1, progress.step, task.train.steps)
     for batch in timed(task.train.epoch(progress.epoch, progress.step), task.display):
-        loss = take_step(training, batch)
-        loss_sum += loss.detach().double() * len(batch.index)
+        loss = training.step(batch)
+        loss_sum += loss.double() * len(batch.index)
         progress.step += 1
         progress.images += len(batch.index)
         task.display.step(len(batch.index))
@@ -187,35 +197,6 @@ def train_epoch(training: Training) -> None:
     progress.loss_sum = loss_sum.item()
 
 
-def take_step(training: Training, batch: Batch) -> torch.Tensor:
-    """Take one step of the optimizer on `batch`; returns the loss.
-
-    Raises UserError where batch normalisation is given one value a channel: there is nothing to normalise then.
-    """
-    task = training.task
-    try:
-        outputs = compute.forward(training.forward, batch, task.spec, task.device, task.precision)
-    except ValueError as error:
-        if "more than 1 value per channel" not in str(error):
-            raise
-        raise UserError(
-            f"a batch of {len(batch.index)} image at {task.spec.input_size} px leaves batch normalisation one value a "
-            "channel, and nothing to learn from",
-            remedy="train with a larger --batch-size and on more images, or with a larger --input-size",
-        ) from None
-    loss: torch.Tensor = task.loss(outputs, batch)
-    if not loss.requires_grad:
-        raise UserError(
-            f"loss {task.config.loss.name!r} of model {task.spec.name!r}: has no gradient, so nothing can be learned",
-            remedy="compute logits and loss from the parameters by differentiable operations, without detach",
-        )
-    training.optimizer.zero_grad(set_to_none=True)
-    training.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-    training.scaler.step(training.optimizer)
-    training.scaler.update()
-    return loss
-
-
 def timed(batches: Iterator[Batch], display: Any) -> Iterator[Batch]:
     """Yield the batches and tell the display how long each was waited for."""
     while True:
@@ -232,7 +213,14 @@ def finish_epoch(training: Training) -> None:
     task, progress = training.task, training.progress
     task.display.validating()
     scored = compute.score(
-        training.model, task.val, task.spec, task.device, task.precision, task.loss, task.display.validated
+        training.model,
+        task.val,
+        task.spec,
+        task.device,
+        task.precision,
+        task.loss,
+        task.display.validated,
+        forward=training.evaluate,
     )
     check_finite(task, scored.loss, progress, "validation")
     mean_auc, defined = validation_auc(task, scored)
@@ -253,7 +241,7 @@ def finish_epoch(training: Training) -> None:
     before = progress.best
     progress.best = better(before, progress.epoch, line[metric], highest=metric == "val_auc")
     progress.plateau = after_epoch(progress.plateau, scored.loss, patience=schedule.patience, factor=schedule.factor)
-    set_lr(training.optimizer, progress.plateau.lr)
+    stepping.set_rate(training.step.optimizer, progress.plateau.lr)
     training.metrics.write(line)
     save_last(training)
     improved = progress.best != before
@@ -273,19 +261,14 @@ def validation_auc(task: TrainTask, scored: compute.Scored) -> tuple[float | Non
     return (sum(defined) / len(defined) if defined else None), len(defined)
 
 
-def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Set the learning rate of every parameter group."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-
-
 def save_last(training: Training) -> None:
     """Write last.safetensors: everything that resuming needs."""
     task, progress = training.task, training.progress
     progress.metrics_bytes = training.metrics.sync()
-    progress.scaler = training.scaler.state_dict()
+    progress.scaler = training.step.scaler.state_dict()
     info = replace(task.info, epoch=progress.epoch, progress=asdict(progress))
-    checkpoints.save(task.run.last, training.model, info, training.optimizer, generator_states(task.device))
+    generators = stepping.generator_states(task.device)
+    checkpoints.save(task.run.last, training.model, info, training.step.optimizer, generators)
 
 
 def save_best(task: TrainTask, model: torch.nn.Module, progress: Progress) -> None:

@@ -1,0 +1,328 @@
+"""One training step: forward, loss, backward, Adam; as it is, compiled, or recorded whole as a CUDA graph and replayed.
+
+A step of a ResNet-50 is some 800 kernels, and a GPU is done with a batch of 8 or 16 images before the host has launched
+them all. A recorded step is one launch. It computes on the memory that it was recorded with, so every batch is copied
+into the same place, and the learning rate lies on the device too.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+
+import torch
+
+from cxrkit.base.contracts import Batch, Loss
+from cxrkit.base.errors import UserError
+from cxrkit.base.notes import Say, to_stderr
+from cxrkit.models.compute import Forward, on_cpu
+
+WARM_UPS = 3  # steps before a recording: they compile, and let cuDNN choose its algorithms
+
+Recorder = Callable[["Step", Batch], tuple[torch.Tensor, Callable[[], object]]]
+"""Warms a step up on a batch and records it; returns where its loss will be, and what replays it."""
+
+
+@dataclass
+class Step:
+    """A training step, with all that it works on: called with a batch, it takes the step and returns the loss."""
+
+    model: torch.nn.Module
+    """The network, on its device."""
+
+    forward: Forward
+    """Its forward pass, compiled or not."""
+
+    loss: Loss
+    """What is minimised."""
+
+    optimizer: torch.optim.Optimizer
+    """Over the parameters that learn."""
+
+    scaler: torch.amp.GradScaler
+    """Of the loss; does nothing but in fp16."""
+
+    loss_name: str = "loss"
+    """For messages."""
+
+    note: Say = to_stderr
+    """Hears what is done without."""
+
+    graph: WholeStep | None = field(default=None, init=False)
+    """The recorded step, for batches of one shape."""
+
+    _odd: bool = field(default=False, init=False)
+    """Whether a batch of another shape was told of."""
+
+    def __call__(self, batch: Batch) -> torch.Tensor:
+        """Take one step of the optimizer on `batch`; returns the loss, without waiting for the device.
+
+        Raises UserError where batch normalisation is given one value a channel: there is nothing to normalise then.
+        """
+        if self.graph is None:
+            return self.plain(batch)
+        if self.graph.fits(batch):
+            return self.graph(batch)
+        if not self._odd:
+            self._odd = True
+            self.note(
+                f"the loader gives a batch of {_shapes(batch)}, and the training step was recorded for "
+                f"{_shapes(self.graph.batch)}: such batches are trained on kernel by kernel"
+            )
+        return self.plain(batch)
+
+    def plain(self, batch: Batch) -> torch.Tensor:
+        """Take one step kernel by kernel; returns the loss, detached: no graph of it outlives the step."""
+        try:
+            outputs = self.forward(batch)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise UserError(
+                f"a batch of {len(batch.index)} image at {self.forward.spec.input_size} px leaves batch normalisation "
+                "one value a channel, and nothing to learn from",
+                remedy="train with a larger --batch-size and on more images, or with a larger --input-size",
+            ) from None
+        loss: torch.Tensor = self.loss(outputs, batch)
+        if not loss.requires_grad:
+            raise UserError(
+                f"loss {self.loss_name!r} of model {self.forward.spec.name!r}: has no gradient, so nothing can be "
+                "learned",
+                remedy="compute logits and loss from the parameters by differentiable operations, without detach",
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return loss.detach()
+
+    def record(self, batch: Batch, recorder: Recorder | None = None) -> None:
+        """Record the step for batches like `batch`, and leave everything as it was before.
+
+        To be called while no loader delivers: DALI waits for the whole device from a thread of its own, which breaks a
+        recording. Where a step cannot be recorded, `note` hears why, and steps are taken kernel by kernel. recorder:
+        default, `cuda_graph`. Raises UserError as a step does.
+        """
+        before = Snapshot(self)
+        batch = Batch(*(tensor.clone() for tensor in tensors(batch)))
+        try:
+            loss, replay = (recorder or cuda_graph)(self, batch)
+            if replaced := before.replaced():
+                raise RuntimeError(f"the network replaces its buffer {replaced!r} instead of changing it in place")
+            self.graph = WholeStep(batch, loss, replay)
+        except UserError:
+            raise
+        except Exception as error:
+            # They may stand in mid-step: the scaler lends the optimizer two tensors while it steps.
+            self.scaler = make_scaler(self.forward.device, self.scaler.is_enabled())
+            for lent in ("grad_scale", "found_inf"):
+                vars(self.optimizer).pop(lent, None)
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            self.note(
+                f"the training step cannot be recorded as one CUDA graph, so it is taken kernel by kernel, only "
+                f"slower: {reason}\n  remedy: give --no-graph, and it is not tried; or let model and loss wait for "
+                "nothing that the device computes (no .item(), no shapes that depend on values)"
+            )
+        finally:
+            before.restore()
+
+
+class WholeStep:
+    """A recorded step, the batch that it reads and the loss that it writes."""
+
+    def __init__(self, batch: Batch, loss: torch.Tensor, replay: Callable[[], object]) -> None:
+        self.batch, self._loss, self._replay = batch, loss, replay
+
+    def fits(self, batch: Batch) -> bool:
+        """Whether the step was recorded for such batches."""
+        pairs = zip(tensors(self.batch), tensors(batch), strict=True)
+        return all(mine.shape == theirs.shape and mine.dtype == theirs.dtype for mine, theirs in pairs)
+
+    def __call__(self, batch: Batch) -> torch.Tensor:
+        """Take the step on `batch`; returns a loss that the next step leaves alone."""
+        for mine, theirs in zip(tensors(self.batch), tensors(batch), strict=True):
+            mine.copy_(theirs)
+        self._replay()
+        return self._loss.clone()
+
+
+class Snapshot:
+    """All that a step changes, to be put back in place: a recorded step goes on with the same memory."""
+
+    def __init__(self, step: Step) -> None:
+        self._step = step
+        self._buffers = [
+            (f"{path}.{name}".lstrip("."), module, name, buffer)
+            for path, module in step.model.named_modules()
+            for name, buffer in module.named_buffers(recurse=False)
+        ]
+        self._known = set(step.optimizer.state)
+        changing: list[torch.Tensor] = [*step.model.parameters(), *(buffer for *_, buffer in self._buffers)]
+        changing += [value for state in step.optimizer.state.values() for value in state.values()]
+        self._saved = [(tensor, tensor.detach().clone()) for tensor in changing]
+        self._scaler = step.scaler.state_dict()
+        self._generators = generator_states(step.forward.device)
+
+    def replaced(self) -> str | None:
+        """Return the name of a buffer that is not the tensor it was; None where there is none."""
+        return next((path for path, module, name, buffer in self._buffers if getattr(module, name) is not buffer), None)
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Put everything back. State that the optimizer has made since is as it makes it: zero."""
+        step = self._step
+        step.optimizer.zero_grad(set_to_none=True)
+        for tensor, saved in self._saved:
+            tensor.copy_(saved)
+        for _, module, name, buffer in self._buffers:
+            setattr(module, name, buffer)
+        for parameter, state in step.optimizer.state.items():
+            if parameter not in self._known:
+                for value in state.values():
+                    value.zero_()
+        step.scaler.load_state_dict(self._scaler)
+        restore_generators(self._generators, step.forward.device)
+
+
+def cuda_graph(step: Step, batch: Batch) -> tuple[torch.Tensor, Callable[[], object]]:
+    """Record `step` on `batch` as a CUDA graph; see Recorder. A recording computes nothing, the steps before it do.
+
+    Raises whatever keeps it from being recorded: a step that waits for the device does so in the last warm-up, where
+    nothing is broken by it.
+    """
+    with torch.cuda.device(step.forward.device):
+        current, aside = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        aside.wait_stream(current)
+        # Warmed up where it is recorded: autograd and cuBLAS keep memory of the stream that they were first used on.
+        try:
+            with torch.cuda.stream(aside):
+                for _ in range(WARM_UPS):
+                    step.plain(batch)
+                with no_waiting():
+                    step.plain(batch)
+        finally:
+            current.wait_stream(aside)  # also where it fails: what the steps have changed is put back after them
+        step.optimizer.zero_grad(set_to_none=True)  # so that the recorded gradients lie in the graph's own memory
+        graph = torch.cuda.CUDAGraph()
+        try:
+            # The outer context: where a recording fails to end, torch leaves its stream the current one.
+            recording = torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local")
+            with _no_garbage(), torch.cuda.stream(current), recording:
+                loss = step.plain(batch)
+        except BaseException:
+            _renew_generator(step.forward.device)
+            raise
+    return loss, graph.replay
+
+
+@contextmanager
+def no_waiting() -> Iterator[None]:
+    """Raise where an operation on a GPU makes the host wait for it."""
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+
+
+@contextmanager
+def _no_garbage() -> Iterator[None]:
+    """Keep Python from collecting garbage: what a forgotten object does to the GPU would be recorded, or forbidden."""
+    gc.collect()
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _renew_generator(device: str) -> None:
+    """Give the device's random generator a state that no failed recording holds."""
+    index = torch.device(device).index
+    generator = torch.cuda.default_generators[torch.cuda.current_device() if index is None else index]
+    generator.graphsafe_set_state(torch.Generator(generator.device).graphsafe_get_state())
+
+
+def adam(
+    parameters: Iterable[torch.nn.Parameter],
+    lr: float,
+    *,
+    betas: tuple[float, float] = (0.9, 0.999),
+    weight_decay: float = 0.0,
+    rate_on_device: bool,
+) -> torch.optim.Optimizer:
+    """Return the fused Adam. rate_on_device: keep the learning rate where the parameters are, as a recorded step needs.
+
+    A rate on the device is a float32, one in Python a double: on a CPU the latter, on CUDA always the former, so that
+    it makes no difference whether a step is recorded.
+    """
+    optimizer = torch.optim.Adam(
+        parameters, lr=lr, betas=betas, weight_decay=weight_decay, fused=True, capturable=rate_on_device
+    )
+    if rate_on_device:
+        for group in optimizer.param_groups:
+            group["lr"] = torch.tensor(lr, dtype=torch.float32, device=group["params"][0].device)
+    return optimizer
+
+
+def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Set the learning rate of every parameter group, in place where it lies on the device."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr
+
+
+def make_scaler(device: str, enabled: bool) -> torch.amp.GradScaler:
+    """Return a scaler of the loss; one that is not enabled does nothing."""
+    return torch.amp.GradScaler(torch.device(device).type, enabled=enabled)
+
+
+def generator_states(device: str) -> dict[str, torch.Tensor]:
+    """Return the states of torch's random generators that a training on `device` may draw from."""
+    states = {"cpu": torch.get_rng_state()}
+    if not on_cpu(device):
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def restore_generators(states: Mapping[str, torch.Tensor], device: str) -> None:
+    """Set torch's random generators to `states`, those that it has."""
+    if (cpu := states.get("cpu")) is not None:
+        torch.set_rng_state(cpu)
+    if not on_cpu(device) and (cuda := states.get("cuda")) is not None:
+        torch.cuda.set_rng_state(cuda, device)
+
+
+def records(graph: bool | None, device: str) -> bool:
+    """Whether to record the steps of a training, by what was said: by default, on CUDA."""
+    return graph is not False and not on_cpu(device)
+
+
+def mode_name(compile: bool | None, recorded: bool) -> str:
+    """Return what to call a way of taking steps."""
+    return ", ".join(["compiled"] * bool(compile) + ["a CUDA graph a step"] * recorded) or "eager"
+
+
+def fixed_batch(images: int, size: int, labels: int, device: str) -> Batch:
+    """Return a batch of noise that lies on `device`. It draws nothing from torch's own generators."""
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (images, 1, size, size), dtype=torch.uint8, generator=generator)
+    target = torch.randint(0, 2, (images, labels), generator=generator).float()
+    meta = torch.rand((images, 3), generator=generator)
+    return Batch(image.to(device), target.to(device), meta.to(device), torch.arange(images, device=device))
+
+
+def tensors(batch: Batch) -> tuple[torch.Tensor, ...]:
+    """Return the tensors of a batch."""
+    return tuple(getattr(batch, item.name) for item in fields(batch))
+
+
+def _shapes(batch: Batch) -> str:
+    return ", ".join(f"{item.name} {tuple(getattr(batch, item.name).shape)}" for item in fields(batch)[:3])
