@@ -31,7 +31,7 @@ from cxrkit.loaders.gather import gather, taps
 from cxrkit.loaders.inputs import GB, loader_options
 from cxrkit.runs.sections import RunSettings
 
-CODECS = ["jpeg", "raw", "png", "htj2k"]
+CODECS = ["jpeg", "raw", "png", "htj2k", "zstd"]
 DEVICES = ["cpu", pytest.param("cuda:0", marks=pytest.mark.cuda)]
 # On the CPU the kernel of --cache gpu is not compiled: that would say nothing of a GPU's.
 COMPILED = [("cpu", False), *(pytest.param("cuda:0", compile, marks=pytest.mark.cuda) for compile in (False, True))]

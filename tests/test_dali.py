@@ -28,7 +28,7 @@ from cxrkit.loaders import dali_graph, dali_setup
 from cxrkit.loaders.tables import cut
 from cxrkit.shards import codecs
 
-CODECS = ["raw", "jpeg", "png", "htj2k"]
+CODECS = ["raw", "jpeg", "png", "htj2k", "zstd"]
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def test_what_the_graph_is_fed_with(folders: dict[str, Path], codec: str) -> Non
     loader = make("dali", folders[codec], batch_size=7)
     (planned, fed), *_ = loader._read_ahead(_Pool(), loader._plan.bundles(0))
     data, matrix, sigma, *window = fed
-    assert loader.graph.pixels == (codec in ("raw", "htj2k"))
+    assert loader.graph.pixels == (codec in ("raw", "htj2k", "zstd"))
     assert len(data) == len(planned) == N == loader.graph.images
     assert {(item.dtype, item.ndim) for item in data} == {(np.dtype("uint8"), 3 if loader.graph.pixels else 1)}
     assert (matrix.dtype, matrix.shape, sigma.dtype, sigma.shape) == ("float32", (N, 2, 3), "float32", (N, 2))

@@ -137,9 +137,12 @@ def test_codecs_agree(folders: dict[str, Path], backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_htj2k_is_lossless(folders: dict[str, Path], tmp_path: Path, backend: str) -> None:
-    pytest.importorskip("imagecodecs")
-    folder = write_folder(tmp_path, "htj2k")
+@pytest.mark.parametrize(("codec", "package"), [("htj2k", "imagecodecs"), ("zstd", "zstandard")])
+def test_batches_of_a_lossless_codec_are_those_of_raw_levels(
+    folders: dict[str, Path], tmp_path: Path, backend: str, codec: str, package: str
+) -> None:
+    pytest.importorskip(package)
+    folder = write_folder(tmp_path, codec)
     assert same(keep(make(backend, folder).epoch(0)), keep(make(backend, folders["raw"]).epoch(0)))
 
 

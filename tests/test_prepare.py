@@ -151,7 +151,7 @@ def test_levels_are_area_averages_of_the_original(raw: Path, tmp_path: Path) -> 
             assert np.abs(store.image(row, number) - exact).max() <= np.log2(step) / 2
 
 
-@pytest.mark.parametrize("codec", ["jpeg", "png", "htj2k"])
+@pytest.mark.parametrize("codec", ["jpeg", "png", "htj2k", "zstd"])
 def test_every_codec_goes_in_and_out(raw: Path, tmp_path: Path, codec: str) -> None:
     run(raw, tmp_path / "d", codec=codec, quality=95, levels=(512,), limit=2)
     store = ShardStore(tmp_path / "d")

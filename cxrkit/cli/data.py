@@ -19,7 +19,7 @@ def prepare(
     levels: Annotated[
         str | None, typer.Option(help="Side lengths to store, in pixels, descending.", show_default="1024,512,256")
     ] = None,
-    codec: Annotated[str, typer.Option(help="jpeg, raw (fastest on a CPU), png or htj2k (both lossless).")] = "jpeg",
+    codec: Annotated[str, typer.Option(help="jpeg, raw (fastest on a CPU), or lossless: zstd, htj2k, png.")] = "jpeg",
     quality: Annotated[int, typer.Option(help="JPEG quality, 1 to 100.")] = 95,
     workers: Annotated[int | None, typer.Option(help="Processes.", show_default="one per core")] = None,
     allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Prepare the images that are there.")] = False,

@@ -85,8 +85,9 @@ class DaliLoader:
             gpu=_device_index(self._device) if on_gpu else None,
             threads=self._threads,
             prefetch=prefetch,
-            # Raw levels need no decoder, and DALI decodes HTJ2K on a GPU only: then the threads hand over pixels.
-            pixels=store.codec == "raw" or (store.codec == "htj2k" and not on_gpu),
+            # Raw levels need no decoder, and DALI has none for zstd, and for HTJ2K on a GPU only: then the threads hand
+            # over pixels.
+            pixels=store.codec in ("raw", "zstd") or (store.codec == "htj2k" and not on_gpu),
             region=not on_gpu if region is None else region,
             hw_decoder_load=hw_decoder_load,
         )

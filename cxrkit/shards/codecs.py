@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from cxrkit.base.errors import UserError
-from cxrkit.shards import tiles
+from cxrkit.shards import bands, tiles
 
-CODECS = ("jpeg", "raw", "png", "htj2k")
-LOSSLESS = ("raw", "png", "htj2k")
+CODECS = ("jpeg", "raw", "png", "htj2k", "zstd")
+LOSSLESS = ("raw", "png", "htj2k", "zstd")
 
 
 def check(codec: str) -> None:
@@ -23,6 +23,8 @@ def check(codec: str) -> None:
         raise UserError(f"unknown codec {codec!r}", remedy=f"choose one of {', '.join(CODECS)}")
     if codec == "htj2k":
         _imagecodecs()
+    if codec == "zstd":
+        bands.library()
 
 
 def encode(codec: str, image_HW: np.ndarray, quality: int = 95, restart: int = 0) -> bytes | memoryview:
@@ -34,6 +36,8 @@ def encode(codec: str, image_HW: np.ndarray, quality: int = 95, restart: int = 0
 
     if codec == "raw":
         return np.ascontiguousarray(image_HW).data.cast("B")
+    if codec == "zstd":
+        return bands.pack(image_HW)
     if codec == "jpeg":
         height, width = image_HW.shape
         blocks = tiles.interval(height, restart) if height == width else 0
@@ -61,6 +65,8 @@ def decode(codec: str, data: np.ndarray, width: int, height: int | None = None) 
         if len(data) != shape[0] * shape[1]:
             raise ValueError(f"the raw bytes are {len(data):,}, not those of a {_shown(shape)} image")
         return data.reshape(shape)
+    if codec == "zstd":
+        return bands.unpack(data, width, shape[0])
     try:
         image = _imagecodecs().htj2k_decode(data) if codec == "htj2k" else cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
     except (RuntimeError, cv2.error) as error:  # of bytes that are none, and of sizes beyond all sense
@@ -71,11 +77,15 @@ def decode(codec: str, data: np.ndarray, width: int, height: int | None = None) 
     return np.asarray(image)
 
 
-def encoded_window(data: np.ndarray, side: int, restart: int, window: Sequence[int]) -> tuple[np.ndarray, tiles.Window]:
+def encoded_window(
+    codec: str, data: np.ndarray, side: int, restart: int, window: Sequence[int]
+) -> tuple[np.ndarray, tiles.Window]:
     """Return of an encoded level what `window` (left, top, right, bottom) needs, and the part of the level that it is.
 
-    restart: what the level was encoded with. Raises ValueError where its tiles are not as they were written.
+    restart: what the level was encoded with. Raises ValueError where its tiles or bands are not as they were written.
     """
+    if codec == "zstd":
+        return bands.cut(data, side, window)
     blocks = tiles.interval(side, restart)
     return tiles.join(data, side, blocks, window) if blocks else (data, (0, 0, side, side))
 

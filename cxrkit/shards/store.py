@@ -192,14 +192,13 @@ class ShardStore:
     ) -> tuple[np.ndarray, tuple[int, int, int, int]]:
         """Return encoded bytes that hold `window`, (bytes,) uint8, and the part of the level that they are.
 
-        Any decoder of the codec makes an image of the size of that part out of them. Of a JPEG in tiles they are those
-        that the window meets, a copy; of the rest of the record only an index is read, once its checksum was tested.
+        Any decoder of the codec makes an image of the size of that part out of them. Of a JPEG in tiles, and of bands,
+        they are those that the window meets, a copy; of the rest of the record only an index is read, once its checksum
+        was tested.
         """
         data, side = self.encoded(row, level_number), self.levels[level_number]
-        if not self._restart:
-            return data, (0, 0, side, side)
         try:
-            return codecs.encoded_window(data, side, self._restart, window)
+            return codecs.encoded_window(self.codec, data, side, self._restart, window)
         except ValueError as error:
             raise self._damaged(row, level_number, str(error)) from None
 
