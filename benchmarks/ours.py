@@ -27,18 +27,20 @@ def open_loader(
     threads: int | None,
     device: str = "cpu",
     drop_last: bool = False,
+    limit: int | None = None,
     **options: Any,
 ) -> Loader:
-    """Return a training loader with the paper's augmentation over all images of a prepared folder.
+    """Return a training loader with the paper's augmentation over the images of a prepared folder.
 
-    options: further keyword arguments of the backend.
+    limit: how many of its images; default, all. options: further keyword arguments of the backend.
     """
     store = ShardStore(data)
+    rows = np.arange(len(store))[:limit]
     plan = Plan(
-        rows=np.arange(len(store)),
+        rows=rows,
         train=True,
         seed=0,
-        batch_size=min(batch, len(store)),
+        batch_size=min(batch, len(rows)),
         input_size=size,
         resize=default_resize(size),
         levels=store.levels,
@@ -54,9 +56,9 @@ def open_loader(
     return loader
 
 
-def load(data: str, backend: str, size: int, batch: int, threads: int) -> Pass:
+def load(data: str, backend: str, size: int, batch: int, threads: int, limit: int | None = None) -> Pass:
     """Return a pass over one epoch, another one every time."""
-    loader = open_loader(Path(data), backend, size, batch, threads)
+    loader = open_loader(Path(data), backend, size, batch, threads, limit=limit)
     epoch = 0
 
     def one_pass() -> Mapping[str, float]:
