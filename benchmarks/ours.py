@@ -28,17 +28,32 @@ def open_loader(
     device: str = "cpu",
     drop_last: bool = False,
     limit: int | None = None,
+    train: bool = True,
     **options: Any,
 ) -> Loader:
-    """Return a training loader with the paper's augmentation over the images of a prepared folder.
+    """Return a loader over the images of a prepared folder: with the paper's augmentation, or for evaluation.
 
     limit: how many of its images; default, all. options: further keyword arguments of the backend.
     """
     store = ShardStore(data)
+    plan = plan_for(store, size, batch, limit=limit, train=train, drop_last=drop_last)
+    target, meta = (
+        targets.targets(store.index),
+        targets.metadata(store.index, targets.age_range(store.index["age_years"])),
+    )
+    backend_class = registry.load("loader", backend)
+    loader: Loader = backend_class(store, plan, target, meta, threads=threads, device=device, **options)
+    return loader
+
+
+def plan_for(
+    store: ShardStore, size: int, batch: int, *, limit: int | None = None, train: bool = True, drop_last: bool = False
+) -> Plan:
+    """Return the plan that `open_loader` executes."""
     rows = np.arange(len(store))[:limit]
-    plan = Plan(
+    return Plan(
         rows=rows,
-        train=True,
+        train=train,
         seed=0,
         batch_size=min(batch, len(rows)),
         input_size=size,
@@ -47,13 +62,6 @@ def open_loader(
         image_size=store.image_size,
         drop_last=drop_last,
     )
-    target, meta = (
-        targets.targets(store.index),
-        targets.metadata(store.index, targets.age_range(store.index["age_years"])),
-    )
-    backend_class = registry.load("loader", backend)
-    loader: Loader = backend_class(store, plan, target, meta, threads=threads, device=device, **options)
-    return loader
 
 
 def load(data: str, backend: str, size: int, batch: int, threads: int, limit: int | None = None) -> Pass:

@@ -77,8 +77,11 @@ class Record:
 
 
 def median_of(entry: Entry, figure: str) -> float | None:
-    """Return the median of a figure that has a value per run, None where the entry has not got it."""
-    return statistics.median(entry.figures[figure]) if entry.figures.get(figure) else None
+    """Return a figure, the median of one that has a value per run; None where the entry has not got it."""
+    found = entry.figures.get(figure)
+    if not isinstance(found, (list, tuple)):
+        return found
+    return statistics.median(found) if found else None
 
 
 def ratio(entries: Sequence[Entry], group: str, ours: str, theirs: str) -> float | None:

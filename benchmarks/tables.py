@@ -35,8 +35,13 @@ TITLES = {
     "gpu": "GPU",
 }
 # What the README leaves to the full documents: the targets say as much.
-LEFT_OUT = {"prepare": ("source", "single"), "scale": ("prepare", "load", "opening")}
-TREE_PEAK = "tree peak MB"
+LEFT_OUT = {
+    "prepare": ("source", "single"),
+    "scale": ("prepare", "load", "opening"),
+    "gpu": ("environment", "decoding", "fp16", "change", "upload", "batches"),
+}
+# Figures that have a column of their own, and its head.
+COLUMNS = {"tree peak MB": "peak MB, all processes", "worst dB": "the worst", "GB/s": "GB/s", "peak GB": "peak GB"}
 BUSY = 0.1  # cores that others used, from which on it is said
 
 
@@ -69,7 +74,8 @@ def conditions(found: Record) -> str:
         different = settings["different_images"]
         repeated = "" if different == settings["images"] else f" ({different:,} different ones, repeated)"
         parts.append(f"{settings['images']:,} {settings['origin']} 1024 x 1024 PNGs{repeated}.")
-    parts.append(f"Contenders took turns; median and quartiles of {settings['runs']} runs after a warm-up.")
+    turns = "Each row ran in a process of its own" if found.part == "gpu" else "Contenders took turns"
+    parts.append(f"{turns}; median and quartiles of {settings['runs']} runs after a warm-up.")
     others = settings.get("others_cores_mean", 0.0)
     if others > BUSY:
         parts.append(f"The machine was in use: others took {others:.1f} cores on average during the runs.")
@@ -84,8 +90,9 @@ def entry_table(found: Record, group: str) -> list[str]:
     more: dict[str, list[str]] = {}
     if entries[0].unit == "images/s" and any(CPU in entry.figures for entry in entries):
         more[f"{CPU} |"] = [figure(entry, CPU) for entry in entries]
-    if any(TREE_PEAK in entry.figures for entry in entries):
-        more["peak MB, all processes |"] = [number(entry.figures.get(TREE_PEAK, 0)) for entry in entries]
+    for name, head in COLUMNS.items():
+        if any(name in entry.figures for entry in entries):
+            more[f"{head} |"] = [figure(entry, name) for entry in entries]
     if any(entry.note for entry in entries):
         more["note |"] = [entry.note for entry in entries]
     heads = "".join(f" {head}" for head in more)
