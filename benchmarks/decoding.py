@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.ours import plan_for
 from benchmarks.steps import synchronize
 from benchmarks.stopwatch import Pass
 from cxrkit.shards.store import ShardStore
@@ -23,6 +24,25 @@ def decode_pass(data: Path, level: int, device: str, batch: int, hardware: float
     store = ShardStore(data)
     # Copied out beforehand: reading is not what is measured here.
     encoded = [store.encoded(row, level).copy() for row in range(len(store))]
+    return _decode_all(encoded, device, batch, hardware)
+
+
+def windows_pass(data: Path, size: int, device: str, batch: int, hardware: float, joined: bool) -> Pass:
+    """Return a pass that decodes what an epoch's crops to `size` need, one image each, of the levels planned for them.
+
+    joined: the tiles that the crop's window meets, joined into a JPEG of their own; otherwise the whole level.
+    """
+    store = ShardStore(data)
+    encoded = []
+    for planned in plan_for(store, size, batch).batches(0, 0):
+        for row, level, window in zip(planned.rows.tolist(), planned.level.tolist(), planned.window, strict=True):
+            whole = store.encoded(row, level)
+            encoded.append((store.encoded_window(row, level, window.tolist())[0] if joined else whole).copy())
+    return _decode_all(encoded, device, batch, hardware)
+
+
+def _decode_all(encoded: list[np.ndarray], device: str, batch: int, hardware: float) -> Pass:
+    size = float(np.mean([len(one) for one in encoded]))
     batches = [encoded[start : start + batch] for start in range(0, len(encoded), batch)]
     on_gpu = device.startswith("cuda")
     pipeline = _pipeline(_Cycle(batches), batch, device, on_gpu, hardware)
@@ -31,7 +51,7 @@ def decode_pass(data: Path, level: int, device: str, batch: int, hardware: float
         for _ in batches:
             pipeline.run()
         synchronize(device)
-        return {"images": len(encoded)}
+        return {"images": len(encoded), "bytes": size}
 
     return one_pass
 

@@ -129,7 +129,7 @@ def _tiles(path: Path, _: Path) -> None:
     data = np.frombuffer(path.read_bytes(), np.uint8)
     try:
         for window in ((0, 0, 9, 9), (300, 100, 700, 900), (0, 512, 1024, 1024), (900, 1000, 1024, 1024)):
-            part, (left, top, right, bottom) = codecs.encoded_window(data, 1024, tiles.RESTART, window)
+            part, (left, top, right, bottom) = codecs.encoded_window("jpeg", data, 1024, tiles.RESTART, window)
             codecs.decode("jpeg", part, right - left, bottom - top)
         codecs.check_tiles(data, 1024, tiles.RESTART)
     except ValueError as damage:

@@ -1,11 +1,11 @@
-"""The GPU path on any CUDA machine: one command, one record.
+"""The GPU path on any CUDA machine: rows in processes of their own, and a record that is whole after each of them.
 
-python benchmarks/gpu.py                       a quarter of an hour; to publish: --out benchmarks/results
-python benchmarks/gpu.py --device cpu --tiny   does every part of it work? not a measurement
+python benchmarks/gpu.py --list                parts, rows, and how long they should take
+python benchmarks/gpu.py --part 1              one part, eight minutes at most; to publish: --out benchmarks/results
+python benchmarks/gpu.py                       whatever the record has not got yet; ended at any time, it goes on there
+python benchmarks/gpu.py --device cpu --tiny   does every row work? not a measurement
 
-Decoding alone, loading alone, training on one fixed batch that lies on the device, and training with the real loader.
-The headline is the last two's ratio: 1 means that training never waits for its images. `--only`, `--sizes` and
-`--precisions` cut a run in pieces; pieces with the same --out are put together.
+A row that crashes or hangs is in the record with its reason and is not tried again, unless with --again failed.
 """
 
 # ruff: noqa: E402 - the imports follow the line that lets this run as a script
@@ -13,317 +13,258 @@ The headline is the last two's ratio: 1 means that training never waits for its 
 from __future__ import annotations
 
 import argparse
-import gc
-import itertools
 import os
+import signal
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import partial
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":
     sys.path[0] = str(ROOT)
 
-import torch
-
-from benchmarks import record, tables
+from benchmarks import gpu_targets, isolated, record, tables
+from benchmarks.gpu_rows import KINDS, LARGE, SMALL, Row, Sizes, parts, rows
 from benchmarks.material import Material, gather
-from benchmarks.ours import open_loader
-from benchmarks.record import Entry, Record, Target
+from benchmarks.record import Entry, Record
 from benchmarks.run import real_images
-from benchmarks.steps import endless, fixed_batch, make_step, steps_pass, synchronize
-from benchmarks.stopwatch import ContenderFailed, Lap, Pass, interleave, run
-from cxrkit.base.contracts import Batch
+from benchmarks.stopwatch import ContenderFailed, Lap
+from cxrkit.base.errors import UserError
 from cxrkit.base.files import write_text
 
-PARTS = ("decode", "load", "train")
-MODELS = {224: "resnet50", 448: "resnet50-large"}
-BATCHES = {224: 256, 448: 128}
-# Images/s to reach on an H200.
-LOAD_TARGETS, TRAIN_TARGETS = {224: 6000, 448: 3000}, {224: 4000, 448: 2000}
-HEADLINE = 0.97
+CASES = "benchmarks.gpu_cases"
 EPOCH_IMAGES = 16_384  # in an epoch at least: its end must not weigh more than in a real training
-FIXED, REAL, RESIDENT = "one fixed batch", "real loader, jpeg levels", "real loader, on the device (--cache gpu)"
+LEAST_LIMIT, LIMIT_TIMES = 150.0, 4.0  # seconds that a row may take, and times what it should
+HANGING = 3  # rows in turn that take too long, after which the GPU is taken for lost
+INTERRUPTED = "the benchmark itself ended while this row ran"
+SAME = ("gpu", "processor", "cores", "packages")  # what makes two stamps those of one machine
+TINY = {"TORCHDYNAMO_DISABLE": "1"}  # compiling takes minutes on a CPU, and has tests of its own
 
 
 class Bench:
-    """What a run was asked for, and how it makes its passes."""
+    """Runs rows and keeps their record, which is valid JSON at every moment."""
 
     def __init__(self, options: argparse.Namespace, material: Material) -> None:
-        self.options = options
-        self.material = material
-        self.device: str = options.device
-        self.tiny: bool = options.tiny
-        self.entries: list[Entry] = []
+        self.options, self.material = options, material
+        self.path: Path = options.out / "gpu.json"
+        self.plan: list[Row] = rows(Sizes(options.device, options.tiny, options.threads))
+        self.entries: dict[tuple[str, str], Entry] = {}
+        self.machine: dict[str, Any] = {}
+        self.settings = {
+            "runs": options.runs, "least_seconds_per_run": options.seconds, "quick": options.tiny,
+            "images": material.images, "different_images": material.distinct, "origin": material.origin,
+            "batch": {str(size): [LARGE[size], SMALL[size]] for size in LARGE},
+            "cores": len(os.sched_getaffinity(0)),
+        }  # fmt: skip
 
-    def size(self, size: int) -> int:
-        """Return the output size that stands for `size` in this run: a seventh of it in a tiny one."""
-        return size // 7 if self.tiny else size
+    def begin(self) -> None:
+        """Look at the machine and take up the record that there is of it.
 
-    def batch(self, size: int) -> int:
-        """Return the batch size for an output size."""
-        return 8 if self.tiny else (self.options.batch or BATCHES[size])
-
-    def prepared(self, codec: str) -> Path:
-        """Return the images prepared with `codec`, listed often enough for long epochs."""
-        return self.material.many_times(codec, 1 if self.tiny else -(-EPOCH_IMAGES // self.material.images))
-
-    def race(
-        self, group: str, makers: Mapping[str, Callable[[], Pass]], notes: Mapping[str, str] | None = None
-    ) -> None:
-        """Race the passes that `makers` build, all in this process, and keep the entries."""
-        print(f"\n{group}", flush=True)
-        passes: dict[str, Callable[[], Lap]] = {}
-        reasons: dict[str, str] = {}
-        for name, make in makers.items():
-            try:
-                with failing_softly():
-                    passes[name] = partial(self._lap, name, make(), reasons)
-            except ContenderFailed as failure:
-                reasons[name] = str(failure)
-                print(f"  {name}: not available ({failure})", flush=True)
-        laps = interleave(passes, self.options.runs, on_lap=_report)
-        for name in makers:
-            note, taken = (notes or {}).get(name, ""), laps.get(name)
-            values = tuple(round(lap.images_per_second, 2) for lap in taken or ())
-            self.entries.append(
-                Entry(group, name, "images/s", values, note, unavailable="" if taken else reasons[name])
-            )
-        passes.clear()
-        gc.collect()
-        if self.device.startswith("cuda"):
-            torch.cuda.empty_cache()
-
-    def _lap(self, name: str, one_pass: Pass, reasons: dict[str, str]) -> Lap:
-        try:
-            with failing_softly():
-                return run(one_pass, self.options.seconds)
-        except ContenderFailed as failure:
-            reasons[name] = str(failure)
-            print(f"  {name}: failed ({failure})", flush=True)
-            raise
-
-
-@contextmanager
-def failing_softly() -> Iterator[None]:
-    """Turn whatever goes wrong inside into ContenderFailed: the rest of the record is still worth having."""
-    try:
-        yield
-    except ContenderFailed:
-        raise
-    except Exception as error:
-        raise ContenderFailed(f"{type(error).__name__}: {str(error).strip()}".splitlines()[0][:300]) from error
-
-
-def decode(bench: Bench) -> None:
-    """Measure decoding alone: every image of a level to gray pixels on the device."""
-    # The hardware engines, the GPU's cores, and both.
-    engines = (1.0, 0.0, 0.8) if bench.device.startswith("cuda") else (0.0,)
-    makers: dict[str, Callable[[], Pass]] = {}
-    for codec, level in itertools.product(("jpeg", "htj2k"), (0, 1)):
-        for hardware in engines if codec == "jpeg" else (0.0,):
-            unit = f", hw_decoder_load {hardware:g}" if codec == "jpeg" else ""
-
-            def make(codec: str = codec, level: int = level, hardware: float = hardware) -> Pass:
-                from benchmarks.decoding import decode_pass
-
-                return decode_pass(bench.material.prepared(codec), level, bench.device, bench.batch(224), hardware)
-
-            makers[f"{codec} {1024 >> level}{unit}"] = make
-    bench.race("decoding alone", makers)
-
-
-def loader_makers(bench: Bench, size: int) -> dict[str, Callable[[], Pass]]:
-    """Return the loaders by row name."""
-
-    def make(codec: str, backend: str, **more: Any) -> Pass:
-        data, side, batch = bench.prepared(codec), bench.size(size), bench.batch(size)
-        return epochs(bench, open_loader(data, backend, side, batch, bench.options.threads, bench.device, **more))
-
-    return {
-        "jpeg levels, DALI": partial(make, "jpeg", "dali"),
-        "jpeg levels, DALI, hw_decoder_load 0": partial(make, "jpeg", "dali", hw_decoder_load=0.0),
-        "jpeg levels, DALI, hw_decoder_load 0.8": partial(make, "jpeg", "dali", hw_decoder_load=0.8),
-        "raw levels, DALI": partial(make, "raw", "dali"),
-        "htj2k levels, DALI": partial(make, "htj2k", "dali"),
-        "jpeg levels, OpenCV threads": partial(make, "jpeg", "opencv"),
-        "raw levels, OpenCV threads": partial(make, "raw", "opencv"),
-        "on the device (--cache gpu)": partial(make, "raw", "resident"),
-    }
-
-
-def epochs(bench: Bench, loader: Any) -> Pass:
-    """Return a pass over one epoch that ends when the last batch is on the device."""
-    counter = itertools.count()
-
-    def one_pass() -> Mapping[str, float]:
-        images = sum(len(batch.index) for batch in loader.epoch(next(counter)))
-        synchronize(bench.device)
-        return {"images": images}
-
-    return one_pass
-
-
-def load(bench: Bench) -> None:
-    """Measure loading alone."""
-    for size in bench.options.sizes:
-        bench.race(f"loading alone, to {size}", loader_makers(bench, size))
-
-
-def train(bench: Bench) -> None:
-    """Measure training on one fixed batch against real loaders, for every size, precision and compile mode."""
-    for size, precision, mode in itertools.product(bench.options.sizes, bench.options.precisions, bench.options.modes):
-        model, side, batch = MODELS[size], bench.size(size), bench.batch(size)
-        # One network for the rows of a group: they differ in where the batches come from, and in nothing else.
-        try:
-            with failing_softly():
-                step = make_step(model, bench.device, precision, mode)
-        except ContenderFailed as failure:
-            print(f"  {precision}, {mode}: not available ({failure})", flush=True)
-            continue
-
-        def make(backend: str | None, step: Any = step, side: int = side, batch: int = batch) -> Pass:
-            if backend is None:
-                batches: Iterator[Batch] = itertools.repeat(fixed_batch(side, batch, bench.device))
+        Raises ContenderFailed where there is no such device, UserError where the record is another machine's.
+        """
+        first = self.plan[0]
+        self.machine = record.machine("benchmarks/gpu.py" + (" --tiny" if self.options.tiny else ""))
+        (done,) = self._done(first)
+        if gpu := done.facts.get("gpu"):
+            self.machine["gpu"] = gpu
+        if self.path.exists():
+            old = record.read(self.path)
+            if differences := self._differences(old):
+                if self.options.again != "all":
+                    raise UserError(
+                        f"{self.path}: was measured with another {', '.join(differences)}",
+                        remedy="name another folder with --out, or begin it anew with --again",
+                    )
             else:
-                data = bench.prepared("raw" if backend == "resident" else "jpeg")
-                threads = bench.options.threads
-                batches = endless(open_loader(data, backend, side, batch, threads, bench.device, drop_last=True))
-            return steps_pass(step, batches, 2 if bench.tiny else 10, bench.device)
+                self.entries = {(entry.group, entry.name): entry for entry in old.entries}
+        libraries = " ".join(f"{name} {version}" for name, version in done.facts.get("libraries", {}).items())
+        said = {key: value for key, value in done.facts.items() if key not in ("gpu", "libraries")}
+        said |= {"driver": gpu["driver"]} if gpu else {}
+        note = "; ".join([*(f"{key} {value}" for key, value in said.items()), libraries])
+        self._keep(first, replace(self._entry(first, [done]), note=note))
 
-        makers = {FIXED: partial(make, None), REAL: partial(make, "dali"), RESIDENT: partial(make, "resident")}
-        bench.race(train_group(size, precision, mode), makers)
+    def run(self, chosen: Sequence[Row]) -> list[Row]:
+        """Measure those of `chosen` that are to be measured, until the time is over; return those that are left."""
+        began, hanging = time.monotonic(), 0
+        todo = [row for row in chosen if self._is_to_do(row)]
+        for position, row in enumerate(todo):
+            left = self.options.limit - (time.monotonic() - began)
+            if left <= 0 or (row.seconds > left and not self.options.tiny):
+                self._say(f"{self.options.limit:.0f} s are over: {len(todo) - position} rows are left")
+                return todo[position:]
+            entry = self._measure(row)
+            hanging = hanging + 1 if "took longer" in entry.unavailable else 0
+            if hanging == HANGING:
+                self._say(f"{HANGING} rows in turn took too long: is the GPU well?")
+                return todo[position + 1 :]
+        return []
+
+    def _is_to_do(self, row: Row) -> bool:
+        known = self.entries.get(row.key)
+        if row.kind == "environment":
+            return False
+        return known is None or self.options.again == "all" or (not known.values and self.options.again == "failed")
+
+    def _measure(self, row: Row) -> Entry:
+        began = time.monotonic()
+        before = self.entries.get(row.key)
+        # In case that not only the row ends: it must not be the first thing that is tried again.
+        self._keep(row, Entry(row.group, row.name, row.unit, note=row.note, unavailable=INTERRUPTED))
+        try:
+            entry = self._entry(row, self._done(row))
+        except (ContenderFailed, UserError) as failure:
+            reason = " ".join(str(failure).split())[:300]
+            entry = Entry(row.group, row.name, row.unit, note=row.note, unavailable=reason)
+        except BaseException:  # ended by the user: as if it had not begun
+            self._restore(row, before)
+            raise
+        self._keep(row, entry)
+        shown = f"{tables.number(entry.spread.median)} {row.unit}" if entry.values else f"FAILED: {entry.unavailable}"
+        self._say(f"{time.monotonic() - began:5.1f} s  {row.group}: {row.name}: {shown}")
+        return entry
+
+    def _done(self, row: Row) -> list[isolated.Done]:
+        tiny = self.options.tiny
+        work = isolated.Work(
+            target=row.case if ":" in row.case else f"{CASES}:{row.case}",
+            job={**row.job, **self._data(row)},
+            runs=1 if row.once else self.options.runs,
+            warm_up=0 if row.once or tiny else 1,
+            seconds=self.options.seconds if row.least is None else row.least,
+            environment=TINY if tiny else {},
+        )
+        return isolated.measure(work, self.options.patience or max(LEAST_LIMIT, LIMIT_TIMES * row.seconds), row.at_once)
+
+    def _data(self, row: Row) -> Mapping[str, str]:
+        if not row.codec:
+            return {}
+        times = -(-EPOCH_IMAGES // self.material.images) if row.long and not self.options.tiny else 1
+        return {"data": str(self.material.many_times(row.codec, times))}
+
+    def _entry(self, row: Row, done: Sequence[isolated.Done]) -> Entry:
+        turns = list(zip(*(one.laps for one in done), strict=True))
+        figures: dict[str, Any] = {
+            key: [round(fmean(lap.figures[key] for lap in turn), 6) for turn in turns] for key in turns[0][0].figures
+        }
+        figures["start s"] = round(max(one.build_seconds for one in done), 2)
+        if done[0].before:
+            figures["warm-up"] = round(sum(_value(row, one.before[0]) for one in done), 4)
+        if row.at_once > 1:
+            figures["each"] = [[round(_value(row, lap), 2) for lap in turn] for turn in turns]
+        values = tuple(round(sum(_value(row, lap) for lap in turn), 4) for turn in turns)
+        return Entry(row.group, row.name, row.unit, values, row.note, figures)
+
+    def _restore(self, row: Row, before: Entry | None) -> None:
+        if before is None:
+            del self.entries[row.key]
+            self._write()
+        else:
+            self._keep(row, before)
+
+    def _keep(self, row: Row, entry: Entry) -> None:
+        self.entries[row.key] = entry
+        self._write()
+
+    def _write(self) -> None:
+        order = {row.key: position for position, row in enumerate(self.plan)}
+        groups = list(dict.fromkeys(row.group for row in self.plan))
+        entries = sorted(
+            (entry for entry in self.entries.values() if (entry.group, entry.name) in order),
+            key=lambda entry: (groups.index(entry.group), order[entry.group, entry.name]),
+        )
+        machine = self.machine | {"load_average_after": record.load_average()}
+        targets, remarks = gpu_targets.targets(entries), gpu_targets.remarks(entries)
+        found = Record("gpu", self.settings, machine, tuple(entries), tuple(targets), tuple(remarks))
+        record.write(found, self.path)
+        write_text(self.path.with_suffix(".md"), tables.document(found))
+
+    def _differences(self, old: Record) -> list[str]:
+        machine = [key for key in SAME if old.machine.get(key) != self.machine.get(key)]
+        return machine + [key for key in self.settings if old.settings.get(key) != self.settings[key]]
+
+    def _say(self, text: str) -> None:
+        print(text, flush=True)
 
 
-def train_group(size: int, precision: str, mode: str) -> str:
-    """Return the name of a training table."""
-    return f"training {MODELS[size]} at {size}, {precision}, {mode}"
-
-
-def targets(entries: Sequence[Entry]) -> list[Target]:
-    """Return the targets for the groups that were measured."""
-    found = []
-    groups = list(dict.fromkeys(entry.group for entry in entries))
-    for size in LOAD_TARGETS:
-        best = _best(entries, f"loading alone, to {size}")
-        if best is not None:
-            found.append(Target(f"loading alone, to {size}, the fastest", LOAD_TARGETS[size], best, unit="images/s"))
-        training = [group for group in groups if group.startswith(f"training {MODELS[size]} at {size},")]
-        for group in training:
-            for real in (REAL, RESIDENT):
-                ratio = record.ratio(entries, group, real, FIXED)
-                found.append(Target(f"{group}: {real} / {FIXED}", HEADLINE, None if ratio is None else round(ratio, 4)))
-        rates = [rate for group in training if (rate := _best(entries, group, REAL, RESIDENT)) is not None]
-        if rates:
-            what = f"training {MODELS[size]} at {size} with a real loader, the fastest"
-            found.append(Target(what, TRAIN_TARGETS[size], max(rates), unit="images/s"))
-    return found
-
-
-def _best(entries: Sequence[Entry], group: str, *names: str) -> float | None:
-    medians = [
-        entry.spread.median
-        for entry in entries
-        if entry.group == group and entry.values and (not names or entry.name in names)
-    ]
-    return max(medians, default=None)
+def _value(row: Row, lap: Lap) -> float:
+    if row.figure:
+        return lap.figures[row.figure]
+    return lap.seconds / lap.passes if row.unit == "s" else lap.images_per_second
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the parsed command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-
-    def listed(kind: Callable[[str], Any], allowed: Sequence[Any]) -> Callable[[str], list[Any]]:
-        def parse(text: str) -> list[Any]:
-            values = [kind(item) for item in text.split(",")]
-            if set(values) - set(allowed):
-                raise argparse.ArgumentTypeError(f"{text!r}: choose from {','.join(map(str, allowed))}")
-            return values
-
-        return parse
-
     parser.add_argument("--device", default="cuda", help="cuda, cuda:1, or cpu for a trial (default: %(default)s)")
-    parser.add_argument("--tiny", action="store_true", help="few small images and short runs: does it work at all?")
-    parser.add_argument("--only", type=listed(str, PARTS), default=list(PARTS), help="decode,load,train")
-    parser.add_argument("--sizes", type=listed(int, (224, 448)), default=[224, 448], help="224,448")
-    parser.add_argument("--precisions", type=listed(str, ("bf16", "fp16")), default=["bf16", "fp16"], help="bf16,fp16")
-    parser.add_argument("--modes", type=listed(str, ("eager", "compiled")), default=["eager", "compiled"])
+    parser.add_argument("--tiny", action="store_true", help="few small images, nothing compiled: does it work at all?")
+    parser.add_argument("--list", action="store_true", help="show parts and rows, and measure nothing")
+    parser.add_argument("--part", type=int, help="measure one part; without, all of them")
+    parser.add_argument("--limit", type=float, default=float("inf"), help="seconds after which no row is begun")
+    parser.add_argument("--only", default="", help=f"kinds of rows: {','.join(KINDS)}")
+    parser.add_argument("--rows", default="", help="only rows with this text in 'TABLE: LINE'")
+    parser.add_argument(
+        "--again", nargs="?", const="all", choices=("all", "failed"),
+        help="measure rows that the record has, too: all, or those that failed",
+    )  # fmt: skip
+    parser.add_argument("--patience", type=float, help="seconds that a row may take (default: four times the usual)")
     parser.add_argument("--raw", type=Path, help="real images (default: CXRKIT_NIH, or the sample beside the checkout)")
     parser.add_argument("--synthetic", action="store_true", help="draw images even where there are real ones")
     parser.add_argument("--images", type=int, default=2048, help="images in the cohort (default: %(default)s)")
-    parser.add_argument("--batch", type=int, help="images a step (default: 256 at 224, 128 at 448)")
     parser.add_argument("--threads", type=int, help="loader threads (default: one per core)")
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=2.0, help="least duration of a run (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=1.0, help="least duration of a run (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "benchmarks", help="folder of gpu.json and gpu.md")
-    parser.add_argument("--work", type=Path, help="scratch folder, kept (default: a temporary one)")
+    parser.add_argument("--work", type=Path, default=ROOT / "build" / "gpu-work", help="images; kept for the next part")
     options = parser.parse_args(given)
     if options.tiny:
         options.images, options.runs, options.seconds = min(options.images, 24), 1, 0.0
-        options.sizes, options.modes = options.sizes[:1], options.modes[:1]
-    if options.device == "cpu":
-        options.precisions = ["bf16"]
+    options.only = [kind for kind in options.only.split(",") if kind]
+    if unknown := set(options.only) - set(KINDS):
+        parser.error(f"--only {','.join(sorted(unknown))}: unknown; there are {', '.join(KINDS)}")
+    cut = parts(rows(Sizes(options.device, options.tiny, options.threads)))
+    if options.part is not None and not 1 <= options.part <= len(cut):
+        parser.error(f"--part {options.part}: there are parts 1 to {len(cut)}")
     return options
 
 
-def machine(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the stamp of record.machine and the GPU's."""
-    stamp = record.machine("benchmarks/gpu.py" + (" --tiny" if options.tiny else ""))
-    if options.device.startswith("cuda"):
-        found = torch.cuda.get_device_properties(options.device)
-        memory, capability = round(found.total_memory / 1e9, 1), f"{found.major}.{found.minor}"
-        stamp["gpu"] = {"name": found.name, "memory_gb": memory, "capability": capability, "cuda": torch.version.cuda}
-    return stamp
-
-
-def merged(new: Record, path: Path) -> Record:
-    """Return `new` with the groups of the record at `path` that it has not measured itself, from the same machine."""
-    if not path.exists():
-        return new
-    old = record.read(path)
-    if old.machine.get("gpu") != new.machine.get("gpu") or old.settings != new.settings:
-        return new
-    measured = {entry.group for entry in new.entries}
-    entries = (*(entry for entry in old.entries if entry.group not in measured), *new.entries)
-    return Record(new.part, new.settings, new.machine, entries, tuple(targets(entries)), new.remarks)
+def choose(options: argparse.Namespace) -> list[tuple[int, Row]]:
+    """Return the rows asked for, each with the number of its part."""
+    cut = parts(rows(Sizes(options.device, options.tiny, options.threads)))
+    return [
+        (number, row)
+        for number, part in enumerate(cut, 1)
+        for row in part
+        if options.part in (None, number)
+        and (not options.only or row.kind in options.only)
+        and options.rows.lower() in f"{row.group}: {row.name}".lower()
+    ]
 
 
 def main(given: Sequence[str] | None = None) -> None:
-    """Measure the parts asked for and write the record after each of them."""
+    """Measure the rows asked for that the record has not got."""
     options = arguments(given)
-    if options.device.startswith("cuda") and not torch.cuda.is_available():
-        sys.exit("benchmarks/gpu.py: torch finds no CUDA device; try it with --device cpu --tiny")
-    stamp = machine(options)
-    with tempfile.TemporaryDirectory(prefix="cxrkit-gpu-") as temporary:
-        material = gather(
-            (options.work or Path(temporary)) / f"gpu-{options.images}", real_images(options), options.images
-        )
-        bench = Bench(options, material)
-        settings = {
-            "runs": options.runs, "least_seconds_per_run": options.seconds, "quick": options.tiny,
-            "images": material.images, "different_images": material.distinct, "origin": material.origin,
-            "batch": {str(size): bench.batch(size) for size in BATCHES}, "cores": len(os.sched_getaffinity(0)),
-        }  # fmt: skip
-        for part in options.only:
-            {"decode": decode, "load": load, "train": train}[part](bench)
-            after = stamp | {"load_average_after": record.load_average()}
-            entries = tuple(bench.entries)
-            found = Record("gpu", settings, after, entries, tuple(targets(entries)))
-            found = merged(found, options.out / "gpu.json")
-            record.write(found, options.out / "gpu.json")
-            write_text(options.out / "gpu.md", tables.document(found))
-    print(f"\n{tables.document(found)}\nrecord and tables: {options.out}")
-
-
-def _report(name: str, turn: int, lap: Lap) -> None:
-    print(
-        f"  {'warm-up' if turn == 0 else f'run {turn}':8} {name:44} {lap.images_per_second:10,.1f} images/s", flush=True
-    )
+    chosen = choose(options)
+    if options.list:
+        for number, row in chosen:
+            print(f"part {number}  {row.seconds:3.0f} s  {row.group}: {row.name}")
+        print(f"{len(chosen)} rows, {sum(row.seconds for _, row in chosen) / 60:.0f} minutes")
+        return
+    raw = real_images(options)
+    work = options.work / f"{'drawn' if raw is None else 'real'}-{options.images}"
+    bench = Bench(options, gather(work, raw, options.images))
+    try:
+        bench.begin()
+    except (ContenderFailed, UserError) as failure:
+        sys.exit(f"benchmarks/gpu.py: {failure}")
+    bench.run([row for _, row in chosen])
+    print(f"\nrecord and tables: {options.out}")
 
 
 if __name__ == "__main__":
+    # A time limit from outside ends a run with this signal: the row under way then is as if it had not begun.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     main()

@@ -27,6 +27,7 @@ from cxrkit.shards.index import DESCRIPTION, Listed, read_description, read_inde
 COPY_STEP = 100_000  # added to the patient ids of each further copy; NIH's end at 30,805
 DRAWN = 250  # different images of a synthetic cohort
 JPEG_SIDE, JPEG_QUALITY = 512, 95
+LEVELS = (1024, 512, 256)  # those that `cxrkit prepare` writes unless told otherwise
 
 
 @dataclass(frozen=True)
@@ -74,16 +75,16 @@ class Material:
                 cv2.imwrite(str(folder / f"{path.stem}.jpg"), small, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
         return folder
 
-    def prepared(self, codec: str, levels: tuple[int, ...] = (1024, 512, 256)) -> Path:
-        """Return the cohort prepared by cxrkit."""
-        folder = self.work / f"prepared-{codec}"
+    def prepared(self, codec: str, levels: tuple[int, ...] = LEVELS) -> Path:
+        """Return the cohort prepared by cxrkit, with these levels."""
+        folder = self.work / f"prepared-{codec}-{'-'.join(map(str, levels))}"
         if not (folder / "dataset.json").exists():
             prepare(PrepareConfig(raw=self.raw, data=folder, codec=codec, levels=levels), self.records)
         return folder
 
     def many_times(self, codec: str, times: int) -> Path:
         """Return the prepared cohort with every image listed `times` times, for long epochs; no pixel is copied."""
-        source, folder = self.prepared(codec), self.work / f"prepared-{codec}-{times}"
+        source, folder = self.prepared(codec), self.work / f"prepared-{codec}-{times}-times"
         if times == 1 or (folder / DESCRIPTION).exists():
             return folder if times > 1 else source
         folder.mkdir(parents=True, exist_ok=True)

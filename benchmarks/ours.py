@@ -27,24 +27,16 @@ def open_loader(
     threads: int | None,
     device: str = "cpu",
     drop_last: bool = False,
+    limit: int | None = None,
+    train: bool = True,
     **options: Any,
 ) -> Loader:
-    """Return a training loader with the paper's augmentation over all images of a prepared folder.
+    """Return a loader over the images of a prepared folder: with the paper's augmentation, or for evaluation.
 
-    options: further keyword arguments of the backend.
+    limit: how many of its images; default, all. options: further keyword arguments of the backend.
     """
     store = ShardStore(data)
-    plan = Plan(
-        rows=np.arange(len(store)),
-        train=True,
-        seed=0,
-        batch_size=min(batch, len(store)),
-        input_size=size,
-        resize=default_resize(size),
-        levels=store.levels,
-        image_size=store.image_size,
-        drop_last=drop_last,
-    )
+    plan = plan_for(store, size, batch, limit=limit, train=train, drop_last=drop_last)
     target, meta = (
         targets.targets(store.index),
         targets.metadata(store.index, targets.age_range(store.index["age_years"])),
@@ -54,9 +46,27 @@ def open_loader(
     return loader
 
 
-def load(data: str, backend: str, size: int, batch: int, threads: int) -> Pass:
+def plan_for(
+    store: ShardStore, size: int, batch: int, *, limit: int | None = None, train: bool = True, drop_last: bool = False
+) -> Plan:
+    """Return the plan that `open_loader` executes."""
+    rows = np.arange(len(store))[:limit]
+    return Plan(
+        rows=rows,
+        train=train,
+        seed=0,
+        batch_size=min(batch, len(rows)),
+        input_size=size,
+        resize=default_resize(size),
+        levels=store.levels,
+        image_size=store.image_size,
+        drop_last=drop_last,
+    )
+
+
+def load(data: str, backend: str, size: int, batch: int, threads: int, limit: int | None = None) -> Pass:
     """Return a pass over one epoch, another one every time."""
-    loader = open_loader(Path(data), backend, size, batch, threads)
+    loader = open_loader(Path(data), backend, size, batch, threads, limit=limit)
     epoch = 0
 
     def one_pass() -> Mapping[str, float]:

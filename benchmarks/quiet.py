@@ -17,6 +17,7 @@ from benchmarks.stopwatch import Lap
 LIMIT = 0.1  # cores' worth of others, from which on a run counts as disturbed
 WINDOW_SECONDS = 0.5
 OTHERS = "others' cores"
+CPU = "CPU ms an image"
 
 
 class Quiet:
@@ -33,19 +34,23 @@ class Quiet:
         self._busy, self._clock, self._sleep = busy or busy_seconds, clock, sleep
 
     def lap(self, take: Callable[[], Lap], own: Callable[[], float]) -> Lap:
-        """Return an undisturbed lap, or the last one taken; its figure OTHERS is how many cores others had in use.
+        """Return an undisturbed lap, or the last one taken.
+
+        Its figure OTHERS is how many cores others had in use, CPU what the contender itself used: user and system time
+        of its processes, those that ended included. The second bears a busy machine better than images/s do.
 
         take: makes a lap. own: processor seconds that the contender has used so far.
         """
         while True:
-            self._wait(own)
             began, busy, used = self._clock(), self._busy(), own()
             lap = take()
-            seconds = self._clock() - began
-            others = max(0.0, (self._busy() - busy - (own() - used)) / seconds)
+            seconds, used = self._clock() - began, own() - used
+            others = max(0.0, (self._busy() - busy - used) / seconds)
             if others <= LIMIT or self.left <= 0:
-                return replace(lap, figures={**lap.figures, OTHERS: round(others, 3)})
+                costs = {CPU: 1000 * used / lap.images} if used > 0 else {}  # 0: the system does not tell
+                return replace(lap, figures={**lap.figures, OTHERS: round(others, 3), **costs})
             self.left -= seconds
+            self._wait(own)
 
     def _wait(self, own: Callable[[], float]) -> None:
         while self.left > 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -73,6 +74,14 @@ class Record:
     def entry(self, group: str, name: str) -> Entry | None:
         """Return the entry of that group and name, None where there is none with values."""
         return next((one for one in self.entries if (one.group, one.name) == (group, name) and one.values), None)
+
+
+def median_of(entry: Entry, figure: str) -> float | None:
+    """Return a figure, the median of one that has a value per run; None where the entry has not got it."""
+    found = entry.figures.get(figure)
+    if not isinstance(found, (list, tuple)):
+        return found
+    return statistics.median(found) if found else None
 
 
 def ratio(entries: Sequence[Entry], group: str, ours: str, theirs: str) -> float | None:

@@ -2,6 +2,7 @@
 
 python benchmarks/tables.py --readme README.md           write the section between its two markers
 python benchmarks/tables.py --readme README.md --check   exit 1 when it is not up to date
+python benchmarks/tables.py --compare OLD.json NEW.json  two records of one part side by side, with their ratios
 """
 
 # ruff: noqa: E402 - the imports follow the line that lets this run as a script
@@ -18,7 +19,8 @@ if __name__ == "__main__":
     sys.path[0] = str(ROOT)
 
 from benchmarks import record
-from benchmarks.record import Entry, Record, Target
+from benchmarks.quiet import CPU
+from benchmarks.record import Entry, Record, Target, median_of
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import write_text
 
@@ -33,8 +35,13 @@ TITLES = {
     "gpu": "GPU",
 }
 # What the README leaves to the full documents: the targets say as much.
-LEFT_OUT = {"prepare": ("source", "single"), "scale": ("prepare", "load", "opening")}
-TREE_PEAK = "tree peak MB"
+LEFT_OUT = {
+    "prepare": ("source", "single"),
+    "scale": ("prepare", "load", "opening"),
+    "gpu": ("environment", "decoding", "fp16", "change", "upload", "batches"),
+}
+# Figures that have a column of their own, and its head.
+COLUMNS = {"tree peak MB": "peak MB, all processes", "worst dB": "the worst", "GB/s": "GB/s", "peak GB": "peak GB"}
 BUSY = 0.1  # cores that others used, from which on it is said
 
 
@@ -67,7 +74,8 @@ def conditions(found: Record) -> str:
         different = settings["different_images"]
         repeated = "" if different == settings["images"] else f" ({different:,} different ones, repeated)"
         parts.append(f"{settings['images']:,} {settings['origin']} 1024 x 1024 PNGs{repeated}.")
-    parts.append(f"Contenders took turns; median and quartiles of {settings['runs']} runs after a warm-up.")
+    turns = "Each row ran in a process of its own" if found.part == "gpu" else "Contenders took turns"
+    parts.append(f"{turns}; median and quartiles of {settings['runs']} runs after a warm-up.")
     others = settings.get("others_cores_mean", 0.0)
     if others > BUSY:
         parts.append(f"The machine was in use: others took {others:.1f} cores on average during the runs.")
@@ -77,11 +85,14 @@ def conditions(found: Record) -> str:
 
 
 def entry_table(found: Record, group: str) -> list[str]:
-    """Return the table of one group; columns for memory and notes only where there is something in them."""
+    """Return the table of one group; columns for CPU, memory and notes only where there is something in them."""
     entries = [entry for entry in found.entries if entry.group == group]
     more: dict[str, list[str]] = {}
-    if any(TREE_PEAK in entry.figures for entry in entries):
-        more["peak MB, all processes |"] = [number(entry.figures.get(TREE_PEAK, 0)) for entry in entries]
+    if entries[0].unit == "images/s" and any(CPU in entry.figures for entry in entries):
+        more[f"{CPU} |"] = [figure(entry, CPU) for entry in entries]
+    for name, head in COLUMNS.items():
+        if any(name in entry.figures for entry in entries):
+            more[f"{head} |"] = [figure(entry, name) for entry in entries]
     if any(entry.note for entry in entries):
         more["note |"] = [entry.note for entry in entries]
     heads = "".join(f" {head}" for head in more)
@@ -100,6 +111,12 @@ def values(entry: Entry) -> tuple[str, str]:
         return f"not available: {entry.unavailable.replace('|', '/')}", ""
     spread = entry.spread
     return number(spread.median), f"{number(spread.low)} to {number(spread.high)}"
+
+
+def figure(entry: Entry, name: str) -> str:
+    """Return the cell of a figure's median, empty where the entry has not got it."""
+    middle = median_of(entry, name)
+    return "" if middle is None else number(middle)
 
 
 def target_table(targets: Iterable[Target]) -> list[str]:
@@ -154,15 +171,60 @@ def section(records: Sequence[Record]) -> str:
 
 
 def load_table(found: Record) -> list[str]:
-    """Return one table of all loaders, a column per output size."""
+    """Return one table of all loaders: images/s per output size, and then what an image costs in CPU time."""
     groups = [group for group in _groups(found) if group.startswith("to ")]
     names = dict.fromkeys(entry.name for entry in found.entries if entry.group in groups)
-    lines = [f"| images/s | {' | '.join(groups)} | note |", f"| --- |{' ---: |' * len(groups)} --- |"]
+    costs = [f"CPU ms, {group}" for group in groups if any(CPU in one.figures for one in found.entries)]
+    heads = [*groups, *costs]
+    lines = [f"| images/s | {' | '.join(heads)} | note |", f"| --- |{' ---: |' * len(heads)} --- |"]
     for name in names:
         rows = [next(e for e in found.entries if (e.group, e.name) == (group, name)) for group in groups]
-        cells = " | ".join(values(row)[0] for row in rows)
-        lines.append(f"| {name} | {cells} | {rows[0].note} |")
+        cells = [values(row)[0] for row in rows] + ([figure(row, CPU) for row in rows] if costs else [])
+        lines.append(f"| {name} | {' | '.join(cells)} | {rows[0].note} |")
     return lines
+
+
+def comparison(old: Record, new: Record) -> str:
+    """Return two records of one part side by side: medians and their ratios, of the CPU time too where both have it.
+
+    Raises UserError for records of different parts.
+    """
+    if old.part != new.part:
+        raise UserError(
+            f"--compare: a record of the part {old.part} and one of {new.part}", remedy="name two of the same part"
+        )
+    lines = [f"# {TITLES[new.part]}: before and after"]
+    lines += ["", f"Before: {conditions(old)}", "", f"After: {conditions(new)}"]
+    if old.machine.get("gpu") != new.machine.get("gpu") or old.machine["processor"] != new.machine["processor"]:
+        lines += ["", "**Two machines: the ratios say nothing about the code.**"]
+    for group in dict.fromkeys([*_groups(old), *_groups(new)]):
+        pairs = {name: (_found(old, group, name), _found(new, group, name)) for name in _names(group, old, new)}
+        there = [one for pair in pairs.values() for one in pair if one]
+        unit = there[0].unit
+        with_cpu = unit == "images/s" and any(CPU in one.figures for one in there)
+        heads = [f"{unit}, before", "after", "ratio", *([f"{CPU}, before", "after", "ratio"] if with_cpu else [])]
+        lines += ["", f"## {group[:1].upper()}{group[1:]}", ""]
+        lines += [f"| | {' | '.join(heads)} |", f"| --- |{' ---: |' * len(heads)}"]
+        for name, pair in pairs.items():
+            cells = _side_by_side(*(one.spread.median if one and one.values else None for one in pair))
+            if with_cpu:
+                cells += _side_by_side(*(median_of(one, CPU) if one else None for one in pair))
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _found(of: Record, group: str, name: str) -> Entry | None:
+    return next((one for one in of.entries if (one.group, one.name) == (group, name)), None)
+
+
+def _names(group: str, *records: Record) -> list[str]:
+    return list(dict.fromkeys(one.name for each in records for one in each.entries if one.group == group))
+
+
+def _side_by_side(before: float | None, after: float | None) -> list[str]:
+    """Return the cells of two values and of the second over the first; a dash where there is none."""
+    cells = ["-" if value is None else number(value) for value in (before, after)]
+    return [*cells, f"{after / before:.2f}" if before and after is not None else "-"]
 
 
 def read_results(folder: Path = RESULTS) -> list[Record]:
@@ -182,12 +244,18 @@ def replaced(readme: str, text: str, name: str = "README.md") -> str:
 
 
 def main(given: Sequence[str] | None = None) -> int:
-    """Write or check the section; return the exit status."""
+    """Write or check the section, or compare two records; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--readme", type=Path, required=True)
+    parser.add_argument("--readme", type=Path)
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--check", action="store_true", help="change nothing, only compare")
+    parser.add_argument("--compare", type=Path, nargs=2, metavar=("OLD", "NEW"), help="two records of one part")
     options = parser.parse_args(given)
+    if (options.readme is None) == (options.compare is None):
+        parser.error("name a --readme, or two records to --compare")
+    if options.compare:
+        print(comparison(*map(record.read, options.compare)), end="")
+        return 0
     found = options.readme.read_text(encoding="utf-8")
     wanted = replaced(found, section(read_results(options.results)), options.readme.name)
     if options.check:

@@ -12,14 +12,15 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from benchmarks import evaluate as evaluation
-from benchmarks import floors, gpu, memory, ours, record, run, scale, tables
+from benchmarks import floors, gpu, load, memory, ours, record, run, scale, tables
 from benchmarks import prepare as prepare_part
 from benchmarks.contender import Contender
 from benchmarks.material import Material, link_cohort
-from benchmarks.peers import dali_operators, torchvision_files
-from benchmarks.quiet import OTHERS, Quiet, busy_seconds, used_by_tree
+from benchmarks.peers import dali_operators, opencv_crops, torchvision_files, torchvision_tensors
+from benchmarks.quiet import CPU, OTHERS, Quiet, busy_seconds, used_by_tree
 from benchmarks.record import Entry, Record, Target
 from benchmarks.session import Part, Row, Session
 from benchmarks.stopwatch import ContenderFailed, Lap, Spread, interleave
@@ -139,7 +140,7 @@ def material(cohort: Path, prepared: Path, tmp_path_factory: pytest.TempPathFact
     work = tmp_path_factory.mktemp("material")
     distinct = link_cohort(cohort, synthetic.read(cohort), work / "cohort", 100)
     for codec in ("jpeg", "raw", "htj2k"):
-        (work / f"prepared-{codec}").symlink_to(prepared)
+        (work / f"prepared-{codec}-1024-512-256").symlink_to(prepared)
     return Material(work, work / "cohort", "synthetic", 100, distinct)
 
 
@@ -182,6 +183,8 @@ def test_ours_and_the_peers_make_whole_epochs(material: Material, tmp_path: Path
         (few / path.name).symlink_to(path.resolve())
     labels = str(material.labels)
     assert torchvision_files.load(str(few), labels, size=64, batch=4, workers=0)() == {"images": 6}
+    first = ours.load(str(material.prepared("jpeg")), "opencv", size=64, batch=32, threads=2, limit=10)
+    assert first() == {"images": 10}
     pillow = Contender(
         "benchmarks.peers.pillow_writer:write", {"folder": str(few), "out": str(tmp_path / "o"), "workers": 2}
     )
@@ -191,6 +194,16 @@ def test_ours_and_the_peers_make_whole_epochs(material: Material, tmp_path: Path
         pillow.close()
     assert lap.images == 6
     assert len(list((tmp_path / "o").glob("*.jpg"))) == 6
+
+
+@pytest.mark.filterwarnings("ignore:The image decoding and encoding capabilities of TorchVision:DeprecationWarning")
+def test_the_peer_on_tensors_makes_whole_epochs(material: Material) -> None:
+    folder = str(material.jpegs)
+    tensors = torchvision_tensors.load(folder, str(material.labels), size=64, batch=4, workers=0, limit=6)
+    assert tensors() == {"images": 6}
+    dataset = torchvision_tensors.Files(folder, str(material.labels), 64, 6)
+    image, label = dataset[0]
+    assert (image.dtype, image.shape, label.shape) == (torch.uint8, (1, 64, 64), (15,))
 
 
 def test_single_steps_go_over_all_their_images(material: Material) -> None:
@@ -307,6 +320,104 @@ def test_the_readme_gets_the_tables_between_its_markers(example: Record) -> None
     assert tables.replaced(text, tables.section([example])) == text
 
 
+def with_cpu(found: Record, cost: float) -> Record:
+    """Return a record whose measured entries cost so many CPU milliseconds an image."""
+    entries = (
+        replace(one, figures=one.figures | {CPU: [cost, cost, 9.0]}) if one.values else one for one in found.entries
+    )
+    return replace(found, entries=tuple(entries))
+
+
+def test_cpu_time_has_a_column_where_it_was_measured(example: Record) -> None:
+    assert not any(CPU in line for line in tables.entry_table(example, "to 224"))
+    assert "CPU" not in tables.load_table(example)[0]
+    found = with_cpu(example, 0.25)
+    assert tables.entry_table(found, "to 224")[0] == "| | images/s | quartiles | CPU ms an image | note |"
+    assert tables.entry_table(found, "to 224")[2] == "| ours | 110 | 105 to 115 | 0.25 |  |"
+    table = tables.load_table(found)
+    assert table[0] == "| images/s | to 224 | to 448 | CPU ms, to 224 | CPU ms, to 448 | note |"
+    assert table[3] == "| theirs | 55.0 | not available: it / broke | 0.25 |  | no rotation |"
+
+
+def test_two_records_are_compared_row_by_row(
+    example: Record, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, new = with_cpu(example, 0.5), with_cpu(example, 0.25)
+    faster = replace(new.entries[0], values=(220.0,))
+    new = replace(new, entries=(faster, *new.entries[1:], Entry("to 224", "newcomer", "images/s", (7.0,))))
+    record.write(old, tmp_path / "old.json")
+    record.write(new, tmp_path / "new.json")
+    assert tables.main(["--compare", str(tmp_path / "old.json"), str(tmp_path / "new.json")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "| | images/s, before | after | ratio | CPU ms an image, before | after | ratio |" in lines
+    assert "| ours | 110 | 220 | 2.00 | 0.50 | 0.25 | 0.50 |" in lines
+    assert "| newcomer | - | 7.00 | - | - | - | - |" in lines
+    assert "| theirs | - | - | - | - | - | - |" in lines
+    assert not any("Two machines" in line for line in lines)
+    elsewhere = replace(new, machine=new.machine | {"processor": "another"})
+    assert "**Two machines: the ratios say nothing about the code.**" in tables.comparison(old, elsewhere)
+    with pytest.raises(UserError, match="a record of the part load and one of train"):
+        tables.comparison(old, replace(new, part="train"))
+
+
+def test_cpu_targets_are_against_the_cheapest_peer_that_reads_jpeg(tmp_path: Path) -> None:
+    costs = {load.JPEG: 0.9, load.JPEG_SMALL: 0.45, load.SPDL: 0.6, load.TENSORS: 1.1, load.FFCV_RAW: 0.1}
+    part = Part("load", session(tmp_path))
+    part.entries = [Entry("to 448", name, "images/s", (1.0,), figures={CPU: [cost]}) for name, cost in costs.items()]
+    load._targets(part, 448)
+    whole, small = part.targets[-2:]
+    assert (whole.value, whole.met) == (1.5, False)
+    assert (small.value, small.met) == (0.75, False)
+    assert whole.what.endswith(f"to 448 ({load.SPDL})")
+    part.entries = []
+    load._targets(part, 448)
+    assert part.targets[-1].value is None
+
+
+def test_slow_peers_get_fewer_images_in_whole_batches(tmp_path: Path) -> None:
+    two = replace(session(tmp_path), images=968, cores=2)
+    assert [load._fewer(two, times) for times in (2, 3, 7)] == [384, 256, 128]
+    assert load._fewer(replace(two, images=96), 7) == 13
+    assert load._fewer(replace(two, images=4), 7) == 1
+
+
+@pytest.mark.parametrize("size", load.SIZES)
+def test_the_load_part_asks_each_contender_for_its_own_images(material: Material, size: int) -> None:
+    here = session(material.work)
+    here.__dict__["material"] = material  # as if it had been gathered
+    rows = {row.name: row for row in [*load._our_rows(here, size), *load._peer_rows(here, size)]}
+    assert set(load.JPEG_PEERS) < rows.keys()
+    for name in (load.JPEGS, load.TENSORS, load.SPDL, load.GRAIN):
+        job = rows[name].job
+        assert callable(job)
+        assert job()["folder"] == str(material.jpegs), name
+    assert "rotat" in rows[load.GRAIN].note
+    assert "antialiasing" in rows[load.SPDL_ROTATED].note
+
+
+def test_levels_have_folders_of_their_own(material: Material) -> None:
+    small = material.prepared("jpeg", (512, 256))
+    assert small != material.prepared("jpeg")
+    assert ShardStore(small).levels == (512, 256)
+
+
+def test_crops_with_opencv_stay_within_the_image() -> None:
+    image = np.full((64, 64), 200, np.uint8)
+    image[:32] = 100
+    generator = np.random.default_rng(0)
+    halves = []
+    for _ in range(50):
+        out_HW = np.zeros((24, 24), np.uint8)
+        opencv_crops.sample_into(out_HW, image, generator, rotate=False)
+        assert set(np.unique(out_HW)) <= set(range(100, 201)), "nothing of the crop lies outside"
+        halves.append(out_HW.mean())
+    assert min(halves) == 100
+    assert max(halves) == 200
+    turned = np.zeros((24, 24), np.uint8)
+    opencv_crops.sample_into(turned, np.full((64, 64), 200, np.uint8), generator, rotate=True)
+    assert (turned == 200).mean() > 0.8  # at most the corners are turned out of the image
+
+
 @pytest.mark.parametrize("readme", ["", tables.BEGIN, f"{tables.END}{tables.BEGIN}", f"{tables.BEGIN * 2}{tables.END}"])
 def test_a_readme_without_markers_is_refused(readme: str) -> None:
     with pytest.raises(UserError, match="once each, in this order"):
@@ -347,18 +458,34 @@ class SharedMachine:
 
 
 def test_a_disturbed_run_is_repeated() -> None:
-    # wait, lap, wait, lap: the first lap meets others, the second does not
-    lap = SharedMachine([0.0, 1.5, 0.0, 0.05]).measure(patience=60)
+    # lap, wait, wait, lap: the first lap meets others, and so does the first wait; the second lap does not
+    machine = SharedMachine([1.5, 1.5, 0.0, 0.05])
+    lap = machine.measure(patience=60)
     assert lap.images == 2
+    assert machine.clock.now == pytest.approx(100 + 1 + 0.5 + 0.5 + 1)
     assert lap.figures[OTHERS] == pytest.approx(0.05)
+
+
+def test_a_quiet_run_is_not_waited_for() -> None:
+    machine = SharedMachine([0.0])
+    machine.measure(patience=60)
+    assert machine.clock.now == pytest.approx(101)
+
+
+def test_a_run_says_what_an_image_costs_in_processor_time() -> None:
+    lap = SharedMachine([0.0]).measure(patience=0)  # a second of one core for one image
+    assert lap.figures[CPU] == pytest.approx(1000)
+    silent = SharedMachine([0.0])
+    unknown = Quiet(0.0, lambda: 0.0, silent.clock, silent.sleep).lap(silent.lap, lambda: 0.0)
+    assert CPU not in unknown.figures, "where the system does not tell, nothing is claimed"
 
 
 def test_others_are_waited_for_and_in_the_end_put_up_with() -> None:
     busy = SharedMachine([2.0] * 100)
     lap = busy.measure(patience=3)
-    assert busy.laps == 1
+    assert busy.laps == 2
     assert lap.figures[OTHERS] == pytest.approx(2.0)
-    assert busy.clock.now >= 103
+    assert busy.clock.now == pytest.approx(100 + 1 + 2 + 1)
 
 
 def test_processor_time_is_counted_for_a_whole_process_tree() -> None:

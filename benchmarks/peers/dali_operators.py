@@ -29,9 +29,9 @@ def _graph(files: list[str], size: int) -> tuple[Any, Any]:
     return fn.transpose(image, perm=[2, 0, 1]), index
 
 
-def load(folder: str, labels: str, size: int, batch: int, threads: int) -> Pass:
+def load(folder: str, labels: str, size: int, batch: int, threads: int, limit: int | None = None) -> Pass:
     """Return a pass over one epoch."""
-    files = [str(path) for path in sorted(Path(folder).iterdir())]
+    files = [str(path) for path in sorted(Path(folder).iterdir())[:limit]]
     target = np.load(labels)
     dali, torch_plugin = _module(""), _module(".plugin.pytorch")
     pipeline = dali.pipeline_def(_graph)(files, size, batch_size=batch, num_threads=threads, device_id=None, seed=0)

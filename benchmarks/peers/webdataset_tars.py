@@ -17,9 +17,9 @@ from benchmarks.peers.torchvision_files import epochs, transform
 from benchmarks.stopwatch import Pass
 
 
-def write(folder: str, labels: str, out: str, shards: int) -> Pass:
-    """Return a pass that packs a folder of JPEGs and their labels into `shards` tar files."""
-    paths, target = sorted(Path(folder).iterdir()), np.load(labels)
+def write(folder: str, labels: str, out: str, shards: int, limit: int | None = None) -> Pass:
+    """Return a pass that packs the first `limit` of a folder's JPEGs and their labels into `shards` tar files."""
+    paths, target = sorted(Path(folder).iterdir())[:limit], np.load(labels)
 
     def one_pass() -> Mapping[str, float]:
         part = Path(out + ".part")
