@@ -124,7 +124,7 @@ class Step:
             self.note(
                 f"the training step cannot be recorded as one CUDA graph, so it is taken kernel by kernel, only "
                 f"slower: {reason}\n  remedy: give --no-graph, and it is not tried; or let model and loss wait for "
-                "nothing that the device computes (no .item(), no shapes that depend on values)"
+                "nothing that the device computes (no .item(), no shapes that depend on values), and count in tensors"
             )
         finally:
             before.restore()
