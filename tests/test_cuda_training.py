@@ -23,6 +23,7 @@ from cxrkit.base.contracts import LABELS, Batch, Outputs
 from cxrkit.models import compute
 from cxrkit.runs.metrics import read_metrics
 from cxrkit.trainers import stepping, supervised
+from cxrkit.trainers.snapshot import generator_states, restore_generators
 from cxrkit.trainers.stepping import Step, fixed_batch
 
 HAS_CUDA = torch.cuda.is_available()
@@ -229,7 +230,7 @@ def test_a_recording_leaves_the_training_where_it_was(device: str) -> None:
         moments = [value for found in step.optimizer.state.values() for value in found.values()]
         return [value.clone().cpu() for value in (*step.model.state_dict().values(), *moments)] + [
             torch.tensor(step.scaler.get_scale()),
-            *stepping.generator_states(device).values(),
+            *generator_states(device).values(),
         ]
 
     before = state()
@@ -242,10 +243,10 @@ def test_dropout_draws_other_numbers_in_every_recorded_step(device: str) -> None
     """And the same after a resume: the generator's state is what decides."""
     step = make(device, "graph", name="examples.dropout_net:build", lr=1e-9)
     one = batches(device, 1)[0]
-    states = stepping.generator_states(device)
+    states = generator_states(device)
     first = [step(one).item() for _ in range(3)]
     assert len(set(first)) == 3
-    stepping.restore_generators(states, device)
+    restore_generators(states, device)
     assert [step(one).item() for _ in range(3)] == pytest.approx(first, rel=1e-5)
 
 

@@ -7,10 +7,12 @@ memory of the recording. The same tests with a GPU: test_cuda_training.py.
 from __future__ import annotations
 
 import gc
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from test_checkpoints import info
@@ -41,6 +43,7 @@ def _one_thread() -> Any:
 def again(step: Step, batch: Batch) -> tuple[torch.Tensor, Callable[[], object]]:
     for _ in range(stepping.WARM_UPS):
         step.plain(batch)
+    step.rehearse(batch)
     loss = torch.full((), -1.0)
     return loss, lambda: loss.copy_(step.plain(batch))
 
@@ -223,6 +226,75 @@ def test_a_network_that_replaces_its_buffers_is_not_recorded() -> None:
     assert "the network replaces its buffer 'count' instead of changing it in place" in notes[0]
     step(batch(0))
     assert step.model.count == 1
+
+
+class Counting(nn.Module):
+    """Weighs its loss by the number of steps so far, in Python."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = 0
+
+    def forward(self, outputs: Outputs, batch: Batch) -> torch.Tensor:
+        self.steps += 1
+        return outputs.logits.square().mean() * self.steps
+
+
+def closure(draw: Callable[[], float] | None = None) -> Callable[[Outputs, Batch], torch.Tensor]:
+    steps = 0
+
+    def loss(outputs: Outputs, batch: Batch) -> torch.Tensor:
+        nonlocal steps
+        if draw is None:
+            steps += 1
+        return outputs.logits.square().mean() * (steps if draw is None else 1 + draw())
+
+    def checked(outputs: Outputs, batch: Batch) -> torch.Tensor:  # as losses of one's own are
+        return loss(outputs, batch)
+
+    return checked
+
+
+class CountingNetwork(nn.Module):
+    """Keeps count of its steps in a part of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(5)
+        self.spec = ModelSpec("counting", input_size=32, resize=32)
+        self.part = nn.Linear(3, len(LABELS))
+        self.part.steps = 0  # type: ignore[assignment]
+
+    def forward(self, image: torch.Tensor, meta: torch.Tensor) -> Outputs:
+        self.part.steps += 1  # type: ignore[operator, assignment]
+        return Outputs(self.part(meta) * self.part.steps)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("name", "loss", "what"),
+    [
+        ("mlp-meta", Counting, "the loss's steps"),
+        ("mlp-meta", closure, "the loss's steps"),
+        ("mlp-meta", lambda: closure(random.random), "the state of Python's random generator"),
+        ("mlp-meta", lambda: closure(np.random.rand), "the state of numpy's random generator"),
+        (CountingNetwork, losses.build, "the network's part.steps"),
+    ],
+    ids=["object", "closure", "random", "numpy", "network"],
+)
+def test_what_changes_in_python_is_not_recorded(name: Any, loss: Any, what: str) -> None:
+    """A recorded step would repeat the first one's number for ever; taken as it is, it begins with that of before."""
+    values = []
+    for record in (True, False):
+        random.seed(3)
+        np.random.seed(3)
+        notes: list[str] = []
+        step = make(name if isinstance(name, str) else name(), loss=loss(), notes=notes)
+        if record:
+            step.record(batch(9), again)
+            assert step.graph is None
+            assert f"only slower: each step changes {what}, which a recorded one would not\n" in notes[0]
+        values.append([step(batch(number)).item() for number in range(3)])
+    assert values[0] == values[1]
 
 
 def test_a_rate_on_the_device_is_the_same_adam() -> None:

@@ -8,8 +8,8 @@ into the same place, and the learning rate lies on the device too.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, fields
 
 import torch
@@ -18,6 +18,7 @@ from cxrkit.base.contracts import Batch, Loss
 from cxrkit.base.errors import UserError
 from cxrkit.base.notes import Say, to_stderr
 from cxrkit.models.compute import Forward, on_cpu
+from cxrkit.trainers.snapshot import InPython, Snapshot
 
 WARM_UPS = 3  # steps before a recording: they compile, and let cuDNN choose its algorithms
 
@@ -109,8 +110,8 @@ class Step:
         batch = Batch(*(tensor.clone() for tensor in tensors(batch)))
         try:
             loss, replay = (recorder or cuda_graph)(self, batch)
-            if replaced := before.replaced():
-                raise RuntimeError(f"the network replaces its buffer {replaced!r} instead of changing it in place")
+            if buffer := before.replaced():
+                raise RuntimeError(f"the network replaces its buffer {buffer!r} instead of changing it in place")
             self.graph = WholeStep(batch, loss, replay)
         except UserError:
             raise
@@ -123,10 +124,18 @@ class Step:
             self.note(
                 f"the training step cannot be recorded as one CUDA graph, so it is taken kernel by kernel, only "
                 f"slower: {reason}\n  remedy: give --no-graph, and it is not tried; or let model and loss wait for "
-                "nothing that the device computes (no .item(), no shapes that depend on values)"
+                "nothing that the device computes (no .item(), no shapes that depend on values), and count in tensors"
             )
         finally:
             before.restore()
+
+    def rehearse(self, batch: Batch) -> None:
+        """Take a step, compiled by now, and raise where a recorded one would do something else or could not be."""
+        python = InPython(self)
+        with nullcontext() if on_cpu(self.forward.device) else no_waiting():
+            self.plain(batch)
+        if changed := python.changed():
+            raise RuntimeError(f"each step changes {changed}, which a recorded one would not")
 
 
 class WholeStep:
@@ -148,49 +157,11 @@ class WholeStep:
         return self._loss.clone()
 
 
-class Snapshot:
-    """All that a step changes, to be put back in place: a recorded step goes on with the same memory."""
-
-    def __init__(self, step: Step) -> None:
-        self._step = step
-        self._buffers = [
-            (f"{path}.{name}".lstrip("."), module, name, buffer)
-            for path, module in step.model.named_modules()
-            for name, buffer in module.named_buffers(recurse=False)
-        ]
-        self._known = set(step.optimizer.state)
-        changing: list[torch.Tensor] = [*step.model.parameters(), *(buffer for *_, buffer in self._buffers)]
-        changing += [value for state in step.optimizer.state.values() for value in state.values()]
-        self._saved = [(tensor, tensor.detach().clone()) for tensor in changing]
-        self._scaler = step.scaler.state_dict()
-        self._generators = generator_states(step.forward.device)
-
-    def replaced(self) -> str | None:
-        """Return the name of a buffer that is not the tensor it was; None where there is none."""
-        return next((path for path, module, name, buffer in self._buffers if getattr(module, name) is not buffer), None)
-
-    @torch.no_grad()
-    def restore(self) -> None:
-        """Put everything back. State that the optimizer has made since is as it makes it: zero."""
-        step = self._step
-        step.optimizer.zero_grad(set_to_none=True)
-        for tensor, saved in self._saved:
-            tensor.copy_(saved)
-        for _, module, name, buffer in self._buffers:
-            setattr(module, name, buffer)
-        for parameter, state in step.optimizer.state.items():
-            if parameter not in self._known:
-                for value in state.values():
-                    value.zero_()
-        step.scaler.load_state_dict(self._scaler)
-        restore_generators(self._generators, step.forward.device)
-
-
 def cuda_graph(step: Step, batch: Batch) -> tuple[torch.Tensor, Callable[[], object]]:
     """Record `step` on `batch` as a CUDA graph; see Recorder. A recording computes nothing, the steps before it do.
 
-    Raises whatever keeps it from being recorded: a step that waits for the device does so in the last warm-up, where
-    nothing is broken by it.
+    Raises whatever keeps it from being recorded: a step that waits for the device is found by a rehearsal, where it
+    breaks nothing.
     """
     with torch.cuda.device(step.forward.device):
         current, aside = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
@@ -200,8 +171,7 @@ def cuda_graph(step: Step, batch: Batch) -> tuple[torch.Tensor, Callable[[], obj
             with torch.cuda.stream(aside):
                 for _ in range(WARM_UPS):
                     step.plain(batch)
-                with no_waiting():
-                    step.plain(batch)
+                step.rehearse(batch)
         finally:
             current.wait_stream(aside)  # also where it fails: what the steps have changed is put back after them
         step.optimizer.zero_grad(set_to_none=True)  # so that the recorded gradients lie in the graph's own memory
@@ -282,22 +252,6 @@ def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
 def make_scaler(device: str, enabled: bool) -> torch.amp.GradScaler:
     """Return a scaler of the loss; one that is not enabled does nothing."""
     return torch.amp.GradScaler(torch.device(device).type, enabled=enabled)
-
-
-def generator_states(device: str) -> dict[str, torch.Tensor]:
-    """Return the states of torch's random generators that a training on `device` may draw from."""
-    states = {"cpu": torch.get_rng_state()}
-    if not on_cpu(device):
-        states["cuda"] = torch.cuda.get_rng_state(device)
-    return states
-
-
-def restore_generators(states: Mapping[str, torch.Tensor], device: str) -> None:
-    """Set torch's random generators to `states`, those that it has."""
-    if (cpu := states.get("cpu")) is not None:
-        torch.set_rng_state(cpu)
-    if not on_cpu(device) and (cuda := states.get("cuda")) is not None:
-        torch.cuda.set_rng_state(cuda, device)
 
 
 def records(graph: bool | None, device: str) -> bool:

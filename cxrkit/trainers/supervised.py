@@ -24,6 +24,7 @@ from cxrkit.runs.metrics import MetricsFile
 from cxrkit.statistics.ranking import auc
 from cxrkit.trainers import TrainTask, stepping
 from cxrkit.trainers.plateau import Best, Plateau, after_epoch, better
+from cxrkit.trainers.snapshot import generator_states, restore_generators
 from cxrkit.trainers.stepping import Step
 
 
@@ -152,7 +153,7 @@ def start(task: TrainTask, model: Any, step: Step) -> Progress:
     tensors, info = checkpoints.read(task.run.last)
     checkpoints.load_model(task.run.last, tensors, model, task.spec.name)
     checkpoints.load_optimizer(tensors, step.optimizer)
-    stepping.restore_generators(
+    restore_generators(
         {name: tensors[f"generator/{name}"] for name in ("cpu", "cuda") if f"generator/{name}" in tensors}, task.device
     )
     try:
@@ -267,7 +268,7 @@ def save_last(training: Training) -> None:
     progress.metrics_bytes = training.metrics.sync()
     progress.scaler = training.step.scaler.state_dict()
     info = replace(task.info, epoch=progress.epoch, progress=asdict(progress))
-    generators = stepping.generator_states(task.device)
+    generators = generator_states(task.device)
     checkpoints.save(task.run.last, training.model, info, training.step.optimizer, generators)
 
 
