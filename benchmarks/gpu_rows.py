@@ -148,7 +148,7 @@ def engines(hardware: float) -> str:
 
 def training_group(size: int, batch: int, precision: str) -> str:
     """Return the name of a training table."""
-    return f"{precision} training, {MODELS[size]} at {size}, batch {batch}"
+    return f"training in {precision}, {MODELS[size]} at {size}, batch {batch}"
 
 
 def training_name(mode: str, source: str) -> str:

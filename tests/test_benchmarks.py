@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from benchmarks import evaluate as evaluation
-from benchmarks import floors, gpu, load, memory, ours, record, run, scale, tables
+from benchmarks import floors, load, memory, ours, record, run, scale, tables
 from benchmarks import prepare as prepare_part
 from benchmarks.contender import Contender
 from benchmarks.material import Material, link_cohort
@@ -515,28 +515,3 @@ def test_an_unknown_part_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         run.arguments(["--only", "lode"])
     assert "lode: unknown; there are load, prepare" in capsys.readouterr().err
-
-
-@pytest.mark.filterwarnings("default")  # of torch and DALI, on purpose run in odd ways
-def test_the_gpu_script_runs_on_a_cpu_at_a_tiny_size(material: Material, tmp_path: Path) -> None:
-    options = gpu.arguments(["--device", "cpu", "--tiny", "--out", str(tmp_path)])
-    bench = gpu.Bench(options, material)
-    gpu.load(bench)
-    gpu.train(bench)
-    entries = bench.entries
-    assert [entry.group for entry in entries].count("loading alone, to 224") == 8
-    assert all(entry.values for entry in entries), [entry.unavailable for entry in entries]
-    found = gpu.targets(entries)
-    assert sum(target.limit == gpu.HEADLINE and target.value is not None for target in found) == 2
-
-
-def test_pieces_of_a_gpu_record_are_put_together(example: Record, tmp_path: Path) -> None:
-    entry = Entry("decoding alone", "jpeg 512", "images/s", (1.0,))
-    old = replace(example, part="gpu", entries=(entry,))
-    record.write(old, tmp_path / "gpu.json")
-    loading = Entry("loading alone, to 224", "jpeg levels, DALI", "images/s", (7000.0,))
-    new = gpu.merged(replace(old, entries=(loading,)), tmp_path / "gpu.json")
-    assert new.entries == (entry, loading)
-    assert [target.met for target in new.targets] == [True]
-    elsewhere = replace(old, entries=(loading,), machine=old.machine | {"gpu": {"name": "another"}})
-    assert gpu.merged(elsewhere, tmp_path / "gpu.json") == elsewhere
