@@ -42,7 +42,8 @@ LEAST_LIMIT, LIMIT_TIMES = 150.0, 4.0  # seconds that a row may take, and times 
 HANGING = 3  # rows in turn that take too long, after which the GPU is taken for lost
 INTERRUPTED = "the benchmark itself ended while this row ran"
 SAME = ("gpu", "processor", "cores", "packages")  # what makes two stamps those of one machine
-TINY = {"TORCHDYNAMO_DISABLE": "1"}  # compiling takes minutes on a CPU, and has tests of its own
+# Compiling takes minutes on a CPU, and has tests of its own; threads that wait for each other take longer than one.
+TINY = {"TORCHDYNAMO_DISABLE": "1", "OMP_NUM_THREADS": "1"}
 
 
 class Bench:

@@ -20,7 +20,7 @@ PART_SECONDS = 480.0
 KINDS = ("environment", "decode", "load", "fidelity", "race", "train", "several", "evaluate", "start")
 
 # Turns: rows go by them.
-ENVIRONMENT, FIRST, SECOND, WITH_DALI, TOGETHER, REST, UNUSUAL, REGION = range(8)
+ENVIRONMENT, FIRST, SECOND, WITH_DALI, TOGETHER, MANY, REST, UNUSUAL, REGION = range(9)
 # By arithmetic, before anything was measured on a GPU: images/s on an H100 in bf16, compiled and as a graph.
 ESTIMATES = {
     (224, 16, "eager"): "700",
@@ -148,7 +148,7 @@ def engines(hardware: float) -> str:
 
 def training_group(size: int, batch: int, precision: str) -> str:
     """Return the name of a training table."""
-    return f"{precision} training, {MODELS[size]} at {size}, batch {batch}"
+    return f"training in {precision}, {MODELS[size]} at {size}, batch {batch}"
 
 
 def training_name(mode: str, source: str) -> str:
@@ -233,11 +233,7 @@ def _training(sizes: Sizes) -> Iterator[Row]:
         (SMALL, LARGE), MODELS, ("bf16", "fp16"), MODES, BACKENDS
     ):
         batch = batches[size]
-        turn = SECOND if batches is LARGE else FIRST
-        if source is RESIDENT:
-            turn = SECOND
-        if source is DALI:
-            turn = WITH_DALI
+        turn = {FIXED: FIRST, RESIDENT: SECOND, DALI: WITH_DALI}[source] if batches is SMALL else MANY
         if precision == "fp16" or (mode == "eager" and source is not FIXED):
             turn = REST
         estimate = ESTIMATES.get((size, batch, mode)) if precision == "bf16" and source is FIXED else None
@@ -270,7 +266,7 @@ def _several(sizes: Sizes) -> Iterator[Row]:
         batch = SMALL[size]
         yield Row(
             "several", "several trainings at once", several_name(size, count, mode), "training",
-            _training_job(sizes, size, batch, "bf16", mode, FIXED), TOGETHER, 60, at_once=count,
+            _training_job(sizes, size, batch, "bf16", mode, FIXED), TOGETHER, 45, at_once=count,
             note="the sum of their rates, each on one fixed batch",
         )  # fmt: skip
 
@@ -284,8 +280,8 @@ def _evaluation(sizes: Sizes) -> Iterator[Row]:
     for size, backend, codec, turn in (
         (224, "resident", "raw", SECOND),
         (448, "resident", "raw", SECOND),
-        (224, "dali", "jpeg", WITH_DALI),
-        (448, "dali", "jpeg", WITH_DALI),
+        (224, "dali", "jpeg", MANY),
+        (448, "dali", "jpeg", MANY),
     ):
         job = {key: value for key, value in _loader_job(sizes, backend, size, 128).items() if key != "options"}
         job |= {"model": sizes.model(size), "precision": "bf16"}
@@ -337,7 +333,7 @@ def _decoding(sizes: Sizes) -> Iterator[Row]:
     for codec, level, hardware in itertools.product(("jpeg", "htj2k"), (0, 1), (1.0, 0.0, 0.8)):
         if codec == "htj2k" and hardware != 0.0:
             continue
-        turn = UNUSUAL if codec == "htj2k" else WITH_DALI if hardware in (0.0, 1.0) else REST
+        turn = UNUSUAL if codec == "htj2k" else MANY if hardware in (0.0, 1.0) else REST
         unit = f", {engines(hardware)}" if codec == "jpeg" else ""
         yield Row(
             "decode", "decoding alone, whole levels", f"{codec} {1024 >> level}{unit}", "decode",
@@ -347,5 +343,5 @@ def _decoding(sizes: Sizes) -> Iterator[Row]:
         what = "the tiles of the window, joined" if joined else "whole levels"
         yield Row(
             "decode", "decoding alone, what crops to 448 need", f"{what}, {engines(hardware)}", "decode_windows",
-            shared | {"size": sizes.side(448), "hardware": hardware, "joined": joined}, WITH_DALI, 18, "jpeg",
+            shared | {"size": sizes.side(448), "hardware": hardware, "joined": joined}, MANY, 18, "jpeg",
         )  # fmt: skip

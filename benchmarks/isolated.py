@@ -47,7 +47,7 @@ class Work:
     """The least that a lap takes, the warm-up's too."""
 
     environment: Mapping[str, str]
-    """Variables that are set first."""
+    """Variables that are set first; PyTorch, imported by then, is told OMP_NUM_THREADS."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +158,10 @@ def _serve(work: Work, place: str, barrier: Any) -> None:
     os.dup2(words, 1)
     os.dup2(words, 2)
     os.environ.update(work.environment)
+    if threads := work.environment.get("OMP_NUM_THREADS"):
+        import torch
+
+        torch.set_num_threads(int(threads))
     try:
         result = _done(work, barrier)
     except BaseException as error:

@@ -16,6 +16,7 @@ from benchmarks.stopwatch import Lap
 
 LIMIT = 0.1  # cores' worth of others, from which on a run counts as disturbed
 WINDOW_SECONDS = 0.5
+LEAST_USED = 0.1  # processor seconds of a run, from which on they are told: the system counts in hundredths
 OTHERS = "others' cores"
 CPU = "CPU ms an image"
 
@@ -47,7 +48,8 @@ class Quiet:
             seconds, used = self._clock() - began, own() - used
             others = max(0.0, (self._busy() - busy - used) / seconds)
             if others <= LIMIT or self.left <= 0:
-                costs = {CPU: 1000 * used / lap.images} if used > 0 else {}  # 0: the system does not tell
+                # Less than that is within the grain of the system's clock, or the system does not tell.
+                costs = {CPU: 1000 * used / lap.images} if used >= LEAST_USED else {}
                 return replace(lap, figures={**lap.figures, OTHERS: round(others, 3), **costs})
             self.left -= seconds
             self._wait(own)

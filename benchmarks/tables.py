@@ -38,7 +38,7 @@ TITLES = {
 LEFT_OUT = {
     "prepare": ("source", "single"),
     "scale": ("prepare", "load", "opening"),
-    "gpu": ("environment", "decoding", "fp16", "change", "upload", "batches"),
+    "gpu": ("environment", "decoding", "training in fp16", "change", "upload", "batches"),
 }
 # Figures that have a column of their own, and its head.
 COLUMNS = {"tree peak MB": "peak MB, all processes", "worst dB": "the worst", "GB/s": "GB/s", "peak GB": "peak GB"}

@@ -861,7 +861,8 @@ def test_how_steps_are_taken_is_said(
     given = {"model": "mlp-meta", "data": prepared, "runs": tmp_path, "epochs": 1, "limit": 16, "device": "cpu"} | more
     pipeline.train(pipeline.resolve(given), False, Console(width=300))
     said = capsys.readouterr().out
-    assert f"; cpu, {read_config(next(tmp_path.rglob('config.toml'))).run.precision}, {mode}, loader pixelless\n" in said
+    precision = read_config(next(tmp_path.rglob("config.toml"))).run.precision
+    assert f"; cpu, {precision}, {mode}, loader pixelless\n" in said
     assert said.count("--graph: a CPU has no CUDA graphs, so the steps are taken without\n  remedy: leave out") == notes
 
 

@@ -34,7 +34,7 @@ def predict(
     data: Annotated[Path | None, typer.Option("--data", help="Prepared folder.", show_default="the run's")] = None,
     subset: Annotated[list[SubsetName] | None, typer.Option(help="val, test.", show_default="both")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
-    precision: Annotated[str | None, typer.Option(help="fp32, bf16, fp16, tf32 (CUDA).", show_default="the run's")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32, bf16, fp16, tf32.", show_default="the run's")] = None,
     loader: Annotated[str, typer.Option(help="opencv, dali, auto.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="Loader threads.", show_default="one per core")] = None,
 ) -> None:
