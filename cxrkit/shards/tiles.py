@@ -26,6 +26,7 @@ RESTART = 16  # blocks a tile, where they divide a row; 8 would save 5 % of the 
 _BLOCK = 8  # pixels along each side
 _FEWEST, _MOST = 16, 128  # blocks in a row of a level with tiles
 _START = 20  # where the index begins: behind the start of the image and JFIF's segment
+_HEADERS = 1024  # bytes that hold all headers of a gray JPEG, which has one table of each kind
 _INDEX = struct.Struct(">2sH7sH")
 _PLACE, _SIZE = struct.Struct(">I"), struct.Struct(">HH")
 _NAME = b"cxrkit\0"
@@ -55,9 +56,9 @@ def interval(side: int, restart: int) -> int:
 def with_index(data: NDArray[np.uint8], side: int, blocks: int) -> NDArray[np.uint8]:
     """Return the JPEG `data` of a (side, side) image with an interval of `blocks`, with its index put in."""
     rows, columns = _grid(side, blocks)
-    whole, scan_header = data.tobytes(), _scan_header(blocks)
-    frame, scan = whole.find(_frame_header(side)), whole.find(scan_header) + len(scan_header)
-    assert whole.startswith(_JFIF), "OpenCV writes JFIF"
+    header, scan_header = data[:_HEADERS].tobytes(), _scan_header(blocks)
+    frame, scan = header.find(_frame_header(side)), header.find(scan_header) + len(scan_header)
+    assert header.startswith(_JFIF), "OpenCV writes JFIF"
     assert frame > 0, "OpenCV writes gray baseline JPEGs"
     assert scan > frame, "OpenCV writes the interval right before the only scan"
     length = _INDEX.size + _PLACE.size * (rows + 1)
