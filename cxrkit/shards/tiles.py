@@ -9,8 +9,8 @@ numbers big-endian as in all of JPEG:
     FF E9, length (uint16), "cxrkit\0", where the frame header begins (uint16),
     where each row of tiles begins, and where the last one ends (uint32 each)
 
-Within a row the markers themselves say where a tile ends. An index of the tiles too would save a few microseconds a
-window, and would make the files 2.7 instead of 1.8 % larger than without tiles.
+Within a row the markers themselves say where a tile ends. An index of the tiles too would save 20 of the 60
+microseconds that joining takes at 1024 pixels, and make the files 2.8 instead of 1.9 % larger than without tiles.
 """
 
 from __future__ import annotations
