@@ -265,6 +265,21 @@ def test_bundles_show_nowhere_but_in_the_time(many: Path, batch_size: int, prefe
     assert next(unfinished, None) is None
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("batch_size", [8, 100, 200])
+def test_bundles_on_a_gpu_are_those_on_the_cpu(many: Path, batch_size: int) -> None:
+    """With work of the GPU between batches, so that a buffer that is used again too early would show."""
+    expected = keep(make("opencv", many, batch_size=batch_size, **SMALL).epoch(1))
+    busy = torch.ones(4096, 4096, device="cuda")
+    for batch, first in zip(
+        make("opencv", many, batch_size=batch_size, device="cuda", **SMALL).epoch(1), expected, strict=True
+    ):
+        busy = (busy @ busy).clamp(0, 1)
+        assert (batch.image.device.type, batch.image.is_contiguous()) == ("cuda", True)
+        for name in ("image", "target", "meta", "index"):
+            assert torch.equal(getattr(batch, name).cpu(), getattr(first, name))
+
+
 def test_the_first_batch_does_not_wait_for_its_bundle(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The thread stands still at the ninth image until the first batch, of eight, is out."""
     loader = make("opencv", many, batch_size=8, threads=1, **SMALL)

@@ -343,7 +343,8 @@ def test_the_command_line_reads_sources(tmp_path: Path, capfd: pytest.CaptureFix
         done = subprocess.run([*command, *arguments], capture_output=True, text=True, env=environment, check=False)
         return done.returncode, done.stdout + done.stderr
 
-    code, said = call("prepare", *options, "--levels", "64")
+    code, said = call("prepare", *options, "--levels", "256", "--no-tiles")
+    assert ShardStore(tmp_path / "d:smile:[2]").about["restart"] == 0
     assert (code, f"20 images in 3 shards in {tmp_path / 'd:smile:[2]'}\n" in said) == (0, True)
     code, said = call("verify", "--source", *options)
     assert (code, f"{raw}: the sources of 20 images in {tmp_path / 'd:smile:[2]'}, " in said) == (0, True)

@@ -9,8 +9,8 @@ numbers big-endian as in all of JPEG:
     FF E9, length (uint16), "cxrkit\0", where the frame header begins (uint16),
     where each row of tiles begins, and where the last one ends (uint32 each)
 
-Within a row the markers themselves say where a tile ends. An index of the tiles too would save a few microseconds a
-window, and would make the files 2.7 instead of 1.8 % larger than without tiles.
+Within a row the markers themselves say where a tile ends. An index of the tiles too would save 20 of the 60
+microseconds that joining takes at 1024 pixels, and make the files 2.8 instead of 1.9 % larger than without tiles.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ RESTART = 16  # blocks a tile, where they divide a row; 8 would save 5 % of the 
 _BLOCK = 8  # pixels along each side
 _FEWEST, _MOST = 16, 128  # blocks in a row of a level with tiles
 _START = 20  # where the index begins: behind the start of the image and JFIF's segment
+_HEADERS = 1024  # bytes that hold all headers of a gray JPEG, which has one table of each kind
 _INDEX = struct.Struct(">2sH7sH")
 _PLACE, _SIZE = struct.Struct(">I"), struct.Struct(">HH")
 _NAME = b"cxrkit\0"
@@ -55,9 +56,9 @@ def interval(side: int, restart: int) -> int:
 def with_index(data: NDArray[np.uint8], side: int, blocks: int) -> NDArray[np.uint8]:
     """Return the JPEG `data` of a (side, side) image with an interval of `blocks`, with its index put in."""
     rows, columns = _grid(side, blocks)
-    whole, scan_header = data.tobytes(), _scan_header(blocks)
-    frame, scan = whole.find(_frame_header(side)), whole.find(scan_header) + len(scan_header)
-    assert whole.startswith(_JFIF), "OpenCV writes JFIF"
+    header, scan_header = data[:_HEADERS].tobytes(), _scan_header(blocks)
+    frame, scan = header.find(_frame_header(side)), header.find(scan_header) + len(scan_header)
+    assert header.startswith(_JFIF), "OpenCV writes JFIF"
     assert frame > 0, "OpenCV writes gray baseline JPEGs"
     assert scan > frame, "OpenCV writes the interval right before the only scan"
     length = _INDEX.size + _PLACE.size * (rows + 1)
