@@ -82,9 +82,11 @@ def read_entries(path: Path) -> pl.DataFrame:
     """
     table = read_csv(path)
     spellings = {ours: _spelling(path, table, theirs) for ours, theirs in _ENTRY_COLUMNS.items()}
-    table = table.select(LINE, **{ours: pl.col(theirs).str.strip_chars() for ours, theirs in spellings.items()})
-    for ours, (pattern, expected) in _VALUES.items():
-        _refuse_cells(path, table, ours, spellings[ours], pattern, expected)
+    table = table.select(LINE, **{ours: pl.col(theirs) for ours, theirs in spellings.items()})
+    if not _all_plain(table):
+        table = table.with_columns(pl.col(*_VALUES).str.strip_chars())
+        for ours, (pattern, expected) in _VALUES.items():
+            _refuse_cells(path, table, ours, spellings[ours], pattern, expected)
     if repeats := _repeats(table, "image_id", LINE):
         raise UserError(f"{path}: rows given twice: {repeats}", remedy=f"delete one of each, or {DOWNLOAD}")
     entries = (
@@ -94,6 +96,13 @@ def read_entries(path: Path) -> pl.DataFrame:
         .select(pl.col(name).cast(dtype) for name, dtype in RECORD_SCHEMA.items() if name != "official")
     )
     return entries if _ascends(entries["image_id"]) else entries.sort("image_id")
+
+
+def _all_plain(table: pl.DataFrame) -> bool:
+    """Whether every cell is as it must be, with no space around it: then nothing is to be stripped or refused."""
+    patterns = {ours: pattern for ours, (pattern, _) in _VALUES.items()} | {"findings": "[!-~]([ -~]*[!-~])?"}
+    fits = (pl.col(ours).str.contains(f"^(?:{pattern})$").fill_null(False).all() for ours, pattern in patterns.items())
+    return all(table.select(fits).row(0))
 
 
 def _years(ages: pl.Series) -> pl.Series:
