@@ -31,7 +31,7 @@ from cxrkit.base.files import claimed, read_json
 from cxrkit.base.workers import Workers
 from cxrkit.prepare.plan import shard_size
 from cxrkit.prepare.stage import LOCK, PrepareConfig, default_levels, parse_levels, prepare
-from cxrkit.prepare.start import start_workers
+from cxrkit.prepare.start import start_last, start_workers
 from cxrkit.prepare.summary import PrepareSummary
 from cxrkit.prepare.verify import verify
 from cxrkit.prepare.worker import pyramid
@@ -543,8 +543,17 @@ def test_nothing_left_to_do_starts_no_process(raw: Path, prepared: Path, tmp_pat
         assert [worker.process_id for worker in pool._workers] == [None, None]
         (data / shards(data)[0]).unlink()
         assert prepare(config, records(raw, COUNT), workers=pool).shards_reused == 2
+
+
+def test_all_workers_but_one_are_started_before_the_rest_is_loaded(tmp_path: Path) -> None:
+    with start_workers(tmp_path / "new", 2) as pool:
+        assert [worker.process_id is not None for worker in pool._workers] == [True, False]
+        start_last(pool, tmp_path / "new")
+        assert all(worker.process_id is not None for worker in pool._workers)
     with start_workers(tmp_path / "new", 1) as pool:
         assert pool._workers[0].process_id is not None
+    with start_workers(tmp_path / "new", 2, needed=False) as pool:
+        assert [worker.process_id for worker in pool._workers] == [None, None]
 
 
 @pytest.mark.parametrize("damage", ["truncated", "garbage", "gone"])

@@ -143,9 +143,9 @@ class Workers:
             self.close()
             raise
 
-    def start(self) -> None:
-        """Start the processes that are not started yet, and return at once."""
-        for worker in self._workers:
+    def start(self, most: int | None = None) -> None:
+        """Start those of the first `most` processes (all) that are not started yet, and return at once."""
+        for worker in self._workers[:most]:
             worker.start()
 
     def __enter__(self) -> Workers:

@@ -25,7 +25,7 @@ from cxrkit.base.progress import progress_bar
 from cxrkit.base.workers import Workers
 from cxrkit.prepare.config import MIN_LEVEL, PrepareConfig, check_levels, default_levels, parse_levels
 from cxrkit.prepare.plan import PreparationPlan, finished_shards, other_settings, with_stamps
-from cxrkit.prepare.start import start_workers
+from cxrkit.prepare.start import start_last, start_workers
 from cxrkit.prepare.summary import PrepareSummary, damage_list
 from cxrkit.prepare.worker import ShardResult, ShardTask
 from cxrkit.shards import tiles
@@ -59,6 +59,7 @@ def prepare_raw(
     if config.tables_only:
         return prepare_tables(config, registry.load("dataset", config.dataset)(config.raw, allow_missing=True))
     with nullcontext(workers) if workers else start_workers(config.data, config.workers) as workers:
+        start_last(workers, config.data)
         records = registry.load("dataset", config.dataset)(config.raw, allow_missing=config.allow_missing)
         return prepare(config, records, console=console, workers=workers)
 
