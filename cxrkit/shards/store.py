@@ -2,11 +2,11 @@
 
 A prepared folder holds
 
-    dataset.json             what was prepared and how, and which of the other files belong together (shard_index.py)
+    dataset.json             what was prepared and how, and which of the other files belong together (index.py)
     records-<sha>.parquet    every image of the data set, prepared or not: splits need them all
     index-<sha>.parquet      where each prepared image lies, and what it was made from
     boxes-<sha>.parquet      the data set's boxes, where it has any
-    shard-<place>-<content>.h5 ...   the pixels (shard_file.py)
+    shard-<place>-<content>.h5 ...   the pixels (file.py)
 
 h5py reads the small tables of a shard; the payload is read through one map per shard, so threads meet no lock, forks
 share no handle, and a raw level is used in place. Files that a later preparation removes stay readable for a store that
