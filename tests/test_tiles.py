@@ -48,7 +48,7 @@ def decoded(content: str, side: int, quality: int = 95) -> np.ndarray:
 
 
 def joined(data: np.ndarray, side: int, window: tuple[int, int, int, int]) -> tuple[np.ndarray, tiles.Window]:
-    return codecs.encoded_window(data, side, tiles.RESTART, window)
+    return codecs.encoded_window("jpeg", data, side, tiles.RESTART, window)
 
 
 @st.composite
