@@ -41,7 +41,8 @@ EPOCH_IMAGES = 16_384  # in an epoch at least: its end must not weigh more than 
 LEAST_LIMIT, LIMIT_TIMES = 150.0, 4.0  # seconds that a row may take, and times what it should
 HANGING = 3  # rows in turn that take too long, after which the GPU is taken for lost
 INTERRUPTED = "the benchmark itself ended while this row ran"
-SAME = ("gpu", "processor", "cores", "packages")  # what makes two stamps those of one machine
+SAME = ("gpu", "processor", "cores")  # what makes two stamps those of one machine, beside the packages
+GRACE = 30.0  # seconds that a row may take beyond what is left
 # Compiling takes minutes on a CPU, and has tests of its own; threads that wait for each other take longer than one.
 TINY = {"TORCHDYNAMO_DISABLE": "1", "OMP_NUM_THREADS": "1"}
 
@@ -51,6 +52,7 @@ class Bench:
 
     def __init__(self, options: argparse.Namespace, material: Material) -> None:
         self.options, self.material = options, material
+        self.began = time.monotonic()
         self.path: Path = options.out / "gpu.json"
         self.plan: list[Row] = rows(Sizes(options.device, options.tiny, options.threads))
         self.entries: dict[tuple[str, str], Entry] = {}
@@ -90,10 +92,10 @@ class Bench:
 
     def run(self, chosen: Sequence[Row]) -> list[Row]:
         """Measure those of `chosen` that are to be measured, until the time is over; return those that are left."""
-        began, hanging = time.monotonic(), 0
+        hanging = 0
         todo = [row for row in chosen if self._is_to_do(row)]
         for position, row in enumerate(todo):
-            left = self.options.limit - (time.monotonic() - began)
+            left = self._left()
             if left <= 0 or (row.seconds > left and not self.options.tiny):
                 self._say(f"{self.options.limit:.0f} s are over: {len(todo) - position} rows are left")
                 return todo[position:]
@@ -120,6 +122,9 @@ class Bench:
         except (ContenderFailed, UserError) as failure:
             reason = " ".join(str(failure).split())[:300]
             entry = Entry(row.group, row.name, row.unit, note=row.note, unavailable=reason)
+        except Exception as error:  # also what goes wrong here, as it makes the row's images
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            entry = Entry(row.group, row.name, row.unit, note=row.note, unavailable=reason)
         except BaseException:  # ended by the user: as if it had not begun
             self._restore(row, before)
             raise
@@ -138,7 +143,12 @@ class Bench:
             seconds=self.options.seconds if row.least is None else row.least,
             environment=TINY if tiny else {},
         )
-        return isolated.measure(work, self.options.patience or max(LEAST_LIMIT, LIMIT_TIMES * row.seconds), row.at_once)
+        limit = self.options.patience or max(LEAST_LIMIT, LIMIT_TIMES * row.seconds)
+        return isolated.measure(work, min(limit, max(self._left(), row.seconds) + GRACE), row.at_once)
+
+    def _left(self) -> float:
+        """Return the seconds that are left of --limit."""
+        return float(self.options.limit) - (time.monotonic() - self.began)
 
     def _data(self, row: Row) -> Mapping[str, str]:
         if not row.codec:
@@ -185,6 +195,9 @@ class Bench:
 
     def _differences(self, old: Record) -> list[str]:
         machine = [key for key in SAME if old.machine.get(key) != self.machine.get(key)]
+        before, now = old.machine.get("packages", {}), self.machine.get("packages", {})
+        # DALI may come later than what needs no DALI, as where parcels must be small.
+        machine += sorted(name for name in before.keys() & now.keys() if before[name] != now[name])
         return machine + [key for key in self.settings if old.settings.get(key) != self.settings[key]]
 
     def _say(self, text: str) -> None:
@@ -211,7 +224,9 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
         "--again", nargs="?", const="all", choices=("all", "failed"),
         help="measure rows that the record has, too: all, or those that failed",
     )  # fmt: skip
-    parser.add_argument("--patience", type=float, help="seconds that a row may take (default: four times the usual)")
+    parser.add_argument(
+        "--patience", type=float, help="seconds that a row may take (default: four times the usual, or 150)"
+    )
     parser.add_argument("--raw", type=Path, help="real images (default: CXRKIT_NIH, or the sample beside the checkout)")
     parser.add_argument("--synthetic", action="store_true", help="draw images even where there are real ones")
     parser.add_argument("--images", type=int, default=2048, help="images in the cohort (default: %(default)s)")
@@ -254,9 +269,11 @@ def main(given: Sequence[str] | None = None) -> None:
             print(f"part {number}  {row.seconds:3.0f} s  {row.group}: {row.name}")
         print(f"{len(chosen)} rows, {sum(row.seconds for _, row in chosen) / 60:.0f} minutes")
         return
+    began = time.monotonic()
     raw = real_images(options)
     work = options.work / f"{'drawn' if raw is None else 'real'}-{options.images}"
     bench = Bench(options, gather(work, raw, options.images))
+    bench.began = began
     try:
         bench.begin()
     except (ContenderFailed, UserError) as failure:

@@ -17,9 +17,10 @@ from typing import Any, cast
 import torch
 
 from benchmarks.ours import open_loader
-from benchmarks.steps import endless, fixed_batch, make_step, steps_pass, synchronize
+from benchmarks.steps import endless, fixed_batch, make_step, not_instead, steps_pass, synchronize
 from benchmarks.stopwatch import ContenderFailed, Pass
 from cxrkit.base.contracts import Batch
+from cxrkit.loaders import dali_setup
 
 SLEEP_CYCLES = 50_000_000  # some 30 ms of a GPU, with which a batch is held up
 NO_ERROR = 1e-6  # squared, below which two images count as equal: 108 dB
@@ -163,6 +164,8 @@ def training(
     The step is compiled and recorded on the fixed batch before a loader begins: DALI waits for the whole device from a
     thread of its own, which breaks a recording.
     """
+    if backend == "dali":
+        dali_setup.modules()  # without it there is no need to compile anything
     step = make_step(model, device, precision, mode)
     fixed = fixed_batch(size, batch, device)
     step(fixed)
@@ -190,15 +193,17 @@ def evaluation(
     from cxrkit import models
     from cxrkit.models import compute
 
+    compute.set_switches(device, precision)
     network = models.build(model, pretrained=False)
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     loader = open_loader(Path(data), backend, size, batch, threads, device, train=False)
-    more: dict[str, Any] = {}
-    if (forward := getattr(compute, "Forward", None)) is not None and device.startswith("cuda"):
-        more["forward"] = forward(network, network.spec, device, precision, compile=True, images=batch)
+    forward = compute.Forward(
+        network, network.spec, device, precision, compile=not compute.on_cpu(device), images=batch, note=not_instead
+    )
 
     def one_pass() -> Mapping[str, float]:
-        return {"images": len(compute.score(network, loader, network.spec, device, precision, **more).index)}
+        scored = compute.score(network, loader, network.spec, device, precision, forward=forward)
+        return {"images": len(scored.index)}
 
     return one_pass
 

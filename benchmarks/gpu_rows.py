@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cxrkit.models import compute
+
 MODELS = {224: "resnet50", 448: "resnet50-large"}
 LARGE, SMALL = {224: 256, 448: 128}, {224: 16, 448: 8}
 MODES = ("eager", "compiled", "graph")
@@ -283,7 +285,8 @@ def _evaluation(sizes: Sizes) -> Iterator[Row]:
         (224, "dali", "jpeg", MANY),
         (448, "dali", "jpeg", MANY),
     ):
-        job = {key: value for key, value in _loader_job(sizes, backend, size, 128).items() if key != "options"}
+        batch = compute.batch_size(sizes.device, size)
+        job = {key: value for key, value in _loader_job(sizes, backend, size, batch).items() if key != "options"}
         job |= {"model": sizes.model(size), "precision": "bf16"}
         source = DALI if backend == "dali" else RESIDENT
         yield Row(

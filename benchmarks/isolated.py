@@ -97,7 +97,12 @@ def _collect(processes: list[Any], folder: Path, limit_seconds: float) -> list[D
     while running:
         ended = wait(list(running), max(0.0, deadline - time.monotonic()))
         if not ended:
-            number = next(iter(running.values()))
+            # A result that is there counts, also where its process hangs at its end.
+            late = [number for number in running.values() if not (folder / f"{number}.json").exists()]
+            if not late:
+                done |= {number: _result(0, folder / str(number)) for number in running.values()}
+                break
+            number = late[0]
             raise ContenderFailed(_with_words(f"took longer than {limit_seconds:.0f} s", folder / str(number)))
         for sentinel in ended:
             number = running.pop(sentinel)

@@ -259,6 +259,8 @@ def test_a_loss_that_waits_is_not_recorded_and_breaks_nothing(
     """Also where the recording itself fails, which ends it in the midst: training goes on, and another one works."""
     plain = losses.build()
     if found == "by the recording":
+        if stepping._version() < stepping.MENDED:
+            pytest.skip("before PyTorch 2.12 nothing goes on after a failed recording")
         monkeypatch.setattr(stepping, "no_waiting", nullcontext)
 
     def loss(outputs: Outputs, batch: Batch) -> torch.Tensor:

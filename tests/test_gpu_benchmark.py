@@ -6,18 +6,21 @@ import json
 import os
 import signal
 import sys
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks import gpu, gpu_cases, gpu_rows, gpu_targets, isolated, record, tables
+from benchmarks import gpu, gpu_cases, gpu_rows, gpu_targets, isolated, record, steps, tables
 from benchmarks.gpu_rows import DALI, FIXED, MODES, RESIDENT, Row, Sizes, parts, rows
 from benchmarks.isolated import Work
 from benchmarks.material import Material, link_cohort
 from benchmarks.record import Entry, Record
 from benchmarks.stopwatch import ContenderFailed, Pass
+from cxrkit.base import compiling
 from cxrkit.base.errors import UserError
 from cxrkit.datasets.phantom import cohort as synthetic
 
@@ -61,6 +64,12 @@ def waiting() -> Pass:
     return one_pass
 
 
+def lingering() -> Pass:
+    """A pass whose process does not end by itself, once the work is done."""
+    threading.Thread(target=time.sleep, args=(600,)).start()
+    return lambda: {"images": 10}
+
+
 def work(target: str, **job: Any) -> Work:
     return Work(f"{HERE}:{target}", job, runs=2, warm_up=1, seconds=0.0, environment={"CXRKIT_TEST_ROW": "1"})
 
@@ -94,6 +103,36 @@ def test_a_row_that_does_not_end_well_says_how(target: str, job: dict[str, Any],
         isolated.measure(work(target, **job), limit)
     with pytest.raises(ContenderFailed):  # one of two is enough, and the other is not waited for
         isolated.measure(work(target, **job), limit, at_once=2)
+
+
+def test_a_process_that_hangs_at_its_end_has_done_its_work() -> None:
+    for at_once in (1, 2):
+        done = isolated.measure(work("lingering"), 6, at_once)
+        assert [[lap.images for lap in one.laps] for one in done] == [[10, 10]] * at_once
+
+
+def test_a_rate_is_of_the_mode_that_it_is_said_to_be() -> None:
+    """A step that is not compiled or recorded as it was asked to be fails its row: its rate is that of another mode."""
+    with pytest.raises(ContenderFailed, match=r"^the training step cannot be recorded as one CUDA graph"):
+        steps.not_instead("the training step cannot be recorded as one CUDA graph, so ...\n  remedy: give --no-graph")
+    with pytest.raises(ContenderFailed, match=r"^torch\.compile does not work here"):
+        steps.not_instead(f"{compiling.DONE_WITHOUT}: no compiler\n  remedy: install one")
+    steps.not_instead(f"cannot be written\n  remedy: set {compiling.CACHE_VARIABLE} to a folder that can be written")
+
+
+def test_what_goes_wrong_beside_a_row_costs_that_row_alone(
+    material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cases = [replace(case("a", "quick"), codec="jpeg"), case("b", "quick")]
+    made = bench(material, tmp_path, cases)
+
+    def full(*_: object) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Material, "many_times", full)
+    assert made.run(cases) == []
+    assert state(tmp_path)["a"] == "OSError: [Errno 28] No space left on device"
+    assert state(tmp_path)["b"] == "measured"
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +242,10 @@ def test_a_record_of_another_machine_is_not_mixed_in(material: Material, tmp_pat
     found["machine"]["gpu"] = {"name": "another"}
     found["settings"]["runs"] = 7
     path.write_text(json.dumps(found))
-    with pytest.raises(UserError, match=r"gpu\.json: was measured with another gpu, runs") as error:
+    found["machine"]["packages"]["numpy"] = "1.0"
+    found["machine"]["packages"].pop("torch")
+    path.write_text(json.dumps(found))
+    with pytest.raises(UserError, match=r"gpu\.json: was measured with another gpu, numpy, runs") as error:
         bench(material, tmp_path, [])
     assert "--again" in str(error.value)
     bench(material, tmp_path, [], "--again")

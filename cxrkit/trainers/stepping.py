@@ -8,6 +8,7 @@ into the same place, and the learning rate lies on the device too.
 from __future__ import annotations
 
 import gc
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, fields
@@ -20,6 +21,7 @@ from cxrkit.base.notes import Say, to_stderr
 from cxrkit.models.compute import Forward, on_cpu
 from cxrkit.trainers.snapshot import InPython, Snapshot
 
+MENDED = (2, 12)  # of PyTorch, from which on a failed recording leaves the GPU's memory in order (pytorch #180395)
 WARM_UPS = 3  # steps before a recording: they compile, and let cuDNN choose its algorithms
 
 Recorder = Callable[["Step", Batch], tuple[torch.Tensor, Callable[[], object]]]
@@ -120,11 +122,16 @@ class Step:
             self.scaler = make_scaler(self.forward.device, self.scaler.is_enabled())
             for lent in ("grad_scale", "found_inf"):
                 vars(self.optimizer).pop(lent, None)
-            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            reason = _first_line(error)
+            remedy = (
+                "give --no-graph, a smaller --batch-size or a smaller --cache-gb: a recording keeps the memory it needs"
+                if isinstance(error, torch.OutOfMemoryError)
+                else "give --no-graph, and it is not tried; or let model and loss wait for nothing that the device "
+                "computes (no .item(), no shapes that depend on values), and count in tensors"
+            )
             self.note(
-                f"the training step cannot be recorded as one CUDA graph, so it is taken kernel by kernel, only "
-                f"slower: {reason}\n  remedy: give --no-graph, and it is not tried; or let model and loss wait for "
-                "nothing that the device computes (no .item(), no shapes that depend on values), and count in tensors"
+                "the training step cannot be recorded as one CUDA graph, so it is taken kernel by kernel, only "
+                f"slower: {reason}\n  remedy: {remedy}"
             )
         finally:
             before.restore()
@@ -164,6 +171,7 @@ def cuda_graph(step: Step, batch: Batch) -> tuple[torch.Tensor, Callable[[], obj
     breaks nothing.
     """
     with torch.cuda.device(step.forward.device):
+        torch.cuda.synchronize()  # what a loader that was closed has left to do
         current, aside = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
         aside.wait_stream(current)
         # Warmed up where it is recorded: autograd and cuBLAS keep memory of the stream that they were first used on.
@@ -181,17 +189,34 @@ def cuda_graph(step: Step, batch: Batch) -> tuple[torch.Tensor, Callable[[], obj
             recording = torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local")
             with _no_garbage(), torch.cuda.stream(current), recording:
                 loss = step.plain(batch)
-        except BaseException:
+        except BaseException as error:
             _renew_generator(step.forward.device)
+            if isinstance(error, Exception) and _version() < MENDED:
+                raise UserError(
+                    f"the training step cannot be recorded as one CUDA graph ({_first_line(error)}), and PyTorch "
+                    f"{torch.__version__} keeps no order in the GPU's memory after that",
+                    remedy="give --no-graph, or install PyTorch 2.12 or newer, which goes on without",
+                ) from error
             raise
     return loss, graph.replay
+
+
+def _version() -> tuple[int, int]:
+    major, minor = torch.__version__.split(".")[:2]
+    return int(major), int(minor)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 @contextmanager
 def no_waiting() -> Iterator[None]:
     """Raise where an operation on a GPU makes the host wait for it."""
     before = torch.cuda.get_sync_debug_mode()
-    torch.cuda.set_sync_debug_mode("error")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # "a prototype feature": it finds what it finds
+        torch.cuda.set_sync_debug_mode("error")
     try:
         yield
     finally:
