@@ -167,6 +167,7 @@ def predict(
                         device=device,
                         precision=precision,
                         loader=loader,
+                        loader_options=config.run.loader_options if loader == config.run.loader else {},
                         threads=threads,
                         # As it was trained; but a subset is scored on a CPU before it is compiled for one.
                         compile=bool(config.run.compile) and not compute.on_cpu(device),

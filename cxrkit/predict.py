@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ def predict(
     device: str = "cpu",
     precision: str = "fp32",
     loader: str = "auto",
+    loader_options: Mapping[str, Any] | None = None,
     threads: int | None = None,
     compile: bool = False,
     batch_size: int | None = None,
@@ -49,10 +50,11 @@ def predict(
 ) -> int:
     """Write the scores of `checkpoint` for the prepared images of `subset` to `out`; returns how many images.
 
-    seen: the run's split table (runs.read_split). compile: compile the network for full batches. batch_size: default,
-    compute.batch_size. before_writing: called when the scores are there, before the file is
-    replaced as a whole. Raises UserError for a checkpoint of another model than `model_name`, and for one of another
-    split, data set, labels or pixels: it could have seen the images, or be measured against other labels.
+    seen: the run's split table (runs.read_split). loader_options: what of them the loader takes. compile: compile the
+    network for full batches. batch_size: default, compute.batch_size. before_writing: called when the scores are there,
+    before the file is replaced as a whole. Raises UserError for a checkpoint of another model than `model_name`, and
+    for one of another split, data set, labels or pixels: it could have seen the images, or be measured against other
+    labels.
     """
     model, spec, info = load(checkpoint)
     if info.model != model_name:
@@ -70,7 +72,9 @@ def predict(
     compute.set_switches(device, precision)
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     together = batch_size or compute.batch_size(device, spec.input_size)
-    feed = inputs.loader(inputs.eval_plan(subset, spec, together), loader, device, threads)
+    feed = inputs.loader(
+        inputs.eval_plan(subset, spec, together), loader, device, threads, options=loader_options, known_only=True
+    )
     forward = compute.Forward(model, spec, device, precision, compile=compile)
     scored = compute.score(model, feed, spec, device, precision, progress=progress, forward=forward)
     feed.close()

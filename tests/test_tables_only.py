@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from cxrkit.prepare.verify import verify
 from cxrkit.runs.config import TrainConfig
 from cxrkit.runs.folder import RunFolder
 from cxrkit.runs.scores import read_scores
-from cxrkit.shards.index import read_description
+from cxrkit.shards.file import ShardSettings
+from cxrkit.shards.index import Listed, index_frame, read_description, write_generation
 from cxrkit.shards.store import ShardStore
 
 
@@ -120,6 +122,38 @@ def test_pixels_may_come_later_and_are_not_dropped(tables: Path, cohort: Path) -
     ):
         prepare_raw(PrepareConfig(raw=cohort, data=tables, dataset="synthetic", tables_only=True))
     assert len(ShardStore(tables)) == 80
+
+
+def test_shards_that_no_table_lists_are_not_left_so(tables: Path, cohort: Path) -> None:
+    later = PrepareConfig(raw=cohort, data=tables, dataset="synthetic", levels=(64,), workers=1)
+    prepare_raw(later)
+    next(tables.glob("index-*.parquet")).write_bytes(b"no table")
+    before = (tables / "dataset.json").read_bytes()
+    with pytest.raises(UserError, match="tables: holds shards that no readable table lists, and --tables-only would"):
+        prepare_raw(PrepareConfig(raw=cohort, data=tables, dataset="synthetic", tables_only=True))
+    assert (tables / "dataset.json").read_bytes() == before
+    assert prepare_raw(later).reused == 80
+
+
+def test_pixels_without_tiles_are_continued_after_tables_alone(tables: Path, cohort: Path) -> None:
+    begun = PrepareConfig(raw=cohort, data=tables, dataset="synthetic", levels=(128,), workers=1, limit=20, tiles=False)
+    prepare_raw(begun)
+    for path in [*tables.glob("*.parquet"), tables / "dataset.json"]:
+        path.unlink()  # as after a kill
+    about = Listed.of(read(cohort))
+    write_generation(tables, about, ShardSettings("synthetic", "raw", 0, (), 1024), index_frame([], ()), [])
+    summary = prepare_raw(replace(begun, tiles=True, limit=None))
+    assert (summary.reused, summary.images) == (20, 80)
+    assert read_description(tables).restart == 0
+
+
+def test_the_loader_without_images_is_for_networks_without_images(
+    prepared: Path, tmp_path: Path, console: Console
+) -> None:
+    wanted = few(prepared, tmp_path, **{"model.name": "resnet14-small", "input.size": 32, "run.loader": "pixelless"})
+    with pytest.raises(UserError, match="--loader pixelless: delivers no image, and this network looks at images"):
+        pipeline.train(wanted, False, console)
+    assert not list(tmp_path.iterdir())
 
 
 def test_tables_of_another_data_set_are_refused(tables: Path, cohort: Path) -> None:

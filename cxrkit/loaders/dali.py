@@ -225,7 +225,8 @@ class DaliLoader:
             return self._store.encoded(row, level).copy(), (0, 0)
         data, (left, top, _, _) = self._store.encoded_window(row, level, window)
         # What was joined lies in memory already; a view of the file is to be read here, not where DALI waits for it.
-        return data if data.flags.owndata else data.copy(), (left, top)
+        whole = len(data) == self._store.size(row, level)
+        return data.copy() if whole else data, (left, top)
 
     def _started(self) -> Any:
         """Return a built pipeline. Raises UserError where DALI does not fit the machine, its CUDA driver above all."""

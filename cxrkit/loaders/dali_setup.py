@@ -80,7 +80,9 @@ def how_to_install() -> str:
     """Return what to do for a DALI that fits this machine."""
     if sys.platform != "linux":
         return "there is DALI for Linux only"
-    found = installed()
+    found, driver = installed(), driver_cuda()
+    if driver is not None and driver[0] < min(EXTRAS):
+        return f"update the NVIDIA driver, which runs CUDA {driver[0]}.{driver[1]} at most"
     # Of two builds in one folder neither is whole: both have to go.
     remove = [package for package in found if len(found) > 1 or BUILDS[package] != wanted()]
     return (f"pip uninstall {' '.join(remove)}, then " if remove else "") + f"pip install 'cxrkit[{EXTRAS[wanted()]}]'"

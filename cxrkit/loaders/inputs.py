@@ -220,19 +220,30 @@ class Inputs:
         threads: int | None,
         *,
         options: Mapping[str, Any] | None = None,
+        known_only: bool = False,
         console: Console | None = None,
     ) -> Loader:
         """Return a loader that executes `plan`; `close` ends it with all others.
 
         name: a registered one, or "auto"; where no pixel is looked at, there is but one, and a wrong name is heard all
-        the same. options: of the loader's constructor. console: for a loader that has something to show.
+        the same. options: of the loader's constructor. known_only: leave out those that it does not take. console: for
+        a loader that has something to show.
 
         Raises UserError for an option that the loader does not take, and for a value of another type.
         """
+        if self.pixels and name == loaders.PIXELLESS:
+            raise UserError(
+                f"--loader {name}: delivers no image, and this network looks at images",
+                remedy="leave out --loader, or choose opencv or dali",
+            )
         if self.pixels or name not in (loaders.AUTO, loaders.PIXELLESS):
             chosen = loaders.choose(name, device)
             backend = registry.load("loader", chosen)
-            more = checked_options(chosen, backend, options or {})
+            options = options or {}
+            if known_only:
+                takes = inspect.signature(backend).parameters
+                options = {option: value for option, value in options.items() if option in takes}
+            more = checked_options(chosen, backend, options)
         if not self.pixels:
             backend, more = registry.load("loader", loaders.PIXELLESS), {}
         if "console" in inspect.signature(backend).parameters:

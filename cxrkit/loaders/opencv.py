@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from cxrkit.base.contracts import Batch
 from cxrkit.loaders.geometry import NO_SIGMA
 from cxrkit.loaders.plan import PLANNED_AHEAD, Plan, PlannedBatch
-from cxrkit.loaders.running import Batches, Running, threads_or_default
-from cxrkit.loaders.tables import Tables
+from cxrkit.loaders.running import Batches, Running, at_least_one, threads_or_default
+from cxrkit.loaders.tables import Tables, cut
 from cxrkit.shards.store import ShardStore
 
 CHUNK = 4  # images; small enough for all threads to share a batch of 16, large enough to hide the hand-over
@@ -90,7 +90,7 @@ class OpenCVLoader:
         device: str | torch.device = "cpu",
         prefetch: int = 2,
     ) -> None:
-        assert prefetch >= 1
+        at_least_one("prefetch", prefetch)
         assert plan.levels == store.levels
         self._store = store
         self._plan = plan
@@ -175,6 +175,9 @@ class OpenCVLoader:
         elif self._device.type != "cpu":
             image = image.to(self._device)
         bundle = self._tables.batch(image, rows)
+        if self._device.type == "cuda":
+            yield from cut(bundle, size)
+            return
         for start in range(0, len(rows), size):
             part = slice(start, start + size)
             _wait(slot.pending[start // CHUNK : -(-part.stop // CHUNK)])

@@ -57,7 +57,9 @@ def finished_shards(folder: Path, settings: ShardSettings) -> list[ShardTable]:
 def other_settings(path: Path, found: ShardSettings, wanted: ShardSettings) -> UserError:
     """Return the error for a folder that holds shards of other settings than those asked for."""
     differences = [
-        f"{name} {_shown(getattr(found, name))} (asked for: {_shown(getattr(wanted, name))})"
+        f"{name} {_shown(name, getattr(found, name))} (asked for: {_shown(name, getattr(wanted, name))})"
+        if name != "restart"
+        else f"{_shown(name, found.restart)} (asked for: {_shown(name, wanted.restart)})"
         for name in ShardSettings.__dataclass_fields__
         if getattr(found, name) != getattr(wanted, name)
     ]
@@ -67,7 +69,9 @@ def other_settings(path: Path, found: ShardSettings, wanted: ShardSettings) -> U
     )
 
 
-def _shown(value: object) -> str:
+def _shown(name: str, value: object) -> str:
+    if name == "restart":
+        return "JPEG tiles" if value else "no JPEG tiles, as by --no-tiles"
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 

@@ -121,6 +121,11 @@ def prepare_tables(config: PrepareConfig, records: Records) -> PrepareSummary:
                 remedy="leave out --tables-only to renew the tables and keep the images, or choose another --data "
                 "folder",
             )
+        if before is None and any(config.data.glob("shard-*.h5")):
+            raise UserError(
+                f"{config.data}: holds shards that no readable table lists, and --tables-only would leave them so",
+                remedy="leave out --tables-only, and what is whole is listed again; or choose another --data folder",
+            )
         write_generation(config.data, Listed.of(records), settings, index_frame([], ()), [])
         _remove_replaced(config.data, [], [], before)
     summary.seconds = time.monotonic() - started
@@ -153,7 +158,8 @@ def _as_begun(folder: Path, settings: ShardSettings) -> ShardSettings:
     if plain == settings:
         return settings
     with suppress(UserError):
-        return plain if read_description(folder).settings == plain else settings
+        if (begun := read_description(folder).settings).levels:
+            return plain if begun == plain else settings
     for path in folder.glob("shard-*.h5"):  # a run that has not come to its end
         with suppress(UserError):
             return plain if read_shard(path).settings == plain else settings

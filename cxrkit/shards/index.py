@@ -298,7 +298,6 @@ def read_description(folder: Path) -> Description:
         _check_description(about)
     except FieldError as error:
         raise UserError(f"{path}: {error}", remedy=WRITE_AGAIN) from None
-    codecs.check(about.codec)
     return about
 
 
