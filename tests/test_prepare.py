@@ -876,11 +876,14 @@ def test_a_folder_that_was_begun_without_tiles_goes_on_without(raw: Path, tmp_pa
 
 def test_a_folder_with_tiles_is_not_continued_without(raw: Path, prepared: Path, tmp_path: Path) -> None:
     data = Path(shutil.copytree(prepared, tmp_path / "d"))
-    message = r"d/dataset.json: was prepared with JPEG tiles \(asked for: no JPEG tiles, as by --no-tiles\)\n  remedy: choose another --data folder"
+    message = (
+        r"d/dataset\.json: was prepared with JPEG tiles \(asked for: no JPEG tiles, as by --no-tiles\)\n"
+        "  remedy: choose another --data folder"
+    )
     with pytest.raises(UserError, match=message):
         run(raw, data, tiles=False)
     (data / "dataset.json").unlink()
-    with pytest.raises(UserError, match=r"shard-.*h5: was prepared with restart 16 \(asked for: 0\)"):
+    with pytest.raises(UserError, match=r"shard-.*h5: was prepared with JPEG tiles \(asked for: no JPEG tiles"):
         run(raw, data, tiles=False)
     assert run(raw, data).reused == COUNT
 
