@@ -402,7 +402,7 @@ def test_memory_stays_flat_over_many_epochs(with_and_without_tiles: list[Path], 
                 pass
         gc.collect()
         used.append(process.memory_full_info().uss)
-    # One epoch makes 0.26 MB of images: 30 kept ones would show, each time. What an allocator takes once does not count.
+    # One epoch makes 0.26 MB of images: 30 kept ones would show, each time; what is taken once does not count.
     assert min(later - earlier for earlier, later in itertools.pairwise(used)) < 4e6
     loader.close()
 
