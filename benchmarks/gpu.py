@@ -119,11 +119,9 @@ class Bench:
         self._keep(row, Entry(row.group, row.name, row.unit, note=row.note, unavailable=INTERRUPTED))
         try:
             entry = self._entry(row, self._done(row))
-        except (ContenderFailed, UserError) as failure:
-            reason = " ".join(str(failure).split())[:300]
-            entry = Entry(row.group, row.name, row.unit, note=row.note, unavailable=reason)
-        except Exception as error:  # also what goes wrong here, as it makes the row's images
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        except Exception as error:  # also of what goes wrong here, as the row's images are made
+            said = str(error) if isinstance(error, ContenderFailed | UserError) else f"{type(error).__name__}: {error}"
+            reason = " ".join(said.split())[:300]
             entry = Entry(row.group, row.name, row.unit, note=row.note, unavailable=reason)
         except BaseException:  # ended by the user: as if it had not begun
             self._restore(row, before)

@@ -57,9 +57,8 @@ def finished_shards(folder: Path, settings: ShardSettings) -> list[ShardTable]:
 def other_settings(path: Path, found: ShardSettings, wanted: ShardSettings) -> UserError:
     """Return the error for a folder that holds shards of other settings than those asked for."""
     differences = [
-        f"{name} {_shown(name, getattr(found, name))} (asked for: {_shown(name, getattr(wanted, name))})"
-        if name != "restart"
-        else f"{_shown(name, found.restart)} (asked for: {_shown(name, wanted.restart)})"
+        f"{_CALLED.get(name, f'{name} ')}{_shown(name, getattr(found, name))} "
+        f"(asked for: {_shown(name, getattr(wanted, name))})"
         for name in ShardSettings.__dataclass_fields__
         if getattr(found, name) != getattr(wanted, name)
     ]
@@ -67,6 +66,9 @@ def other_settings(path: Path, found: ShardSettings, wanted: ShardSettings) -> U
         f"{path}: was prepared with {', '.join(differences)}",
         remedy=f"choose another --data folder, delete {path.parent}, or use the same settings again",
     )
+
+
+_CALLED = {"restart": ""}  # what it is called is in its values
 
 
 def _shown(name: str, value: object) -> str:
