@@ -46,6 +46,8 @@ BUILT_IN: dict[str, dict[str, str]] = {
     },
     "executor": {
         "local": "cxrkit.reproduce.local:LocalExecutor",
+        "ray": "cxrkit.reproduce.on_ray:RayExecutor",
+        "slurm": "cxrkit.reproduce.on_slurm:SlurmExecutor",
     },
 }
 

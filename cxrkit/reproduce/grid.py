@@ -6,8 +6,10 @@ an earlier one or a neighbour's has done a run. A run is in one place at a time 
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -20,6 +22,7 @@ from cxrkit.runs.folder import BUSY
 
 Status = Literal["done", "waiting", "running", "elsewhere", "failed", "held"]
 POLL_SECONDS = 1.0
+_NO_ROOM_BYTES = 100_000
 ELSEWHERE_SECONDS = 5.0  # between two looks at a run that another process works in
 
 
@@ -62,8 +65,8 @@ class Grid:
     failures: dict[str, Failure] = field(default_factory=dict)
     """What did not come to its end."""
 
-    full: str = ""
-    """What was heard of a full disk: nothing new is started then."""
+    full: bool = False
+    """Whether a run has ended because the disk is full: nothing new is started then, for it would end so too."""
 
     _tried: dict[str, int] = field(default_factory=dict)
     _looked: dict[str, float] = field(default_factory=dict)
@@ -74,7 +77,7 @@ class Grid:
         for item in self.runs:
             self.status[item.name] = "done" if item.done else "waiting"
 
-    def run(self, watch: Callable[[], None], poll_seconds: float = POLL_SECONDS) -> None:
+    def run(self, watch: Callable[[], None]) -> None:
         """Run what is missing until nothing is left that can be done; `watch` is called after every look.
 
         However it is left, no process that was started here goes on.
@@ -88,7 +91,7 @@ class Grid:
                 watch()
                 if not self._count("running", "elsewhere", "waiting"):
                     return
-                time.sleep(poll_seconds)
+                time.sleep(POLL_SECONDS)
         finally:
             self.executor.close()
 
@@ -96,8 +99,8 @@ class Grid:
         return sum(status in statuses for status in self.status.values())
 
     def _start(self) -> None:
-        """Hand over what can be started, as long as there are places."""
-        for item in self.runs:
+        """Hand over what can be started, as long as there are places; what failed before comes after the others."""
+        for item in sorted(self.runs, key=lambda item: self._tried.get(item.name, 0)):
             if self.status[item.name] != "waiting":
                 continue
             needed = self.status.get(item.needs, "done")
@@ -113,8 +116,8 @@ class Grid:
     def _submit(self, item: Planned) -> None:
         try:
             job = planning.make_job(item, self.own)
-        except DiskFull as error:
-            self.full = error.what
+        except DiskFull:
+            self.full = True
             self._fail(item, "held", "not started: the disk is full")
             return
         self._logs[item.name] = job.log
@@ -135,9 +138,14 @@ class Grid:
             self._tried[end.name] = self._tried.get(end.name, 0) + 1
             self.status[end.name] = "waiting"
         else:
-            if DISK_FULL in said:
-                self.full = said
+            self.full = self.full or DISK_FULL in said or self._no_room()
             self._fail(item, "failed", end.reason or _how(end.code), lines)
+
+    def _no_room(self) -> bool:
+        """Whether the disk is so full that a job could not even say so in its log."""
+        with suppress(OSError):
+            return shutil.disk_usage(self.own).free < _NO_ROOM_BYTES
+        return False
 
     def _fail(self, item: Planned, status: Status, reason: str, lines: Sequence[str] = ()) -> None:
         self.status[item.name] = status
