@@ -15,6 +15,7 @@ FLOORS = [
     ["__main__"],
     ["cli"],
     ["demo"],
+    ["reproduce"],
     ["pipeline", "doctor"],
     ["report"],
     ["trainers", "predict"],

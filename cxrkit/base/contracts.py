@@ -29,8 +29,11 @@ __all__ = [
     "SUBSETS",
     "Batch",
     "Dataset",
+    "Ended",
     "Evaluator",
     "Executor",
+    "ExecutorFactory",
+    "Job",
     "Loader",
     "LoaderFactory",
     "Loss",
@@ -39,6 +42,7 @@ __all__ = [
     "ModelFactory",
     "Outputs",
     "Records",
+    "Share",
     "Subset",
     "Trainer",
 ]
@@ -326,11 +330,81 @@ class Evaluator(Protocol):
         ...
 
 
-class Executor(Protocol):
-    """Runs independent jobs, here or elsewhere: `(jobs) -> results`."""
+@dataclass(frozen=True)
+class Job:
+    """One run of a study, as a process that an executor starts somewhere."""
 
-    def __call__(self, jobs: Iterable[Any]) -> Iterable[Any]:
-        """Yield the result of each job, in the order in which they end."""
+    name: str
+    """Its run folder below RUNS: resnet50-large-meta/resample-1."""
+
+    command: tuple[str, ...]
+    """What to start. It goes on where an earlier start of it ended, and does nothing where that had finished."""
+
+    folder: Path
+    """Where to start it: the command names files from there."""
+
+    log: Path
+    """File that takes what it prints; appended to."""
+
+    gpu: bool = False
+    """Whether it computes on a GPU."""
+
+    threads: int | None = None
+    """Threads that its study asks for, or None: the executor gives each job its share of the cores."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A job that has ended, well or not: what it leaves in its run folder says how far it has come."""
+
+    name: str
+    """The job's name."""
+
+    code: int
+    """Its exit status; negative where a signal ended it."""
+
+    reason: str = ""
+    """What the executor knows of a bad end and the log does not say: "its node is gone"."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """How the machines are shared out among jobs."""
+
+    jobs: int | None = None
+    """At most so many at a time; None: as many as there are places."""
+
+    per_gpu: int = 1
+    """How many share a GPU."""
+
+    folder: Path = Path()
+    """Where the executor may keep files of its own."""
+
+
+class Executor(Protocol):
+    """Runs independent jobs, here or elsewhere. A job's own log and run folder say how it is doing."""
+
+    places: int | None
+    """How many jobs it takes at a time; None where it has a queue of its own."""
+
+    def submit(self, job: Job) -> None:
+        """Take a job; returns at once. Never more than `places` that have not ended."""
+        ...
+
+    def ended(self) -> Iterable[Ended]:
+        """Return the jobs that have ended since the last call."""
+        ...
+
+    def close(self) -> None:
+        """End what is running, gently first. Safe to call twice."""
+        ...
+
+
+class ExecutorFactory(Protocol):
+    """A registered executor, or `package.module:Class`. Options are keyword arguments with defaults."""
+
+    def __call__(self, share: Share, **options: Any) -> Executor:
+        """Return an executor that shares machines out as `share` says."""
         ...
 
 

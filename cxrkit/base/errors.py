@@ -1,5 +1,7 @@
 """The exceptions that mean "the user can fix this"."""
 
+DISK_FULL = "the disk is full"  # in the message of every DiskFull: whoever only has a process's output knows it by that
+
 
 class UserError(ValueError):
     """A mistake or a damaged input that the user can repair.

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from cxrkit.base.errors import DiskFull, UserError
+from cxrkit.base.errors import DISK_FULL, DiskFull, UserError
 
 PART_SUFFIX = ".part"
 # The longer marks first: UTF-32's begins with UTF-16's.
@@ -80,7 +80,7 @@ def output_error(path: Path, error: OSError) -> UserError:
     """Say in the user's terms why `path` could not be written."""
     if error.errno == errno.ENOSPC or "No space left" in str(error):
         return DiskFull(
-            f"{path}: the disk is full; the file was not written, and nothing already finished was touched",
+            f"{path}: {DISK_FULL}; the file was not written, and nothing already finished was touched",
             remedy="free some space or choose another folder, then run the same command again",
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
@@ -192,6 +192,29 @@ def claimed(lock: Path, busy: str, remedy: str) -> Iterator[None]:
         with suppress(OSError):
             lock.unlink()  # before it is let go of: nobody else can have it yet
         os.close(held)
+
+
+def is_claimed(lock: Path) -> bool:
+    """Whether a living process holds `lock` (see `claimed`), without disturbing whoever is about to claim it.
+
+    A process of this machine is believed while it runs; of another machine's claim the lock itself is asked, or where
+    the disk has none, the time of the file.
+    """
+    owner = _owner_of(lock)
+    if owner is None:  # no file, or one that is being written
+        return False
+    if owner["host"] == socket.gethostname():
+        return _is_alive(owner, lock)
+    try:
+        with open(lock, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return _is_alive(owner, lock)
+    return False
 
 
 def _lock_by_system(lock: Path) -> int | None:

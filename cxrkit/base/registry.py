@@ -44,6 +44,11 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "evaluator": {
         "auc": "cxrkit.evaluators.auc:evaluate",
     },
+    "executor": {
+        "local": "cxrkit.reproduce.local:LocalExecutor",
+        "ray": "cxrkit.reproduce.on_ray:RayExecutor",
+        "slurm": "cxrkit.reproduce.on_slurm:SlurmExecutor",
+    },
 }
 
 # How a kind is called, where it is not by `construct`: (positional arguments, keyword arguments).
@@ -51,6 +56,7 @@ _CALLED_WITH: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "dataset": (("raw",), ("allow_missing",)),
     "loader": (("store", "plan", "targets", "metadata"), ("threads", "device")),
     "trainer": (("task",), ()),
+    "executor": (("share",), ()),
 }
 # Top-level packages of the plug-ins that were asked for and are not cxrkit's own.
 _FOREIGN: set[str] = set()

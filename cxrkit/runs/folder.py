@@ -17,6 +17,7 @@ from cxrkit.base.errors import UserError
 from cxrkit.base.files import output_error, remove_parts, replacing, write_json
 from cxrkit.datasets.splits import Split
 
+BUSY = "another process is working in this run"
 _LONGEST_NAME = 200  # bytes; file systems take 255
 RunState = Literal["new", "training", "trained", "predicted", "scored"]
 
@@ -208,7 +209,7 @@ def claimed(run: RunFolder) -> Iterator[None]:
 
     A folder that was made for the claim alone is taken away again when nothing came of it.
     """
-    busy = f"{run.path}: another process is working in this run"
+    busy = f"{run.path}: {BUSY}"
     try:
         with files.claimed(run.path / ".lock", busy, "wait for it, or choose another --name or --runs folder"):
             yield

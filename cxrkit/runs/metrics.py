@@ -41,6 +41,7 @@ class MetricsFile:
         """Append one line; numbers that JSON cannot hold become null."""
         try:
             self._file.write((json.dumps(_finite(line)) + "\n").encode())
+            self._file.flush()  # whoever watches the training reads it at once
         except OSError as error:
             raise output_error(self.path, error) from error
 
