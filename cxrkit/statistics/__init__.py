@@ -1,1 +1,11 @@
-"""Statistics: exact metrics and their intervals. Pure functions of arrays, numpy only."""
+"""Statistics: exact metrics, their variances over patients, intervals and comparisons. Pure functions of arrays.
+
+- ranking: the AUC and its bootstrap over patients
+- clustered: variances and covariances of AUCs whose images come in patients
+- intervals: logit-t intervals with effective patients, and when there is none
+- comparing: two models, several seeds, folds, many models
+- calibration: Brier score, calibration error, temperature, a shifted prevalence
+- thresholds: Youden's threshold, what a model says with it, average precision
+
+scipy and scikit-learn are imported inside the functions that need them.
+"""

@@ -1,0 +1,201 @@
+"""Are two models different? On the same test images, over several seeds, over folds, and among many models.
+
+The images of a patient are not independent: taken as if they were, a difference that is none is called significant in
+a third (Hernia) to almost half (Effusion) of all comparisons at 5 % (benchmarks/coverage.py). So every standard error
+here is over patients (clustered.py), and Student's t has one degree of freedom less than there are effective patients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxrkit.statistics import clustered
+from cxrkit.statistics.clustered import Estimate
+from cxrkit.statistics.intervals import MIN_PATIENTS, student_quantile
+
+# Five resamples with 70 % for training and 20 % for testing: what Nadeau and Bengio call n2 / n1.
+TEST_TO_TRAIN = 2 / 7
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A difference and what is known of it. NaN stands for what cannot be known, with the reason."""
+
+    difference: float
+    """The first less the second."""
+
+    standard_error: float
+    """Of the difference."""
+
+    degrees_of_freedom: float
+    """Of Student's t."""
+
+    lower: float
+    """Lower bound of the interval of the difference."""
+
+    upper: float
+    """Upper bound of the interval of the difference."""
+
+    p_value: float
+    """Two-sided, of no difference."""
+
+    reason: str = ""
+    """Why there is no interval and no p-value."""
+
+
+def _student(difference: float, variance: float, freedom: float, confidence: float, reason: str = "") -> Comparison:
+    """Return the comparison by Student's t; equal models (no difference, no variance) are equal: p = 1."""
+    from scipy.special import stdtr
+
+    if reason or not np.isfinite(variance) or freedom <= 0:
+        nan = float("nan")
+        error = float(np.sqrt(variance)) if np.isfinite(variance) else nan
+        return Comparison(difference, error, freedom, nan, nan, nan, reason or "no variance can be had")
+    error = float(np.sqrt(variance))
+    half = student_quantile(freedom, confidence) * error
+    t = abs(difference) / error if error else (0.0 if difference == 0 else np.inf)
+    p_value = min(1.0, 2 * float(stdtr(freedom, -t)))
+    return Comparison(difference, error, freedom, difference - half, difference + half, p_value)
+
+
+def compare(one: Estimate, other: Estimate, *, confidence: float = 0.95) -> Comparison:
+    """Compare two models on the same test images, or on subgroups that share patients.
+
+    one, other: from `clustered.estimate` or `clustered.mean`, their patients numbered alike. No interval and no p-value
+    where fewer than ten patients have the finding, or have it not.
+    """
+    return compare_seeds([one], [other], confidence=confidence)
+
+
+def compare_seeds(one: Sequence[Estimate], other: Sequence[Estimate], *, confidence: float = 0.95) -> Comparison:
+    """Compare two models of which one or several trainings, that differ in their seed, saw the same test images.
+
+    The variance of the difference of the seed averages is the clustered one, for the patients, and s^2 / S of each
+    model with S > 1 trainings, for the seeds; a single training says nothing of its model's spread over seeds, and the
+    result then holds for that training alone. Degrees of freedom by Welch and Satterthwaite.
+    """
+    gap = clustered.difference(clustered.mean(one), clustered.mean(other))
+    parts = [(gap.variance, gap.degrees_of_freedom)]
+    for seeds in (one, other):
+        if len(seeds) > 1:
+            spread = float(np.var([seed.value for seed in seeds], ddof=1))
+            parts.append((spread / len(seeds), len(seeds) - 1.0))
+    fewest = min(gap.positive_patients, gap.negative_patients)
+    reason = f"{fewest} patients, fewer than {MIN_PATIENTS}" if fewest < MIN_PATIENTS else ""
+    total = sum(variance for variance, _ in parts)
+    return _student(gap.value, total, _satterthwaite(parts), confidence, reason)
+
+
+def _satterthwaite(parts: Sequence[tuple[float, float]]) -> float:
+    """Return the degrees of freedom of a sum of variances, each given with its own; the first's where all are 0."""
+    total = sum(variance for variance, _ in parts)
+    if not total > 0 or len(parts) == 1:
+        return parts[0][1]
+    return float(total**2 / sum(variance**2 / freedom for variance, freedom in parts if variance))
+
+
+def seed_spread(values: Sequence[float]) -> float | None:
+    """Return the standard deviation over seeds, None for a single one: to be shown apart from the intervals."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def compare_folds(
+    difference_F: Sequence[float], *, test_to_train: float = TEST_TO_TRAIN, confidence: float = 0.95
+) -> Comparison:
+    """Compare two models over F resamples by the corrected resampled t-test (Nadeau and Bengio 2003, section 3).
+
+    difference_F: of the two in each resample. Training sets of resamples overlap, so their differences are no
+    independent draws: the variance of the mean is (1 / F + test / train) s^2, not s^2 / F.
+    """
+    folds, average = len(difference_F), float(np.mean(difference_F))
+    if folds < 2:
+        return _student(average, float("nan"), 0.0, confidence, "a single fold has no spread")
+    variance = (1 / folds + test_to_train) * float(np.var(difference_F, ddof=1))
+    return _student(average, variance, folds - 1.0, confidence)
+
+
+def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
+    """Return the p-values adjusted for their number by Holm (1979); what is NaN stays so and is not counted.
+
+    statsmodels' multipletests(method="holm") gives the same; its packages are many for so few lines.
+    """
+    found = np.asarray(p_values, float)
+    adjusted = np.full(found.shape, np.nan)
+    counted = np.flatnonzero(~np.isnan(found))
+    order = counted[np.argsort(found[counted], kind="stable")]
+    steps = found[order] * np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(steps))
+    return adjusted
+
+
+def tied_groups(values: Sequence[float], different: NDArray[np.bool_]) -> list[tuple[int, ...]]:
+    """Return the groups of models that are statistically tied: the largest sets in which no two differ.
+
+    values: of the models, by which groups and their members are sorted, the highest first. different: (Q, Q), whether
+    two models differ, which is for the caller to say (`differ`). A model may be in several groups: being tied is not
+    transitive. The groups are those of the compact letter display, by insert and absorb (Piepho 2004, Journal of
+    Computational and Graphical Statistics 13, 456-466).
+    """
+    groups = [frozenset(range(len(values)))] if len(values) else []
+    for one, other in combinations(range(len(values)), 2):
+        if not different[one, other]:
+            continue
+        split = [
+            part
+            for group in groups
+            for part in ((group - {one}, group - {other}) if {one, other} <= group else (group,))
+        ]
+        groups = [group for group in dict.fromkeys(split) if not any(group < larger for larger in split)]
+    ordered = [tuple(sorted(group, key=lambda model: (-values[model], model))) for group in groups]
+    return sorted(ordered, key=lambda group: [(-values[model], model) for model in group])
+
+
+@dataclass(frozen=True)
+class Pairwise:
+    """Every model against every other on the same test images."""
+
+    comparisons: dict[tuple[int, int], Comparison]
+    """By the places of the two, the lower first: the first less the second."""
+
+    adjusted: dict[tuple[int, int], float]
+    """p-values adjusted by Holm over all pairs."""
+
+    groups: list[tuple[int, ...]]
+    """Places of the models that are statistically tied, the best group first."""
+
+
+def pairwise(models: Sequence[Sequence[Estimate]], *, confidence: float = 0.95) -> Pairwise:
+    """Compare all models with each other; a model is one estimate, or one for each of its seeds.
+
+    Two models differ where the p-value of their difference, adjusted by Holm over all pairs, is at most
+    1 - confidence; where there is no p-value, nothing says that they differ.
+    """
+    pairs = list(combinations(range(len(models)), 2))
+    found = {pair: compare_seeds(models[pair[0]], models[pair[1]], confidence=confidence) for pair in pairs}
+    adjusted = dict(zip(pairs, holm([found[pair].p_value for pair in pairs]).tolist(), strict=True))
+    different = np.zeros((len(models), len(models)), bool)
+    for one, other in pairs:
+        different[one, other] = different[other, one] = adjusted[one, other] <= 1 - confidence  # NaN is not
+    values = [clustered.mean(seeds).value for seeds in models]
+    return Pairwise(found, adjusted, tied_groups(values, different))
+
+
+def rank_correlation(one_NL: NDArray[np.floating], other_NL: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return Spearman's correlation of two models' scores over the test images, for each label, shape (L,).
+
+    Table 4 is the mean of these over the labels, and then over the folds. The rows must be the same images. NaN for a
+    label of which a model has one score for every image.
+    """
+    from scipy.stats import rankdata
+
+    assert one_NL.shape == other_NL.shape, "the scores of the same images and labels"
+    ranks = [rankdata(scores_NL, axis=0) for scores_NL in (one_NL, other_NL)]
+    one_NL, other_NL = (rank_NL - rank_NL.mean(axis=0) for rank_NL in ranks)
+    scale_L = np.sqrt((one_NL**2).sum(axis=0) * (other_NL**2).sum(axis=0))
+    with np.errstate(invalid="ignore"):  # 0 / 0: undefined
+        return np.asarray((one_NL * other_NL).sum(axis=0) / scale_L)
