@@ -6,36 +6,41 @@ import json
 import os
 import signal
 import sys
-import threading
-import time
-from contextlib import suppress
 from pathlib import Path
 
 from ray.cluster_utils import Cluster
-from reproduce_parts import request
-from rich.console import Console
 
-from cxrkit.reproduce import main
-from cxrkit.runs.folder import RunFolder
+from cxrkit.base.contracts import Share
+from cxrkit.reproduce import planning, study
+from cxrkit.reproduce.grid import Grid
+from cxrkit.reproduce.on_ray import RayExecutor
+from cxrkit.reproduce.planning import Places
 
-study, data, runs = map(Path, sys.argv[1:])
-run = RunFolder(runs / "mlp-meta" / "official")
+path, data, runs = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+found = study.read(path)
+(item,) = planning.check(planning.plan(found, Places(data, runs)))
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-first = cluster.add_node(num_cpus=1)
+nodes = [cluster.add_node(num_cpus=1)]
 
 
 def lose_it() -> None:
-    """End the node that trains, and as a machine's end would, the training with it; another node is there by then."""
-    while not run.metrics.exists() or run.metrics.read_text().count('"kind": "epoch"') < 2:
-        time.sleep(0.02)
-    cluster.add_node(num_cpus=1)
-    cluster.remove_node(first, allow_graceful=False)
-    with suppress(OSError):
-        os.kill(json.loads((run.path / ".lock").read_text())["pid"], signal.SIGKILL)
+    """End the node that trains, and as a machine's end would, the training with it; another node is there by then.
+
+    The training stands still meanwhile, or it might be through before.
+    """
+    if not nodes or not item.run.metrics.exists() or item.run.metrics.read_text().count('"kind": "epoch"') < 2:
+        return
+    training = json.loads((item.run.path / ".lock").read_text())["pid"]
+    os.kill(training, signal.SIGSTOP)
+    try:
+        cluster.add_node(num_cpus=1)
+        cluster.remove_node(nodes.pop(), allow_graceful=False)
+    finally:
+        os.kill(training, signal.SIGKILL)
 
 
-threading.Thread(target=lose_it, daemon=True).start()
-wanted = request(study, data, runs, engine="ray", engine_options={"address": cluster.address})
-well = main.reproduce(wanted, Console())
+executor = RayExecutor(Share(), address=cluster.address)
+grid = Grid([item], executor, planning.own_folder(runs, found))
+grid.run(lose_it)
 cluster.shutdown()
-sys.exit(0 if well else 1)
+print(grid.status, grid.failures)

@@ -174,4 +174,4 @@ def test_a_machine_of_a_ray_cluster_goes_away(tables: Path, tmp_path: Path) -> N
     run = RunFolder(tmp_path / "runs" / "mlp-meta" / "official")
     assert run.state() == "scored"
     assert len(json.loads(run.provenance.read_text())["resumed"]) == 1
-    assert "mlp-meta/official: done" in done.stdout
+    assert "{'mlp-meta/official': 'done'} {}" in done.stdout
