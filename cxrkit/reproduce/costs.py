@@ -73,6 +73,12 @@ class Costs:
         if seen.train_seconds is not None:
             self.known[Kind.of(item)] = Known(seen.train_seconds, f"as {item.name} has taken")
 
+    def learn_pace(self, item: Planned, epoch_seconds: float) -> None:
+        """Take note of what an epoch takes with all that belongs to it, by the clock of whoever watches."""
+        assert item.images is not None
+        images = item.images["train"] + VALIDATION_SHARE * item.images["val"]
+        self.known[Kind.of(item)] = Known(epoch_seconds / images, f"as {item.name} takes")
+
     def unknown(self, items: Iterable[Planned]) -> dict[Kind, Planned]:
         """Return one run of each kind that nothing is known of."""
         return {kind: item for item in items if (kind := Kind.of(item)) not in self.known}

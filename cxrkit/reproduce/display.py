@@ -19,6 +19,7 @@ from cxrkit.reproduce.planning import Planned
 from cxrkit.reproduce.watching import Seen, seconds_left, see
 
 _LOOK_SECONDS = 2.0  # between two looks at the files of what runs
+_PACE_EPOCHS = 3  # the first of them may have begun before it was looked at
 _NEXT = 3  # of what waits, so many are shown
 _AROUND = 6  # lines of the terminal that are not runs
 _STYLES: dict[Status, str] = {"running": "green", "elsewhere": "cyan", "failed": "red", "held": "red"}
@@ -41,6 +42,7 @@ class GridDisplay:
         self._live: Live | None = None
         self._seen: dict[str, Seen] = {}
         self._told: dict[str, tuple[Status, int]] = {item.name: (grid.status[item.name], -1) for item in grid.runs}
+        self._first: dict[str, tuple[float, int]] = {}
         self._looked = 0.0
 
     def __enter__(self) -> GridDisplay:
@@ -62,11 +64,19 @@ class GridDisplay:
             self._looked = now
             for item in self._of("running", "elsewhere"):
                 self._seen[item.name] = see(item)
-                self._costs.learn(item, self._seen[item.name])
+                self._learn(item, self._seen[item.name], now)
         if self._live is not None:
             self._live.update(Group(self._table(), self._summary()), refresh=True)
         else:
             self._say_changes()
+
+    def _learn(self, item: Planned, seen: Seen, now: float) -> None:
+        """Take the time of a run's epochs, by the clock once some have passed: checkpoints take time, too."""
+        since, epochs = self._first.setdefault(item.name, (now, seen.epochs))
+        if seen.epochs - epochs >= _PACE_EPOCHS:
+            self._costs.learn_pace(item, (now - since) / (seen.epochs - epochs))
+        else:
+            self._costs.learn(item, seen)
 
     def _of(self, *statuses: Status) -> list[Planned]:
         return [item for item in self._grid.runs if self._grid.status[item.name] in statuses]

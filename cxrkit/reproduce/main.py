@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import signal
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -125,7 +126,8 @@ def ended_in_order(wanted: Request) -> Iterator[None]:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    here = threading.current_thread() is threading.main_thread()  # no other may
+    before = signal.signal(signal.SIGTERM, interrupt) if here else None
     try:
         yield
     except KeyboardInterrupt as error:
@@ -134,7 +136,8 @@ def ended_in_order(wanted: Request) -> Iterator[None]:
             "with the same flags goes on"
         ) from error
     finally:
-        signal.signal(signal.SIGTERM, before)
+        if here:
+            signal.signal(signal.SIGTERM, before)
 
 
 def print_reports(found: study.Study, runs: Sequence[Planned], folder: Path, console: Console) -> None:

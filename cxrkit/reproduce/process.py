@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from cxrkit.base.contracts import Job
+from cxrkit.base.errors import shown
 
 PATIENCE_SECONDS = 20.0  # what a training has to end after Ctrl-C: it writes nothing, but may be in a long kernel
 _TAIL_BYTES = 20_000
@@ -28,8 +29,9 @@ def start(job: Job, threads: int, environment: dict[str, str] | None = None) -> 
     environment = {"OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"} | (environment or {})
     job.log.parent.mkdir(parents=True, exist_ok=True)
     with open(job.log, "ab") as log:
-        began = f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} on {socket.gethostname()}: {shlex.join(command)}\n"
-        log.write(began.encode("utf-8", "backslashreplace"))
+        # On one line, whatever a path holds: what the job itself says begins below it.
+        began = f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} on {socket.gethostname()}: {shown(shlex.join(command))}\n"
+        log.write(began.encode())
         log.flush()
         return subprocess.Popen(
             command,
@@ -42,9 +44,9 @@ def start(job: Job, threads: int, environment: dict[str, str] | None = None) -> 
         )
 
 
-def stop(*processes: subprocess.Popen[bytes], patience_seconds: float = PATIENCE_SECONDS) -> None:
+def stop(*processes: subprocess.Popen[bytes]) -> None:
     """End processes: as Ctrl-C does, then SIGTERM, then by force."""
-    for how, seconds in ((signal.SIGINT, patience_seconds), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
+    for how, seconds in ((signal.SIGINT, PATIENCE_SECONDS), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
         alive = [process for process in processes if process.poll() is None]
         for process in alive:
             with suppress(ProcessLookupError, PermissionError):
