@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from cxrkit.base import registry
+from cxrkit.base import notes, registry
 from cxrkit.base.contracts import EVALUATED, Subset
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import file_digest
@@ -71,15 +71,22 @@ def refuse_other_place(run: RunFolder, config: TrainConfig) -> None:
         )
 
 
-def decided(config: TrainConfig, device: str, ranks: Ranks = ALONE) -> TrainConfig:
-    """Return the config with what is chosen for the machine that it is trained on."""
+def decided(
+    config: TrainConfig, run: RunFolder | None, device: str, note: notes.Say = notes.to_stderr, ranks: Ranks = ALONE
+) -> TrainConfig:
+    """Return the config with what is chosen for the machine it is trained on, or was when a resumed `run` began."""
     from cxrkit.models import compute
+    from cxrkit.trainers import threads
 
+    computing = config.run.compute_threads
+    if compute.on_cpu(device):
+        before = read_run_config(run.config).run.compute_threads if run and run.config.exists() else None
+        computing = threads.chosen(computing, before, note, processes=ranks.local_world_size)
     compile = config.run.compile
     if compile is None and not ranks.several:  # what several processes send each other is not compiled unasked
         compile = not compute.on_cpu(device)
     precision = compute.choose_precision(config.run.precision, device)
-    return config.with_values({"run.precision": precision, "run.compile": compile})
+    return config.with_values({"run.precision": precision, "run.compile": compile, "run.compute_threads": computing})
 
 
 def train(config: TrainConfig, resume: bool, console: Console, ranks: Ranks = ALONE) -> RunFolder:
@@ -93,12 +100,13 @@ def train(config: TrainConfig, resume: bool, console: Console, ranks: Ranks = AL
     from cxrkit.loaders.inputs import Inputs
     from cxrkit.models import compute
     from cxrkit.runs import checkpoints
-    from cxrkit.trainers import assembly, resuming
+    from cxrkit.trainers import assembly, resuming, threads
     from cxrkit.trainers.display import TrainDisplay
 
     run = folder_of(config)
     device = compute.choose_device(ranks.device(config.run.device))
-    config = ranks.once(lambda: decided(config, device, ranks))
+    config = ranks.once(lambda: decided(config, run if resume else None, device, notes.through(console), ranks))
+    threads.use(config.run.compute_threads)
     assert config.input.size is not None
     spec = models.spec(config.model.name, options=config.model.options).at(config.input.size)
     with ranks.first_holds(claimed(run)), resuming.told_how_to_resume(run):
@@ -156,9 +164,16 @@ def predict(
     from cxrkit.loaders.inputs import Inputs
     from cxrkit.models import compute
     from cxrkit.predict import predict as predict_subset
+    from cxrkit.trainers import threads as using
 
     config = ranks.once(lambda: run_config(run))  # before a claim would make the folder
     device = compute.choose_device(ranks.device(device))
+    computing = None
+    if compute.on_cpu(device):
+        number = config.run.compute_threads
+        note = notes.through(console)
+        computing = ranks.once(lambda: using.chosen(number, number, note, processes=ranks.local_world_size))
+        using.use(computing)
     wanted = precision or config.run.precision
     precision = ranks.once(lambda: compute.choose_precision(wanted, device))
     spec = models.spec(config.model.name, options=config.model.options)
@@ -181,7 +196,7 @@ def predict(
                         precision=precision,
                         loader=loader,
                         loader_options=config.run.loader_options if loader == config.run.loader else {},
-                        threads=threads,
+                        threads=using.for_loading(threads, computing, ranks.local_world_size),
                         # As it was trained; but a subset is scored on a CPU before it is compiled for one.
                         compile=bool(config.run.compile) and not compute.on_cpu(device),
                         progress=ranks.counting(bar.advance, images),

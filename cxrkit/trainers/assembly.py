@@ -19,7 +19,7 @@ from cxrkit.runs import checkpoints
 from cxrkit.runs.checkpoints import CheckpointInfo
 from cxrkit.runs.config import TrainConfig, changes, recipe_digest
 from cxrkit.runs.folder import RunFolder
-from cxrkit.trainers import TrainTask, stepping
+from cxrkit.trainers import TrainTask, stepping, threads
 from cxrkit.trainers.display import TrainDisplay
 
 
@@ -90,6 +90,8 @@ def assemble(
         pretrained=ranks.first and not resuming,
         seed=config.run.seed,
     )
+    computing = config.run.compute_threads if compute.on_cpu(device) else None
+    loading = threads.for_loading(config.run.threads, computing, ranks.local_world_size)
     origin = ranks.once(lambda: started_from(inputs.origin(), run, model, resuming))
     return TrainTask(
         config=config,
@@ -103,14 +105,14 @@ def assemble(
             val_plan,
             config.run.loader,
             device,
-            config.run.threads,
+            loading,
             options=loader_options(config.run, cached=False),
         ),
         train=inputs.loader(
             train_plan,
             loader_name(config, spec, device),
             device,
-            config.run.threads,
+            loading,
             options=loader_options(config.run, cached=config.run.cache == "gpu"),
             console=display.console,
         ),
