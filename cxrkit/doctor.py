@@ -15,7 +15,7 @@ from rich.text import Text
 
 from cxrkit.base import provenance
 from cxrkit.base.contracts import IMAGE_SIZE, Records
-from cxrkit.base.cores import available_cores
+from cxrkit.base.cores import available_cores, free_cores, omp_threads
 from cxrkit.base.errors import UserError, shown
 from cxrkit.models.compute import cpu_has_bf16
 from cxrkit.prepare.config import MIN_LEVEL
@@ -117,12 +117,32 @@ def _torch_cuda() -> int | None:
 
 
 def _processor() -> Iterator[Finding]:
-    cores = available_cores()
+    cores, free = available_cores(), free_cores()
     bf16 = "computes in bfloat16" if cpu_has_bf16() else "no bfloat16: CPU training runs in fp32"
     yield Finding("processor", "ok", f"{provenance.processor()}, {cores} cores usable, {bf16}")
+    yield _cores(cores, free, omp_threads())
     if cores < 2:
         remedy = "allow this process more cores (taskset, cgroup or job limits)"
         yield Finding("processor", "note", "a single core loads and trains in turns", remedy)
+
+
+def _cores(cores: int, free: int, omp: int | None) -> Finding:
+    """Say how many cores nobody else keeps busy, and what a training on the CPU would do with them."""
+    from cxrkit.trainers import threads
+
+    try:
+        number = omp or min(free, threads.torch_default())
+    except (ImportError, RuntimeError):  # said of torch already
+        number = omp or free
+    loading = threads.for_loading(None, number)
+    by = "OMP_NUM_THREADS says so" if omp else "--compute-threads changes it"
+    found = f"{free} of {cores} free now; threads of a training on the CPU: {number} compute ({by}), {loading} load"
+    if number > free:
+        remedy = "all threads wait for the slowest: set OMP_NUM_THREADS to the cores that are free, or unset it"
+        return Finding("cores", "note", found, remedy)
+    if free < cores:
+        return Finding("cores", "note", found, "wait for what keeps the others busy, or train on a GPU")
+    return Finding("cores", "ok", found)
 
 
 def _disk(data: Path) -> Iterator[Finding]:

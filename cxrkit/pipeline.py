@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from cxrkit.base import registry
+from cxrkit.base import notes, registry
 from cxrkit.base.contracts import EVALUATED, Subset
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import file_digest
+from cxrkit.base.ranks import ALONE, Ranks
 from cxrkit.datasets import splits
 from cxrkit.runs.config import TrainConfig, read_run_config
 from cxrkit.runs.folder import Predicted, RunFolder, Scored, Trained, claimed, read_split
@@ -70,55 +71,72 @@ def refuse_other_place(run: RunFolder, config: TrainConfig) -> None:
         )
 
 
-def train(config: TrainConfig, resume: bool, console: Console) -> RunFolder:
+def decided(
+    config: TrainConfig, run: RunFolder | None, device: str, note: notes.Say = notes.to_stderr, ranks: Ranks = ALONE
+) -> TrainConfig:
+    """Return the config with what is chosen for the machine it is trained on, or was when a resumed `run` began."""
+    from cxrkit.models import compute
+    from cxrkit.trainers import threads
+
+    computing = config.run.compute_threads
+    if compute.on_cpu(device):
+        before = read_run_config(run.config).run.compute_threads if run and run.config.exists() else None
+        computing = threads.chosen(computing, before, note, processes=ranks.local_world_size)
+    compile = config.run.compile
+    if compile is None and not ranks.several:  # what several processes send each other is not compiled unasked
+        compile = not compute.on_cpu(device)
+    precision = compute.choose_precision(config.run.precision, device)
+    return config.with_values({"run.precision": precision, "run.compile": compile, "run.compute_threads": computing})
+
+
+def train(config: TrainConfig, resume: bool, console: Console, ranks: Ranks = ALONE) -> RunFolder:
     """Train one experiment, then predict and evaluate it; returns its run folder.
 
-    config: see `resolve`. The run is claimed before it is looked at and until its last file is written. Raises
-    UserError for anything the user can repair.
+    config: see `resolve`. The run is claimed before it is looked at and until its last file is written. ranks: the
+    processes that do it together, of which the first one claims and writes. Raises UserError for anything the user can
+    repair.
     """
     from cxrkit import models
     from cxrkit.loaders.inputs import Inputs
     from cxrkit.models import compute
     from cxrkit.runs import checkpoints
-    from cxrkit.trainers import assembly, resuming
+    from cxrkit.trainers import assembly, resuming, threads
     from cxrkit.trainers.display import TrainDisplay
 
     run = folder_of(config)
-    device = compute.choose_device(config.run.device)
-    config = config.with_values(
-        {
-            "run.precision": compute.choose_precision(config.run.precision, device),
-            "run.compile": not compute.on_cpu(device) if config.run.compile is None else config.run.compile,
-        }
-    )
+    device = compute.choose_device(ranks.device(config.run.device))
+    config = ranks.once(lambda: decided(config, run if resume else None, device, notes.through(console), ranks))
+    threads.use(config.run.compute_threads)
     assert config.input.size is not None
     spec = models.spec(config.model.name, options=config.model.options).at(config.input.size)
-    with claimed(run), resuming.told_how_to_resume(run):
-        split = resuming.check_existing(run, config, resume)
-        run.remove_parts()
+    with ranks.first_holds(claimed(run)), resuming.told_how_to_resume(run):
+        split = ranks.once(lambda: resuming.check_existing(run, config, resume))
+        ranks.once(run.remove_parts)
         inputs = Inputs.of(config.run.data, split, config.run.limit, pixels=spec.image)
         try:
             for subset in ("train", *EVALUATED):
                 inputs.require(subset)
-            assembly.describe(console, config, spec, inputs, device)
+            assembly.describe(console, config, spec, inputs, device, ranks)
             trainer = registry.load("trainer", config.run.trainer)
             registry.load("evaluator", config.test.evaluator)  # a wrong name should be heard before, not after
             display = TrainDisplay(console, config.schedule.epochs, len(inputs.rows["val"]), inputs.labels)
-            task = assembly.assemble(config, spec, inputs, run, device, resume, display)
-            resuming.write_run(run, config, inputs, task.info.origin, device)
-            if run.state() == "training" or not resuming.finished(run, config):
+            task = assembly.assemble(config, spec, inputs, run, device, resume, display, ranks)
+            ranks.once(lambda: resuming.write_run(run, config, inputs, task.info.origin, device, ranks.world_size))
+            if ranks.once(lambda: run.state() == "training" or not resuming.finished(run, config)):
                 # The scores of before would stand there as if they were those of what is trained now.
-                run.forget("train", "predict", "evaluate")
+                ranks.once(lambda: run.forget("train", "predict", "evaluate"))
                 with display:
                     trainer(task)
-                checkpoints.restate_best(run.best, task.info, config.run.trainer)
-                run.finish("train", Trained(config.schedule.epochs, file_digest(run.best)))
+                ranks.once(lambda: checkpoints.restate_best(run.best, task.info, config.run.trainer))
+                ranks.once(lambda: run.finish("train", Trained(config.schedule.epochs, file_digest(run.best))))
         finally:
             inputs.close()
-        if run.state() == "trained":
+        if ranks.once(run.state) == "trained":
             where = config.run
-            predict(run, console, device=where.device, loader=where.loader, threads=where.threads, held=True)
-        if run.state() != "scored":
+            predict(
+                run, console, device=where.device, loader=where.loader, threads=where.threads, held=True, ranks=ranks
+            )
+        if ranks.first and run.state() != "scored":
             evaluate(run, config.run.data, console, held=True)
     return run
 
@@ -135,28 +153,38 @@ def predict(
     threads: int | None = None,
     subsets: tuple[Subset, ...] = EVALUATED,
     held: bool = False,
+    ranks: Ranks = ALONE,
 ) -> None:
     """Write `predictions/{val,test}.parquet` of a run, from its best checkpoint or the one given.
 
-    held: this process has claimed the run already.
+    held: this process has claimed the run already. ranks: the processes that share the images.
     """
     from cxrkit import models
     from cxrkit.base.progress import progress_bar
     from cxrkit.loaders.inputs import Inputs
     from cxrkit.models import compute
     from cxrkit.predict import predict as predict_subset
+    from cxrkit.trainers import threads as using
 
-    config = run_config(run)  # before a claim would make the folder
-    device = compute.choose_device(device)
-    precision = compute.choose_precision(precision or config.run.precision, device)
+    config = ranks.once(lambda: run_config(run))  # before a claim would make the folder
+    device = compute.choose_device(ranks.device(device))
+    computing = None
+    if compute.on_cpu(device):
+        number = config.run.compute_threads
+        note = notes.through(console)
+        computing = ranks.once(lambda: using.chosen(number, number, note, processes=ranks.local_world_size))
+        using.use(computing)
+    wanted = precision or config.run.precision
+    precision = ranks.once(lambda: compute.choose_precision(wanted, device))
     spec = models.spec(config.model.name, options=config.model.options)
-    with nullcontext() if held else claimed(run):
-        split, seen = read_split(run)
+    with nullcontext() if held else ranks.first_holds(claimed(run)):
+        split, seen = ranks.once(lambda: read_split(run))
         inputs = Inputs.of(data or config.run.data, split, config.run.limit, pixels=spec.image)
         try:
             for subset in subsets:
                 inputs.require(subset)
-                with progress_bar(f"predict {subset}", len(inputs.rows[subset]), console=console) as bar:
+                images = len(inputs.rows[subset])
+                with progress_bar(f"predict {subset}", images, console=console) as bar:
                     predict_subset(
                         checkpoint or run.best,
                         inputs,
@@ -168,15 +196,17 @@ def predict(
                         precision=precision,
                         loader=loader,
                         loader_options=config.run.loader_options if loader == config.run.loader else {},
-                        threads=threads,
+                        threads=using.for_loading(threads, computing, ranks.local_world_size),
                         # As it was trained; but a subset is scored on a CPU before it is compiled for one.
                         compile=bool(config.run.compile) and not compute.on_cpu(device),
-                        progress=bar.advance,
+                        progress=ranks.counting(bar.advance, images),
                         before_writing=lambda: run.forget("predict", "evaluate"),
+                        ranks=ranks,
                     )
         finally:
             inputs.close()
-        run.finish("predict", Predicted(file_digest(checkpoint or run.best), digests_of_predictions(run)))
+        asked = checkpoint or run.best
+        ranks.once(lambda: run.finish("predict", Predicted(file_digest(asked), digests_of_predictions(run))))
 
 
 def digests_of_predictions(run: RunFolder) -> dict[str, str]:

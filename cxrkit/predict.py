@@ -15,15 +15,16 @@ from cxrkit.base import labels
 from cxrkit.base.contracts import Subset
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import file_digest
+from cxrkit.base.ranks import ALONE, Ranks
 from cxrkit.loaders.inputs import Inputs
 from cxrkit.models import ModelSpec, compute
 from cxrkit.runs import predictions
 from cxrkit.runs.checkpoints import CheckpointInfo, load_model, read
 
 
-def load(checkpoint: Path) -> tuple[torch.nn.Module, ModelSpec, CheckpointInfo]:
+def load(checkpoint: Path, ranks: Ranks = ALONE) -> tuple[torch.nn.Module, ModelSpec, CheckpointInfo]:
     """Return the model of a checkpoint, in evaluation mode on the CPU, its spec (at the trained size) and its info."""
-    tensors, info = read(checkpoint)
+    tensors, info = ranks.once(lambda: read(checkpoint))
     model = models.build(info.model, labels=labels.get(info.origin.label_set), options=info.options, pretrained=False)
     load_model(checkpoint, tensors, model, info.model)
     spec: ModelSpec = model.spec  # type: ignore[assignment]
@@ -47,16 +48,18 @@ def predict(
     batch_size: int | None = None,
     progress: Any = None,
     before_writing: Callable[[], None] = lambda: None,
+    ranks: Ranks = ALONE,
 ) -> int:
     """Write the scores of `checkpoint` for the prepared images of `subset` to `out`; returns how many images.
 
     seen: the run's split table (runs.read_split). loader_options: what of them the loader takes. compile: compile the
     network for full batches. batch_size: default, compute.batch_size. before_writing: called when the scores are there,
-    before the file is replaced as a whole. Raises UserError for a checkpoint of another model than `model_name`, and
+    before the file is replaced as a whole. ranks: share the images; the first one reads the checkpoint and writes.
+    Raises UserError for a checkpoint of another model than `model_name`, and
     for one of another split, data set, labels or pixels: it could have seen the images, or be measured against other
     labels.
     """
-    model, spec, info = load(checkpoint)
+    model, spec, info = load(checkpoint, ranks)
     if info.model != model_name:
         raise UserError(
             f"{checkpoint}: a checkpoint of {info.model}, but this run is one of {model_name}",
@@ -73,11 +76,18 @@ def predict(
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     together = batch_size or compute.batch_size(device, spec.input_size)
     feed = inputs.loader(
-        inputs.eval_plan(subset, spec, together), loader, device, threads, options=loader_options, known_only=True
+        inputs.eval_plan(subset, spec, together, ranks),
+        loader,
+        device,
+        threads,
+        options=loader_options,
+        known_only=True,
     )
     forward = compute.Forward(model, spec, device, precision, compile=compile)
-    scored = compute.score(model, feed, spec, device, precision, progress=progress, forward=forward)
+    scored = compute.score(model, feed, spec, device, precision, progress=progress, forward=forward, ranks=ranks)
     feed.close()
+    if not ranks.first:
+        return len(scored.index)
     images = inputs.frame.select("image_id", "patient_id")[scored.index]
     frame = images.hstack(pl.DataFrame(scored.score, schema=list(inputs.labels.labels)))
     about = predictions.PredictionInfo(

@@ -25,6 +25,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # Before anything imports torch; processes that tests start, and those of xdist, inherit it.
     if not sees_gpu(config.option.markexpr):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        # Sums by another number of threads have other last digits, and by default a training looks what is free.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -12,8 +13,9 @@ Say = Callable[[str], object]
 
 
 def to_stderr(text: str) -> None:
-    """Print a note where there is no console."""
-    print(text, file=sys.stderr)
+    """Print a note where there is no console: the first one of several processes, for all of them."""
+    if os.environ.get("RANK", "0") == "0":
+        print(text, file=sys.stderr)
 
 
 def through(console: Console | None) -> Say:

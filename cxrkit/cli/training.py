@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.markup import escape
 
 from cxrkit.cli.app import app, console
@@ -18,14 +19,18 @@ def train(said: dict[str, Any], recipe: str | None, sets: list[str], resume: boo
     """Train one experiment of the paper (or your own), then predict and evaluate it.
 
     The defaults are the paper's protocol. Everything goes into RUNS/NAME/SPLIT; a killed training goes on with
-    --resume, to the same numbers.
+    --resume, to the same numbers. Several GPUs: torchrun --nproc-per-node N -m cxrkit train ...
     """
     from cxrkit import pipeline
+    from cxrkit.base.ranks import joined
 
-    run = pipeline.train(pipeline.resolve(said, recipe=recipe, sets=sets, resume=resume), resume, console)
-    console.print(
-        f"done: {run.path}. Next: cxrkit report --runs {run.path.parent.parent}", markup=False, highlight=False
-    )
+    with joined() as ranks:
+        shown = console if ranks.first else Console(quiet=True, force_terminal=False)
+        config = ranks.once(lambda: pipeline.resolve(said, recipe=recipe, sets=sets, resume=resume))
+        run = pipeline.train(config, resume, shown, ranks)
+        shown.print(
+            f"done: {run.path}. Next: cxrkit report --runs {run.path.parent.parent}", markup=False, highlight=False
+        )
 
 
 def _sentence(text: str) -> str:

@@ -21,6 +21,7 @@ from cxrkit.base.errors import UserError
 from cxrkit.base.files import digest_lines
 from cxrkit.base.labels import LabelSet
 from cxrkit.base.origin import Basis, Origin, differences, metadata_digest
+from cxrkit.base.ranks import ALONE, Ranks
 from cxrkit.datasets import splits
 from cxrkit.datasets.splits import Split
 from cxrkit.loaders import plan as plans
@@ -175,8 +176,11 @@ class Inputs:
         """Return the SHA-256 over the image ids that are used of `subset`."""
         return digest_lines(self.frame["image_id"].gather(self.rows[subset]).sort())
 
-    def train_plan(self, config: TrainConfig, spec: ModelSpec) -> plans.Plan:
-        """Return the plan of the training images. The last batch of an epoch is left out when it is short."""
+    def train_plan(self, config: TrainConfig, spec: ModelSpec, ranks: Ranks = ALONE) -> plans.Plan:
+        """Return the plan of the training images. The last batch of an epoch is left out when it is short.
+
+        ranks: share each batch; raises UserError where they cannot do so equally.
+        """
         assert config.optimizer.batch_size is not None
         rows, wanted = self.rows["train"], config.augmentation
         return plans.Plan(
@@ -184,13 +188,15 @@ class Inputs:
             train=True,
             seed=config.run.seed,
             # Fewer images than a batch are one short batch: a tiny trial should run, not fail.
-            batch_size=min(config.optimizer.batch_size, len(rows)),
+            batch_size=ranks.share(min(config.optimizer.batch_size, len(rows))),
             input_size=spec.input_size,
             resize=spec.resize,
             levels=self.store.levels if self.pixels else (),
             image_size=self.store.image_size,
             drop_last=True,
             numbers=self.numbers[rows],
+            rank=ranks.rank,
+            world_size=ranks.world_size,
             augmentation=plans.Augmentation(
                 area=(wanted.area_min, 1.0),
                 aspect=(1 / wanted.aspect_max, wanted.aspect_max),
@@ -199,10 +205,10 @@ class Inputs:
             ),
         )
 
-    def eval_plan(self, subset: Subset, spec: ModelSpec, batch_size: int) -> plans.Plan:
-        """Return the plan of `subset`: every image once, in order, the centre crop."""
+    def eval_plan(self, subset: Subset, spec: ModelSpec, batch_size: int, ranks: Ranks = ALONE) -> plans.Plan:
+        """Return the plan of `subset`: every image once, in order, the centre crop; this rank's batches of it."""
         return plans.Plan(
-            rows=self.rows[subset],
+            rows=ranks.own_batches(self.rows[subset], batch_size),
             train=False,
             seed=0,
             batch_size=batch_size,

@@ -12,6 +12,7 @@ from cxrkit.base.compiling import compiled
 from cxrkit.base.contracts import Outputs
 from cxrkit.base.errors import UserError
 from cxrkit.base.notes import Say, to_stderr
+from cxrkit.base.ranks import ALONE, Ranks
 from cxrkit.models import ModelSpec, prepare_input
 from cxrkit.runs.sections import PRECISIONS
 
@@ -243,32 +244,45 @@ def score(
     progress: Any = None,
     *,
     forward: Forward | None = None,
+    ranks: Ranks = ALONE,
 ) -> Scored:
     """Run `model` in evaluation mode over all of `loader`; its training mode is restored afterwards.
 
     loss: computed batch by batch; without one, `Scored.loss` is NaN. progress: called with the number of images after
-    each batch. forward: of the same model, where it is to be compiled. Only what is kept of a batch is copied, and the
-    host waits for the device once, at the end.
+    each batch. forward: of the same model, where it is to be compiled. ranks: each scores the batches that its loader
+    delivers (Ranks.own_batches), and all get the scores of all. Only what is kept of a batch is copied, and the host
+    waits for the device once, at the end.
     """
+    import numpy as np
     import torch
 
     forward = forward or Forward(model, spec, device, precision)
     was_training = model.training
     model.eval()
-    index, scores, targets = [], [], []
-    total = torch.full((), 0.0 if loss else float("nan"), dtype=torch.float64, device=device)
+    index, scores, targets, losses = [], [], [], []
+    unknown = torch.full((), float("nan"), dtype=torch.float64, device=device)
     try:
         with torch.inference_mode():
             for batch in loader.epoch(0):
                 outputs = forward(batch)
-                if loss is not None:
-                    total += loss(outputs, batch).double() * len(batch.index)
+                losses.append(unknown if loss is None else loss(outputs, batch).double() * len(batch.index))
                 index.append(batch.index.clone())
                 scores.append(outputs.logits.sigmoid())
                 targets.append(batch.target.clone())
                 if progress is not None:
                     progress(len(batch.index))
-            rows, score, target = (torch.cat(parts).cpu().numpy() for parts in (index, scores, targets))
+            found = [_by_batch(parts, [len(part) for part in index]) for parts in (index, scores, targets)]
+            found.append(torch.stack(losses).tolist() if losses else [])
     finally:
         model.train(was_training)
-    return Scored(rows, score, target, total.item() / len(rows))
+    of_all = ranks.in_turn(list(zip(*found, strict=True)))
+    rows, score, target = (np.concatenate([batch[part] for batch in of_all]) for part in range(3))
+    return Scored(rows, score, target, sum(batch[3] for batch in of_all) / len(rows))
+
+
+def _by_batch(parts: list[torch.Tensor], lengths: list[int]) -> list[np.ndarray]:
+    """Return what lies on a device as arrays, one for each batch, by one copy."""
+    import numpy as np
+    import torch
+
+    return np.split(torch.cat(parts).cpu().numpy(), np.cumsum(lengths[:-1])) if parts else []

@@ -60,6 +60,20 @@ class MetricsFile:
             self._file.close()
 
 
+class NoMetrics:
+    """Takes the lines of the processes that do not write."""
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Pass over one line."""
+
+    def sync(self) -> int:
+        """Return how much was written."""
+        return 0
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
 def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}

@@ -187,7 +187,21 @@ class RunSettings:
         resumable=True,
     )
     threads: int | None = setting(
-        None, "loader threads; default: one per core", low=1, high=1024, decides=False, resumable=True
+        None,
+        "loader threads; default: one per core, on a CPU one per four that compute",
+        low=1,
+        high=1024,
+        decides=False,
+        resumable=True,
+    )
+    compute_threads: int | None = setting(
+        None,
+        "threads that compute on a CPU; default: OMP_NUM_THREADS, or one per core that is free; a resumed training "
+        "keeps its number",
+        low=1,
+        high=1024,
+        decides=False,
+        resumable=True,
     )
     trainer: str = setting("supervised", "trainer name, or package.module:function")
     checkpoint_minutes: float = setting(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cxrkit.base.contracts import Loader
 from cxrkit.base.labels import LabelSet
+from cxrkit.base.ranks import ALONE, Ranks
 from cxrkit.models import ModelSpec
 from cxrkit.runs.checkpoints import CheckpointInfo
 from cxrkit.runs.config import TrainConfig
@@ -45,7 +46,7 @@ class TrainTask:
     """Delivers validation batches to `device`."""
 
     batch_size: int
-    """Images in each of the training batches."""
+    """Images in each of the training batches, on this rank."""
 
     device: str
     """A torch device."""
@@ -61,3 +62,7 @@ class TrainTask:
 
     display: Any
     """See cxrkit.trainers.display."""
+
+    ranks: Ranks = ALONE
+    """This process among those that train together. `train` and `val` deliver its share (compute.score puts the scores
+    of all in order); the first alone may write, and all must take the same gradients: see trainers/sharing.py."""

@@ -11,6 +11,7 @@ from rich.markup import escape
 from cxrkit import loaders, losses, models, recipes
 from cxrkit.base.contracts import EVALUATED
 from cxrkit.base.origin import Origin
+from cxrkit.base.ranks import ALONE, Ranks
 from cxrkit.loaders.inputs import Inputs, loader_options
 from cxrkit.models import ModelSpec, compute
 from cxrkit.models.weights import InitialWeights
@@ -18,14 +19,16 @@ from cxrkit.runs import checkpoints
 from cxrkit.runs.checkpoints import CheckpointInfo
 from cxrkit.runs.config import TrainConfig, changes, recipe_digest
 from cxrkit.runs.folder import RunFolder
-from cxrkit.trainers import TrainTask, stepping
+from cxrkit.trainers import TrainTask, stepping, threads
 from cxrkit.trainers.display import TrainDisplay
 
 
-def describe(console: Console, config: TrainConfig, spec: ModelSpec, inputs: Inputs, device: str) -> None:
+def describe(
+    console: Console, config: TrainConfig, spec: ModelSpec, inputs: Inputs, device: str, ranks: Ranks = ALONE
+) -> None:
     """Print what is about to be trained on what, and what was left out."""
     loader, release = loader_name(config, spec, device), inputs.store.about["label_release"]
-    mode = stepping.mode_name(config.run.compile, stepping.records(config.run.graph, device))
+    mode = stepping.mode_name(config.run.compile, stepping.records(config.run.graph, device, ranks))
     looks_at = f"at {spec.input_size} px" if spec.image else "on age, sex and view alone"
     console.print(
         f"[bold]{escape(config.name)}[/bold] {looks_at}, split {escape(inputs.split.name)}, labels "
@@ -36,16 +39,19 @@ def describe(console: Console, config: TrainConfig, spec: ModelSpec, inputs: Inp
         used, whole = len(inputs.rows[subset]), inputs.split.images(subset)
         part = "" if used == whole else f" of {whole:,}" + (": results will be marked" if subset != "val" else "")
         console.print(f"  {subset:<5} {used:>7,} images{part}", highlight=False)
-    plan = inputs.train_plan(config, spec)
+    plan = inputs.train_plan(config, spec, ranks)
+    together = plan.batch_size * ranks.world_size
+    if ranks.several:
+        console.print(f"  {ranks.world_size} processes, {plan.batch_size} images each of a batch", highlight=False)
     if plan.dropped:
         console.print(
             f"  each epoch leaves out {plan.dropped} training images (others every time): they do not fill a batch of "
-            f"{plan.batch_size}",
+            f"{together}",
             highlight=False,
         )
-    if plan.batch_size != config.optimizer.batch_size:
+    if together != config.optimizer.batch_size:
         console.print(
-            f"  one batch of {plan.batch_size}: there are no {config.optimizer.batch_size} training images",
+            f"  one batch of {together}: there are no {config.optimizer.batch_size} training images",
             highlight=False,
         )
 
@@ -65,21 +71,28 @@ def assemble(
     device: str,
     resume: bool,
     display: TrainDisplay,
+    ranks: Ranks = ALONE,
 ) -> TrainTask:
-    """Build the model and the loaders; nothing is written yet, so what cannot be built leaves no trace."""
+    """Build the model and the loaders; nothing is written yet, so what cannot be built leaves no trace.
+
+    The initial weights are read by the first of several processes, which gives them to the others.
+    """
     assert config.optimizer.batch_size is not None
-    resuming = resume and run.last.exists()
+    resuming = ranks.once(lambda: resume and run.last.exists())
     together = max(compute.batch_size(device, spec.input_size), config.optimizer.batch_size)
-    train_plan, val_plan = inputs.train_plan(config, spec), inputs.eval_plan("val", spec, together)
+    train_plan = inputs.train_plan(config, spec, ranks)
+    val_plan = inputs.eval_plan("val", spec, together, ranks)
     model = models.build(
         config.model.name,
         labels=inputs.labels,
         options=config.model.options,
         weights=config.model.weights,
-        pretrained=not resuming,
+        pretrained=ranks.first and not resuming,
         seed=config.run.seed,
     )
-    origin = started_from(inputs.origin(), run, model, resuming)
+    computing = config.run.compute_threads if compute.on_cpu(device) else None
+    loading = threads.for_loading(config.run.threads, computing, ranks.local_world_size)
+    origin = ranks.once(lambda: started_from(inputs.origin(), run, model, resuming))
     return TrainTask(
         config=config,
         run=run,
@@ -92,14 +105,14 @@ def assemble(
             val_plan,
             config.run.loader,
             device,
-            config.run.threads,
+            loading,
             options=loader_options(config.run, cached=False),
         ),
         train=inputs.loader(
             train_plan,
             loader_name(config, spec, device),
             device,
-            config.run.threads,
+            loading,
             options=loader_options(config.run, cached=config.run.cache == "gpu"),
             console=display.console,
         ),
@@ -122,6 +135,7 @@ def assemble(
         ),
         resume=resuming,
         display=display,
+        ranks=ranks,
     )
 
 

@@ -77,10 +77,12 @@ def refuse_other_split(run: RunFolder, split: Split, config: TrainConfig) -> Non
         )
 
 
-def write_run(run: RunFolder, config: TrainConfig, inputs: Inputs, origin: Origin, device: str) -> None:
+def write_run(
+    run: RunFolder, config: TrainConfig, inputs: Inputs, origin: Origin, device: str, processes: int = 1
+) -> None:
     """Write config, provenance and split. Raises UserError when a resumed run would see other images or labels."""
     used = {subset: inputs.used_digest(subset) for subset in ("train", *EVALUATED)}
-    session = provenance.collect() | {"device": device, "precision": config.run.precision}
+    session = provenance.collect() | {"device": device, "precision": config.run.precision, "processes": processes}
     about = session | {"seed": config.run.seed, "origin": asdict(origin), "used_digests": used}
     if run.config.exists():
         stored = read_provenance(run)

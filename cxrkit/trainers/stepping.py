@@ -18,6 +18,7 @@ import torch
 from cxrkit.base.contracts import Batch, Loss
 from cxrkit.base.errors import UserError
 from cxrkit.base.notes import Say, to_stderr
+from cxrkit.base.ranks import ALONE, Ranks
 from cxrkit.models.compute import Forward, on_cpu
 from cxrkit.trainers.snapshot import InPython, Snapshot
 
@@ -279,9 +280,13 @@ def make_scaler(device: str, enabled: bool) -> torch.amp.GradScaler:
     return torch.amp.GradScaler(torch.device(device).type, enabled=enabled)
 
 
-def records(graph: bool | None, device: str) -> bool:
-    """Whether to record the steps of a training, by what was said: by default, on CUDA."""
-    return graph is not False and not on_cpu(device)
+def records(graph: bool | None, device: str, ranks: Ranks = ALONE) -> bool:
+    """Whether to record the steps of a training, by what was said: by default, on CUDA.
+
+    Not where several processes take them together: what they send each other would have to be recorded too, after more
+    warm-up steps, and a failed recording of one would leave the others waiting.
+    """
+    return graph is not False and not on_cpu(device) and not ranks.several
 
 
 def mode_name(compile: bool | None, recorded: bool) -> str:

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from cxrkit.base import compiling, notes, typed
+from cxrkit.base import compiling, notes, registry, typed
 from cxrkit.base.contracts import Batch
 from cxrkit.base.errors import UserError
 from cxrkit.models import compute
 from cxrkit.runs import checkpoints
-from cxrkit.runs.metrics import MetricsFile
+from cxrkit.runs.metrics import MetricsFile, NoMetrics
 from cxrkit.statistics.ranking import auc
-from cxrkit.trainers import TrainTask, stepping
+from cxrkit.trainers import TrainTask, sharing, stepping
 from cxrkit.trainers.plateau import Best, Plateau, after_epoch, better
 from cxrkit.trainers.snapshot import generator_states, restore_generators
 from cxrkit.trainers.stepping import Step
@@ -76,7 +76,7 @@ class Training:
     progress: Progress
     """Where it stands."""
 
-    metrics: MetricsFile
+    metrics: MetricsFile | NoMetrics
     """Takes a line now and then."""
 
 
@@ -90,13 +90,14 @@ def train(task: TrainTask) -> None:
     compute.set_switches(task.device, task.precision)
     torch.manual_seed(task.config.run.seed)  # dropout and the like; a resumed training takes up where they stood
     model = task.model.to(task.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    model = sharing.synchronised(model, task.ranks, task.device, note)
     step = make_step(task, model, note)
     progress = start(task, model, step)
     record(task, step)
     evaluate = compute.Forward(
         model, task.spec, task.device, task.precision, compile=bool(task.config.run.compile), note=note
     )
-    metrics = MetricsFile(task.run.metrics, progress.metrics_bytes)
+    metrics = MetricsFile(task.run.metrics, progress.metrics_bytes) if task.ranks.first else NoMetrics()
     training = Training(task, model, step, evaluate, progress, metrics)
     try:
         while progress.epoch < task.config.schedule.epochs:
@@ -133,24 +134,27 @@ def make_step(task: TrainTask, model: torch.nn.Module, note: notes.Say) -> Step:
         note=note,
     )
     scaler = stepping.make_scaler(task.device, task.precision == "fp16")
-    return Step(model, forward, task.loss, optimizer, scaler, task.config.loss.name, note)
+    own_loss = task.config.loss.name not in registry.BUILT_IN["loss"]
+    forward, loss = sharing.shared(task.ranks, forward, task.loss, images=own_loss)
+    return Step(model, forward, loss, optimizer, scaler, task.config.loss.name, note)
 
 
 def record(task: TrainTask, step: Step) -> None:
     """Record the step as a CUDA graph where that is wanted; the state of the training is there, no batch is yet."""
-    if stepping.records(task.config.run.graph, task.device):
+    if stepping.records(task.config.run.graph, task.device, task.ranks):
         labels, side = len(task.labels.labels), task.spec.input_size if task.spec.image else 0
         step.record(stepping.fixed_batch(task.batch_size, side, labels, task.device))
     elif task.config.run.graph:
-        step.note("--graph: a CPU has no CUDA graphs, so the steps are taken without\n  remedy: leave out --graph")
+        why = "a CPU has no CUDA graphs" if compute.on_cpu(task.device) else "several processes train together"
+        step.note(f"--graph: {why}, so the steps are taken without\n  remedy: leave out --graph")
 
 
 def start(task: TrainTask, model: Any, step: Step) -> Progress:
     """Return the progress to go on from; with `resume`, the last checkpoint's, its tensors loaded."""
     assert task.config.optimizer.lr is not None
-    if not (task.resume and task.run.last.exists()):
+    if not task.ranks.once(lambda: task.resume and task.run.last.exists()):
         return Progress(Plateau(task.config.optimizer.lr))
-    tensors, info = checkpoints.read(task.run.last)
+    tensors, info = task.ranks.once(lambda: checkpoints.read(task.run.last))
     checkpoints.load_model(task.run.last, tensors, model, task.spec.name)
     checkpoints.load_optimizer(tensors, step.optimizer)
     restore_generators(
@@ -178,11 +182,12 @@ def train_epoch(training: Training) -> None:
     settings, saved_at = task.config.run, time.monotonic()
     task.display.epoch(progress.epoch + 1, progress.step, task.train.steps)
     for batch in timed(task.train.epoch(progress.epoch, progress.step), task.display):
-        loss = training.step(batch)
-        loss_sum += loss.double() * len(batch.index)
+        sharing.sow(task.ranks, settings.seed, progress.epoch, progress.step)
+        loss, images = training.step(batch), len(batch.index) * task.ranks.world_size
+        loss_sum += loss.double() * images
         progress.step += 1
-        progress.images += len(batch.index)
-        task.display.step(len(batch.index))
+        progress.images += images
+        task.display.step(images)
         due = time.monotonic() - saved_at >= 60 * settings.checkpoint_minutes
         # Reading the loss waits for the device, so it is done only where it is needed.
         if progress.step % settings.log_steps == 0 or progress.step == task.train.steps or due:
@@ -213,6 +218,7 @@ def finish_epoch(training: Training) -> None:
     """Validate, reduce the rate at a plateau, and write the checkpoints and the epoch's line."""
     task, progress = training.task, training.progress
     task.display.validating()
+    sharing.same_buffers(task.ranks, training.model)
     scored = compute.score(
         training.model,
         task.val,
@@ -220,8 +226,9 @@ def finish_epoch(training: Training) -> None:
         task.device,
         task.precision,
         task.loss,
-        task.display.validated,
+        task.ranks.counting(task.display.validated, task.display.val_images),
         forward=training.evaluate,
+        ranks=task.ranks,
     )
     check_finite(task, scored.loss, progress, "validation")
     mean_auc, defined = validation_auc(task, scored)
@@ -265,6 +272,8 @@ def validation_auc(task: TrainTask, scored: compute.Scored) -> tuple[float | Non
 def save_last(training: Training) -> None:
     """Write last.safetensors: everything that resuming needs."""
     task, progress = training.task, training.progress
+    if not task.ranks.first:
+        return
     progress.metrics_bytes = training.metrics.sync()
     progress.scaler = training.step.scaler.state_dict()
     info = replace(task.info, epoch=progress.epoch, progress=asdict(progress))
@@ -274,6 +283,8 @@ def save_last(training: Training) -> None:
 
 def save_best(task: TrainTask, model: torch.nn.Module, progress: Progress) -> None:
     """Write best.safetensors: the model alone."""
+    if not task.ranks.first:
+        return
     checkpoints.save(task.run.best, model, replace(task.info, epoch=progress.epoch))
 
 
