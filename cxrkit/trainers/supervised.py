@@ -22,7 +22,7 @@ from cxrkit.models import compute
 from cxrkit.runs import checkpoints
 from cxrkit.runs.metrics import MetricsFile
 from cxrkit.statistics.ranking import auc
-from cxrkit.trainers import TrainTask, stepping
+from cxrkit.trainers import TrainTask, settling, stepping
 from cxrkit.trainers.plateau import Best, Plateau, after_epoch, better
 from cxrkit.trainers.snapshot import generator_states, restore_generators
 from cxrkit.trainers.stepping import Step
@@ -213,6 +213,7 @@ def finish_epoch(training: Training) -> None:
     """Validate, reduce the rate at a plateau, and write the checkpoints and the epoch's line."""
     task, progress = training.task, training.progress
     task.display.validating()
+    statistics = settling.settle(task, training.model, progress.epoch + 1, training.step.note)
     scored = compute.score(
         training.model,
         task.val,
@@ -224,6 +225,7 @@ def finish_epoch(training: Training) -> None:
         forward=training.evaluate,
     )
     check_finite(task, scored.loss, progress, "validation")
+    statistics.restore()
     mean_auc, defined = validation_auc(task, scored)
     line = {
         "kind": "epoch",
@@ -273,8 +275,10 @@ def save_last(training: Training) -> None:
 
 
 def save_best(task: TrainTask, model: torch.nn.Module, progress: Progress) -> None:
-    """Write best.safetensors: the model alone."""
+    """Write best.safetensors: the model alone, as it was validated."""
+    statistics = settling.settle(task, model, progress.epoch)
     checkpoints.save(task.run.best, model, replace(task.info, epoch=progress.epoch))
+    statistics.restore()
 
 
 def check_finite(task: TrainTask, loss: float, progress: Progress, what: str = "training") -> float:
