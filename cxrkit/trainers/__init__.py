@@ -61,3 +61,6 @@ class TrainTask:
 
     display: Any
     """See cxrkit.trainers.display."""
+
+    keep: Any = None
+    """See cxrkit.trainers.epochs; None where the predictions of the epochs are not kept."""

@@ -18,7 +18,7 @@ from cxrkit.runs import checkpoints
 from cxrkit.runs.checkpoints import CheckpointInfo
 from cxrkit.runs.config import TrainConfig, changes, recipe_digest
 from cxrkit.runs.folder import RunFolder
-from cxrkit.trainers import TrainTask, stepping
+from cxrkit.trainers import TrainTask, epochs, stepping
 from cxrkit.trainers.display import TrainDisplay
 
 
@@ -122,6 +122,7 @@ def assemble(
         ),
         resume=resuming,
         display=display,
+        keep=epochs.keeper(config, spec, inputs, device),
     )
 
 

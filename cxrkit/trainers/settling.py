@@ -81,4 +81,4 @@ def _is_unsettled(layer: torch.nn.Module, steps: int) -> bool:
     """Whether a layer keeps averages that `steps` steps are too few for; frozen ones are not in training mode."""
     if not isinstance(layer, _BatchNorm) or not layer.training or layer.running_mean is None:
         return False
-    return bool(layer.momentum) and steps * layer.momentum < SETTLED
+    return layer.momentum is not None and 0 < steps * layer.momentum < SETTLED

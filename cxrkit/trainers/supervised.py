@@ -22,7 +22,7 @@ from cxrkit.models import compute
 from cxrkit.runs import checkpoints
 from cxrkit.runs.metrics import MetricsFile
 from cxrkit.statistics.ranking import auc
-from cxrkit.trainers import TrainTask, settling, stepping
+from cxrkit.trainers import TrainTask, epochs, settling, stepping
 from cxrkit.trainers.plateau import Best, Plateau, after_epoch, better
 from cxrkit.trainers.snapshot import generator_states, restore_generators
 from cxrkit.trainers.stepping import Step
@@ -92,6 +92,7 @@ def train(task: TrainTask) -> None:
     model = task.model.to(task.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     step = make_step(task, model, note)
     progress = start(task, model, step)
+    epochs.begin(task, progress.epoch)
     record(task, step)
     evaluate = compute.Forward(
         model, task.spec, task.device, task.precision, compile=bool(task.config.run.compile), note=note
@@ -225,6 +226,7 @@ def finish_epoch(training: Training) -> None:
         forward=training.evaluate,
     )
     check_finite(task, scored.loss, progress, "validation")
+    epochs.keep(task, training.model, progress.epoch + 1, scored)
     statistics.restore()
     mean_auc, defined = validation_auc(task, scored)
     line = {
