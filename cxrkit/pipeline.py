@@ -100,7 +100,7 @@ def train(config: TrainConfig, resume: bool, console: Console, ranks: Ranks = AL
     from cxrkit.loaders.inputs import Inputs
     from cxrkit.models import compute
     from cxrkit.runs import checkpoints
-    from cxrkit.trainers import assembly, resuming, threads
+    from cxrkit.trainers import assembly, epochs, resuming, threads
     from cxrkit.trainers.display import TrainDisplay
 
     run = folder_of(config)
@@ -119,7 +119,8 @@ def train(config: TrainConfig, resume: bool, console: Console, ranks: Ranks = AL
             assembly.describe(console, config, spec, inputs, device, ranks)
             trainer = registry.load("trainer", config.run.trainer)
             registry.load("evaluator", config.test.evaluator)  # a wrong name should be heard before, not after
-            display = TrainDisplay(console, config.schedule.epochs, len(inputs.rows["val"]), inputs.labels)
+            by, images = config.selection.metric, len(inputs.rows["val"])
+            display = TrainDisplay(console, config.schedule.epochs, images, inputs.labels, by)
             task = assembly.assemble(config, spec, inputs, run, device, resume, display, ranks)
             ranks.once(lambda: resuming.write_run(run, config, inputs, task.info.origin, device, ranks.world_size))
             if ranks.once(lambda: run.state() == "training" or not resuming.finished(run, config)):
@@ -128,7 +129,10 @@ def train(config: TrainConfig, resume: bool, console: Console, ranks: Ranks = AL
                 with display:
                     trainer(task)
                 ranks.once(lambda: checkpoints.restate_best(run.best, task.info, config.run.trainer))
+                ranks.once(lambda: epochs.finish(task))
                 ranks.once(lambda: run.finish("train", Trained(config.schedule.epochs, file_digest(run.best))))
+            elif config.run.keep_epochs:
+                epochs.tell_missing(task, config.schedule.epochs)
         finally:
             inputs.close()
         if ranks.once(run.state) == "trained":
@@ -231,13 +235,20 @@ def evaluate(
 
     replicates: of the bootstrap; default, the evaluator's own. held: this process has claimed the run already.
     """
+    from cxrkit.evaluators.epochs import evaluate_epochs
     from cxrkit.evaluators.scoring import evaluate_run
     from cxrkit.evaluators.truth import read_truth
 
     config = run_config(run)  # before a claim would make the folder
     options = {} if replicates is None else {"replicates": replicates}
     with nullcontext() if held else claimed(run):
-        scores = evaluate_run(run.path, read_truth(data or config.run.data), config.test.evaluator, options)
+        truth = read_truth(data or config.run.data)
+        scores = evaluate_run(run.path, truth, config.test.evaluator, options)
+        kept = evaluate_epochs(run, truth, scores)
         run.finish("evaluate", Scored({name: part.predictions_sha256 for name, part in scores.subsets.items()}))
     console.print(f"scores in {run.scores}", highlight=False, markup=False)
+    if kept is not None:
+        console.print(f"  and of {len(kept.epochs)} epochs in {run.epoch_scores}", highlight=False, markup=False)
+        for epoch, reason in kept.unusable.items():
+            console.print(f"  epoch {epoch} cannot be used: {reason}", highlight=False, markup=False)
     return scores

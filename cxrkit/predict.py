@@ -88,9 +88,24 @@ def predict(
     feed.close()
     if not ranks.first:
         return len(scored.index)
+    frame = table(scored, inputs)
+    about = identity(info, inputs, subset, epoch=info.epoch, checkpoint_sha256=file_digest(checkpoint))
+    before_writing()
+    predictions.write_predictions(out, frame, about)
+    return frame.height
+
+
+def table(scored: compute.Scored, inputs: Inputs) -> pl.DataFrame:
+    """Return the content of a prediction file: image_id, patient_id and a score for each label."""
     images = inputs.frame.select("image_id", "patient_id")[scored.index]
-    frame = images.hstack(pl.DataFrame(scored.score, schema=list(inputs.labels.labels)))
-    about = predictions.PredictionInfo(
+    return images.hstack(pl.DataFrame(scored.score, schema=list(inputs.labels.labels)))
+
+
+def identity(
+    info: CheckpointInfo, inputs: Inputs, subset: Subset, *, epoch: int, checkpoint_sha256: str
+) -> predictions.PredictionInfo:
+    """Return what a prediction file says of itself, for a network that was trained as `info` says."""
+    return predictions.PredictionInfo(
         name=info.name,
         model=info.model,
         recipe=info.recipe,
@@ -98,13 +113,10 @@ def predict(
         changes=info.changes,
         seed=info.seed,
         input_size=info.input_size,
-        epoch=info.epoch,
-        checkpoint_sha256=file_digest(checkpoint),
+        epoch=epoch,
+        checkpoint_sha256=checkpoint_sha256,
         subset=subset,
         subset_images=inputs.split.images(subset),
         # The folder may have grown since the training: the pixels are those that were looked at now.
         origin=replace(info.origin, pixels_digest=inputs.origin().pixels_digest),
     )
-    before_writing()
-    predictions.write_predictions(out, frame, about)
-    return frame.height

@@ -463,9 +463,8 @@ def test_seeds_and_settings_of_one_name_are_told_apart(tmp_path):
     save(tmp_path, replace(base, recipe_digest="77" * 32), folder="edited")
     shown = report.official(tmp_path)
     assert sorted(own_columns(shown)) == [
-        "mine, seed 0, settings 5e5e5e5e",
         "mine, seed 0, settings 77777777",
-        "mine, seed 3",
+        "mine, seeds 0, 3, settings 5e5e5e5e",
     ]
 
 
@@ -707,7 +706,7 @@ def test_folds_on_other_terms_are_never_pooled(tmp_path):
         "resnet50-large-meta, at 448 px, seed 0, settings 5e5e5e5e",
         "resnet50-large-meta, at 64 px, seed 0",
         "resnet50-large-meta, at 448 px, 3 epochs, seed 0",
-        "resnet50-large-meta, at 448 px, seed 7",
+        "resnet50-large-meta, at 448 px, seed 7, settings 5e5e5e5e",
         "resnet50-large-meta, at 448 px, seed 0, settings 03030303",
         "Baltruschat 2019, large, with non-image features",
     ]

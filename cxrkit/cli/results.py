@@ -20,6 +20,13 @@ class ReportFormat(StrEnum):
     latex = "latex"
 
 
+class EpochChoice(StrEnum):
+    """Which epoch of each run `cxrkit report` shows."""
+
+    own = "own"
+    common = "common"
+
+
 class SubsetName(StrEnum):
     """Subsets that can be predicted."""
 
@@ -74,6 +81,10 @@ def report(
         bool, typer.Option("--official-split", help="Table 5: the official split, beside published results.")
     ] = False,
     runs: Runs = Path("runs"),
+    epoch: Annotated[
+        EpochChoice,
+        typer.Option(help="own: each run's best epoch; common: one for all runs of a column, as the paper chose."),
+    ] = EpochChoice.own,
     out: Annotated[Path | None, typer.Option(help="Also write the table to this file.")] = None,
     format: Annotated[
         ReportFormat | None, typer.Option(help="Format of --out, or of what is printed.", show_default="by its ending")
@@ -82,7 +93,8 @@ def report(
     """Print the paper's tables with your runs in them: Table 5 with --official-split, else Table 3."""
     from cxrkit import report as reports
 
-    table = reports.official(runs) if official_split else reports.resampled(runs)
+    which: Any = epoch.value
+    table = reports.official(runs, epoch=which) if official_split else reports.resampled(runs, epoch=which)
     if out is None and format is not None:
         sys.stdout.write(reports.render(table, format.value))
         return

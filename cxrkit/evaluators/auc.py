@@ -22,6 +22,7 @@ NAME = "auc"
 # An interval is given only where at least this share of the replicates defines the AUC. With k patients who have the
 # finding, a share of about 1 - exp(-k) does: so an interval needs positives (and negatives) from three patients.
 DEFINED_SHARE = 0.9
+NOT_MADE = "none is made for the epochs that are kept"
 
 # Lower and upper bound, both or neither, and how they were made, or why there are none.
 Interval = tuple[float | None, float | None, str]
@@ -61,6 +62,23 @@ def evaluate(
     yield from found.values()
     averaged = [labels.labels.index(label) for label in labels.averaged]
     yield _mean_metric([found[label].value for label in labels.averaged], drawn_RL[:, averaged], interval)
+
+
+def without_intervals(
+    scores_NL: NDArray[np.float32],
+    truth_NL: NDArray[np.float32],
+    clusters_N: NDArray[np.intp],
+    labels: LabelSet,
+) -> Iterator[Metric]:
+    """Yield what `evaluate` does, without the intervals: of the many epochs that are kept of a training."""
+    known_NL, found = ~np.isnan(truth_NL), {}
+    for number, label in enumerate(labels.labels):
+        known_N = known_NL[:, number]
+        score_N, truth_N = scores_NL[known_N, number], truth_NL[known_N, number] > 0.5
+        found[label] = _label_metric(label, score_N, truth_N, (None, None, NOT_MADE))
+    yield from found.values()
+    values = [found[label].value for label in labels.averaged]
+    yield _mean_metric(values, np.empty((0, len(values))), lambda _: (None, None, NOT_MADE))
 
 
 def _check_settings(replicates: int, confidence: float) -> None:

@@ -18,22 +18,24 @@ from cxrkit.report.cells import (
     score_cells,
 )
 from cxrkit.report.comparability import Verdict, judge
+from cxrkit.report.epochs import AtEpochs, EpochChoice, at_epochs
 from cxrkit.report.not_comparable import not_comparable_tables
 from cxrkit.report.published import Published
 from cxrkit.report.reference import known_splits
 from cxrkit.report.runs import Run, find_runs
+from cxrkit.report.seeds import seed_cells
 from cxrkit.report.tables import AVERAGE, UNCHECKED, Cell, Column, Report, Table, bold_best, label_rows
-from cxrkit.report.variants import Variant, details, full_name, is_altered, variant_of
+from cxrkit.report.variants import Variant, details, full_name, is_altered, seeds_text
 
 SPLIT = "official"
 DECIMALS = 3
 
 
-def official(runs: Path, also: Sequence[str] = ()) -> Report:
+def official(runs: Path, also: Sequence[str] = (), epoch: EpochChoice = "own") -> Report:
     """Return the official-split table: published columns, and beside them every run that compares with them.
 
-    also: keys of `data_manifests/published/literature.toml` to add as columns. Raises UserError when `runs` holds no
-    evaluated run.
+    also: keys of `data_manifests/published/literature.toml` to add as columns. epoch: the one of each run that stands
+    in the table (epochs.py). Raises UserError when `runs` holds no evaluated run.
     """
     table = published.table5()
     columns = (*table.columns, *map(published.from_literature, also))
@@ -41,51 +43,83 @@ def official(runs: Path, also: Sequence[str] = ()) -> Report:
     folds = known_splits().keys() - {SPLIT}
     verdicts = judge((run for run in found.runs if run.split not in folds), (SPLIT,), table.label_release)
     comparable = [verdict for verdict in verdicts if verdict.comparable]
-    own = _OwnColumns(comparable, columns)
+    at = at_epochs(comparable, epoch, lambda run: judge([run], (SPLIT,), table.label_release)[0])
+    own = _OwnColumns(at, columns)
     tables = [_main_table(table.citation, columns, own)]
-    if comparable:
+    if at.columns:
         tables.append(_interval_table(own))
-    tables += not_comparable_tables(verdicts, detailed=lambda run: run.split == SPLIT)
+    apart = [verdict for verdict in verdicts if not verdict.comparable] + list(at.without)
+    tables += not_comparable_tables(apart, detailed=lambda run: run.split == SPLIT)
     notes = [*found.unusable, *elsewhere_note(found.runs, folds, "resampling folds", "cxrkit report")]
     return Report("ChestX-ray14, official split", tuple(tables), tuple(notes))
 
 
 class _OwnColumns:
-    """The comparable runs, with the words that each heading needs."""
+    """The comparable runs by column, those of several seeds together, with the words that each heading needs."""
 
-    def __init__(self, verdicts: Sequence[Verdict], columns: Sequence[Published]) -> None:
-        self.verdicts = verdicts
+    def __init__(self, at: AtEpochs, columns: Sequence[Published]) -> None:
+        self.at = at
+        self.members = at.columns
         self.papers = {column.model: column for column in columns if column.model}
-        self.variants = [variant_of(verdict.run) for verdict in verdicts]
-        self.words = details(self.variants, self.papers)
+        self.words = at.words(details(self.members, self.papers))
 
     def name(self, variant: Variant) -> str:
         """Return the full name of a column."""
         return full_name(variant, self.words[variant])
 
-    def columns(self, *, in_csv: bool, width: int = 11) -> list[Column]:
-        """Return the columns without their cells. width: about that many characters a line of the heading."""
-        return [
-            Column(
-                csv_name(self.name(variant), verdict.doubts),
-                run_heading(variant.name, self.words[variant], doubtful=bool(verdict.doubts), width=width),
-                csv_fields(verdict.run) if in_csv else (),
-                own=True,
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """All runs, column by column."""
+        return [verdict for members in self.members.values() for verdict in members]
+
+    def columns(self) -> list[Column]:
+        """Return the columns without their cells."""
+        heads = []
+        for variant, members in self.members.items():
+            doubts = dict.fromkeys(doubt for verdict in members for doubt in verdict.doubts)
+            constant = any(has_constant(verdict.run) for verdict in members)
+            of_seeds = ("auc", "std_seeds", "seeds", "positives", *["constant"] * constant)
+            heads.append(
+                Column(
+                    csv_name(self.name(variant), doubts),
+                    run_heading(variant.name, self.words[variant], doubtful=bool(doubts)),
+                    csv_fields(members[0].run) if len(members) == 1 else of_seeds,
+                    own=True,
+                )
             )
-            for verdict, variant in zip(self.verdicts, self.variants, strict=True)
+        return heads
+
+    def cells(self) -> list[dict[str, Cell]]:
+        """Return the cells of each column: of one run, or the mean and deviation over the seeds."""
+        return [
+            score_cells(members[0].run)
+            if len(members) == 1
+            else seed_cells([verdict.run for verdict in members], DECIMALS)
+            for members in self.members.values()
         ]
+
+    def by_run(self) -> list[tuple[Column, Run]]:
+        """Return a column, without its cells, for each run: one seed beside the other."""
+        heads = []
+        for variant, members in self.members.items():
+            for verdict in members:
+                seed = seeds_text([verdict.run.scores.seed])
+                words = tuple(seed if word == seeds_text(variant.seeds) else word for word in self.words[variant])
+                heading = run_heading(variant.name, words, doubtful=bool(verdict.doubts), width=14)
+                heads.append((Column(full_name(variant, words), heading, own=True), verdict.run))
+        return heads
 
     @property
     def altered(self) -> list[bool]:
         """Whether each repeats a published network on other terms than its column."""
-        return [is_altered(variant, self.papers.get(variant.model)) for variant in self.variants]
+        return [is_altered(variant, self.papers.get(variant.model)) for variant in self.members]
 
 
 def _main_table(citation: str, columns: Sequence[Published], own: _OwnColumns) -> Table:
     heads = [Column(column.name, column.heading, ("auc",)) for column in columns]
     rivals = {*range(len(heads)), *(len(heads) + index for index, altered in enumerate(own.altered) if not altered)}
-    heads += own.columns(in_csv=True)
-    cells = [*map(_published_cells, columns), *(score_cells(verdict.run) for verdict in own.verdicts)]
+    heads += own.columns()
+    cells = [*map(_published_cells, columns), *own.cells()]
     return Table(
         "AUC on the official test set (the paper's Table 5)",
         "Pathology",
@@ -109,10 +143,19 @@ def _notes(citation: str, columns: Sequence[Published], own: _OwnColumns) -> lis
     if any(own.altered):
         bold += "; not among them: a published network that was trained on other terms"
     notes += [bold, f"Average: over the {len(CHESTXRAY14.averaged)} pathologies"]
+    if own.members:
+        notes += own.at.notes({variant: own.name(variant) for variant in own.members})
+    if any(len(members) > 1 for members in own.members.values()):
+        notes.append(
+            "±: sample standard deviation over the seeds (n - 1), the spread of training; that of the test images is "
+            "in the intervals below, one for each seed's network"
+        )
     if any(has_constant(verdict.run) for verdict in own.verdicts):
         notes.append(CONSTANT_NOTE)
-    for verdict, variant in zip(own.verdicts, own.variants, strict=True):
-        notes += [_origin(verdict.run, variant, own.name(variant)), *doubt_notes(verdict, own.name(variant))]
+    for variant, members in own.members.items():
+        name = own.name(variant)
+        notes.append(_origin([verdict.run for verdict in members], variant, name))
+        notes += dict.fromkeys(note for verdict in members for note in doubt_notes(verdict, name))
     if own.verdicts:
         notes.append(
             "Labels: your runs and the three ResNets on release v2020; the other works do not say, and the release "
@@ -128,13 +171,19 @@ def doubt_notes(verdict: Verdict, name: str) -> list[str]:
     return [f"{UNCHECKED} {name}: {'; '.join(verdict.doubts)}"] if verdict.doubts else []
 
 
-def _origin(run: Run, variant: Variant, name: str) -> str:
-    scores, test = run.scores, run.test
+def _origin(runs: Sequence[Run], variant: Variant, name: str) -> str:
+    scores, test = runs[0].scores, runs[0].test
     terms = f"recipe {variant.recipe}" + (f" with {', '.join(variant.changes)}" if variant.changes else "")
-    return (
-        f"{name}: your run at {scores.input_size} px, {terms}, epoch {scores.epoch}, "
-        f"checkpoint {scores.checkpoint_sha256[:12]}; {test.images:,} images of {test.patients:,} patients"
-    )
+    tested = f"{test.images:,} images of {test.patients:,} patients"
+    if len(runs) == 1:
+        return f"{name}: your run at {scores.input_size} px, {terms}, {_epoch(runs[0])}; {tested}"
+    each = "; ".join(f"seed {run.scores.seed}, {_epoch(run)}" for run in runs)
+    return f"{name}: the mean of your {len(runs)} runs at {scores.input_size} px, {terms}: {each}; {tested}"
+
+
+def _epoch(run: Run) -> str:
+    sha = run.scores.checkpoint_sha256
+    return f"epoch {run.scores.epoch}, " + (f"checkpoint {sha[:12]}" if sha else "by its kept predictions")
 
 
 def _interval_table(own: _OwnColumns) -> Table:
@@ -146,13 +195,17 @@ def _interval_table(own: _OwnColumns) -> Table:
         for metric in aucs(first)
         if metric.label is not None and metric.positives is not None
     }
-    made = [metric.interval for verdict in own.verdicts for metric in aucs(verdict.run) if metric.lower is not None]
+    heads = own.by_run()
+    made = [metric.interval for _, run in heads for metric in aucs(run) if metric.lower is not None]
+    notes = [f"Intervals: {how}" for how in dict.fromkeys(made) if how]
+    if any(run.own is not None for _, run in heads):
+        notes.append("-: an epoch that is not the run's own best one has no intervals")
     return Table(
         "Intervals of your runs",
         "Pathology",
-        (Column("positives", ("Positives",)), *own.columns(in_csv=False, width=14)),
-        label_rows([positives, *(interval_cells(verdict.run) for verdict in own.verdicts)], CHESTXRAY14),
-        tuple(f"Intervals: {how}" for how in dict.fromkeys(made) if how),
+        (Column("positives", ("Positives",)), *(head for head, _ in heads)),
+        label_rows([positives, *(interval_cells(run) for _, run in heads)], CHESTXRAY14),
+        tuple(notes),
     )
 
 

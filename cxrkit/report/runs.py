@@ -11,6 +11,7 @@ from cxrkit.base.contracts import Metric
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import file_digest
 from cxrkit.base.origin import Origin
+from cxrkit.runs import epochs
 from cxrkit.runs.folder import RunFolder
 from cxrkit.runs.predictions import read_prediction_info
 from cxrkit.runs.scores import IDENTITY, Scores, SubsetScores, read_scores
@@ -29,7 +30,10 @@ class Run:
     """The run's own name, or its folder's where two runs would have the same."""
 
     scores: Scores
-    """The content of its scores.json, with test scores."""
+    """The content of its scores.json, with test scores; or those of another epoch that was kept."""
+
+    own: Run | None = None
+    """The run at its own best epoch, where `scores` are of another one."""
 
     @property
     def origin(self) -> Origin:
@@ -108,18 +112,26 @@ def _scores(path: Path) -> Scores | None:
 
 def stale_reasons(run: Run) -> list[str]:
     """Return why the run's scores are not those of the files that lie beside them now; empty: they are."""
-    path = RunFolder(run.folder).predictions("test")
+    folder = RunFolder(run.folder)
+    if run.own is None:
+        return _stale(run, folder.predictions("test")) or _newer_checkpoint(run)
+    # What was kept belongs to this training as long as its own scores do.
+    return stale_reasons(run.own) or _stale(run, epochs.predictions_of(folder, run.scores.epoch, "test"))
+
+
+def _stale(run: Run, path: Path) -> list[str]:
+    name = path.relative_to(run.folder).as_posix()
     try:
         about, sha256 = read_prediction_info(path)
     except UserError as error:
         if not path.exists():
-            return ["its predictions/test.parquet is missing"]
-        return [f"its predictions/test.parquet cannot be read ({str(error).splitlines()[0]})"]
+            return [f"its {name} is missing"]
+        return [f"its {name} cannot be read ({str(error).splitlines()[0]})"]
     if sha256 != run.test.predictions_sha256:
-        return ["its predictions/test.parquet was replaced after it was scored"]
+        return [f"its {name} was replaced after it was scored"]
     if other := [name for name in IDENTITY if getattr(about, name) != getattr(run.scores, name)]:
         return [f"its scores.json says another {_field(about.origin, run.origin, other[0])} than its predictions"]
-    return _newer_checkpoint(run)
+    return []
 
 
 def _field(one: Origin, other: Origin, name: str) -> str:

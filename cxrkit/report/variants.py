@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from cxrkit.report.comparability import Verdict
 from cxrkit.report.published import Published, PublishedFolds
 from cxrkit.report.reference import known_preparations
 from cxrkit.report.runs import Run
@@ -15,10 +16,7 @@ _SHOWN = 3  # changed settings in a heading; the notes name all
 
 @dataclass(frozen=True)
 class Variant:
-    """All but the split that decides a run's numbers: folds are pooled when they are of one variant.
-
-    Several seeds are several variants, so each seed has a column of its own.
-    """
+    """All but the split that decides a run's numbers: runs are pooled in one column when they are of one variant."""
 
     name: str
     """The run's name."""
@@ -35,8 +33,8 @@ class Variant:
     input_size: int
     """Side of the network's input in pixels."""
 
-    seed: int
-    """Of initialisation, order and augmentation."""
+    seeds: tuple[int, ...]
+    """Of initialisation, order and augmentation; several where their runs are pooled (`pool`)."""
 
     pretraining: str
     """What the network had seen before."""
@@ -60,12 +58,42 @@ def variant_of(run: Run) -> Variant:
         recipe=scores.recipe,
         changes=scores.changes,
         input_size=scores.input_size,
-        seed=scores.seed,
+        seeds=(scores.seed,),
         pretraining=run.origin.pretraining,
         initial_weights=run.origin.initial_weights,
         preparation=run.origin.preparation_digest,
         recipe_digest=scores.recipe_digest,
     )
+
+
+def pool(verdicts: Iterable[Verdict]) -> dict[Variant, list[Verdict]]:
+    """Return the runs of each column of a table, in the order of the columns' first runs.
+
+    Seeds are pooled where each of them has been trained on the same splits: a column with three seeds of one fold and
+    one of another would mix what it averages over.
+    """
+    by_seed: dict[Variant, dict[int, list[Verdict]]] = defaultdict(lambda: defaultdict(list))
+    place = {}
+    for number, verdict in enumerate(verdicts):
+        variant = variant_of(verdict.run)
+        by_seed[replace(variant, seeds=())][variant.seeds[0]].append(verdict)
+        place[id(verdict)] = number
+    pooled: dict[Variant, list[Verdict]] = {}
+    for terms, seeds in by_seed.items():
+        alike: dict[frozenset[str], list[int]] = defaultdict(list)
+        for seed, members in seeds.items():
+            alike[frozenset(verdict.run.split for verdict in members)].append(seed)
+        for same in alike.values():
+            members = sorted((item for seed in same for item in seeds[seed]), key=lambda item: place[id(item)])
+            pooled[replace(terms, seeds=tuple(sorted(same)))] = members
+    return dict(sorted(pooled.items(), key=lambda column: place[id(column[1][0])]))
+
+
+def seeds_text(seeds: Sequence[int]) -> str:
+    """Return "seed 3", "seeds 0, 1" or "seeds 0 to 4"."""
+    if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
+        return f"seeds {seeds[0]} to {seeds[-1]}"
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
 def is_altered(variant: Variant, paper: Published | PublishedFolds | None) -> bool:
@@ -98,9 +126,12 @@ def _group_details(
 ) -> dict[Variant, tuple[str, ...]]:
     varying = {name for name in Variant.__dataclass_fields__ if len({getattr(variant, name) for variant in group}) > 1}
     found = {variant: _words(variant, varying, papers.get(variant.model)) for variant in group}
-    alike = Counter(found.values())
+    # Seeds tell runs apart, not terms: those that differ in nothing that was said are named by their settings.
+    terms = {variant: replace(variant, seeds=()) for variant in found}
+    said = {bare: _words(bare, varying - {"seeds"}, papers.get(bare.model)) for bare in terms.values()}
+    alike = Counter(said.values())
     return {
-        variant: words if alike[words] == 1 else (*words, f"settings {variant.recipe_digest[:8]}")
+        variant: words if alike[said[terms[variant]]] == 1 else (*words, f"settings {variant.recipe_digest[:8]}")
         for variant, words in found.items()
     }
 
@@ -118,8 +149,8 @@ def _words(variant: Variant, varying: set[str], paper: Published | PublishedFold
     words += changes[:_SHOWN]
     if len(changes) > _SHOWN:
         words.append(f"{len(changes) - _SHOWN} more")
-    if "seed" in varying:
-        words.append(f"seed {variant.seed}")
+    if "seeds" in varying or len(variant.seeds) > 1:
+        words.append(seeds_text(variant.seeds))
     if "pretraining" in varying:
         words.append(f"pretraining {variant.pretraining}")
     if "initial_weights" in varying:

@@ -109,9 +109,19 @@ class RunFolder:
         return self.path / "predictions" / f"{subset}.parquet"
 
     @property
+    def epochs(self) -> Path:
+        """The predictions of every epoch, where they are kept: see runs/epochs.py."""
+        return self.path / "predictions" / "epochs"
+
+    @property
     def scores(self) -> Path:
         """AUCs and their intervals."""
         return self.path / "scores.json"
+
+    @property
+    def epoch_scores(self) -> Path:
+        """AUCs of every epoch that is kept."""
+        return self.path / "epochs.json"
 
     def done(self, stage: str) -> Path:
         """Return the file that says what a finished stage (train, predict, evaluate) has read, by its digests."""
@@ -146,7 +156,13 @@ class RunFolder:
 
     def remove_parts(self) -> None:
         """Remove the temporary files that a killed process left."""
-        for folder in {self.path, self.last.parent, self.predictions("val").parent, self.done("train").parent}:
+        for folder in {
+            self.path,
+            self.last.parent,
+            self.predictions("val").parent,
+            self.epochs,
+            self.done("train").parent,
+        }:
             remove_parts(folder)
 
     def finish(self, stage: str, done: Trained | Predicted | Scored) -> None:
@@ -159,6 +175,7 @@ class RunFolder:
             for stage in stages:
                 self.done(stage).unlink(missing_ok=True)
             self.scores.unlink(missing_ok=True)
+            self.epoch_scores.unlink(missing_ok=True)
         except OSError as error:
             raise output_error(self.scores, error) from error
 

@@ -207,4 +207,10 @@ class RunSettings:
     checkpoint_minutes: float = setting(
         10.0, "time between checkpoints inside an epoch; 0: every step", low=0, decides=False, resumable=True
     )
+    keep_epochs: bool = setting(
+        False,
+        "keep the predictions of every epoch, about 1 MB each: reports can choose one epoch for several runs then",
+        decides=False,
+        resumable=True,
+    )
     log_steps: int = setting(50, "steps between two lines of metrics.jsonl", low=1, decides=False)

@@ -66,3 +66,6 @@ class TrainTask:
     ranks: Ranks = ALONE
     """This process among those that train together. `train` and `val` deliver its share (compute.score puts the scores
     of all in order); the first alone may write, and all must take the same gradients: see trainers/sharing.py."""
+
+    keep: Any = None
+    """See cxrkit.trainers.epochs; None where the predictions of the epochs are not kept."""

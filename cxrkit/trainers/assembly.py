@@ -19,7 +19,7 @@ from cxrkit.runs import checkpoints
 from cxrkit.runs.checkpoints import CheckpointInfo
 from cxrkit.runs.config import TrainConfig, changes, recipe_digest
 from cxrkit.runs.folder import RunFolder
-from cxrkit.trainers import TrainTask, stepping, threads
+from cxrkit.trainers import TrainTask, epochs, stepping, threads
 from cxrkit.trainers.display import TrainDisplay
 
 
@@ -136,6 +136,7 @@ def assemble(
         resume=resuming,
         display=display,
         ranks=ranks,
+        keep=epochs.keeper(config, spec, inputs, device, ranks),
     )
 
 

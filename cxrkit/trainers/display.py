@@ -8,8 +8,12 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.text import Text
 
 from cxrkit.base.labels import LabelSet
+
+WIDTH = 80  # columns that a line may take
+WORDS = {"val_loss": "lowest", "val_auc": "highest"}  # of the number that an epoch is the best by
 
 
 class TrainDisplay:
@@ -19,12 +23,17 @@ class TrainDisplay:
     out. `waited` is the share of that time spent waiting for the loader.
     """
 
-    def __init__(self, console: Console, epochs: int, val_images: int, labels: LabelSet) -> None:
+    def __init__(
+        self, console: Console, epochs: int, val_images: int, labels: LabelSet, metric: str = "val_loss"
+    ) -> None:
+        """metric: by which the best epoch is chosen, val_loss or val_auc."""
         self.console = console
+        self.metric = metric
         self.averaged = len(labels.averaged)
         self.epochs = epochs
         self.val_images = val_images
-        self.best = ""
+        self._best: dict[str, Any] | None = None  # the line of the best epoch that this process has seen
+        self._told = False
         self._live: Progress | None = None
         self._began = time.perf_counter()
         self._at_start: float | None = None  # epochs, and parts of one, that were done before this process
@@ -33,7 +42,7 @@ class TrainDisplay:
         if self.console.is_terminal:
             self._live = Progress(
                 TextColumn("{task.description}"),
-                BarColumn(bar_width=24),
+                BarColumn(bar_width=16),
                 TextColumn("{task.fields[text]}"),
                 console=self.console,
                 transient=True,
@@ -76,13 +85,20 @@ class TrainDisplay:
 
     def validating(self) -> None:
         """Begin the validation; the training clock has stopped with the last step."""
-        self._validated = 0
-        self._show("validating", 0, self.val_images)
+        self._look("validating", self.val_images)
+
+    def testing(self, images: int) -> None:
+        """Begin to ask an epoch's network about the test images, whose predictions are kept."""
+        self._look("keeping", images)
+
+    def _look(self, what: str, images: int) -> None:
+        self._what, self._validated, self._to_validate = what, 0, images
+        self._show(what, 0, images)
 
     def validated(self, images: int) -> None:
-        """Count validated images."""
+        """Count images that were looked at."""
         self._validated += images
-        self._show("validating", self._validated, self.val_images)
+        self._show(self._what, self._validated, self._to_validate)
 
     def rates(self) -> dict[str, float]:
         """Return the epoch's images/s, seconds and share of waiting for the loader."""
@@ -95,25 +111,38 @@ class TrainDisplay:
 
     def finished(self, line: dict[str, Any], improved: bool) -> None:
         """Print the epoch's line and keep it as the best one if it `improved`."""
-        auc = "n/a" if line["val_auc"] is None else f"{line['val_auc']:.4f}"
-        defined = line["val_auc_labels"]
-        over = "" if defined == self.averaged else f" (over {defined} of {self.averaged})"
         if improved:
-            self.best = f"best epoch AUC {auc}"
-        self.console.print(
-            f"epoch {line['epoch']:>3}/{self.epochs}  loss {line['train_loss']:.4f}  val loss {line['val_loss']:.4f}  "
-            f"val AUC {auc}{over}  lr {line['lr']:.2g}  {line['images_per_second']:,.0f} images/s"
-            f"{'  [green]best[/green]' if improved else ''}",
-            highlight=False,
+            self._best = line
+        if line["val_auc_labels"] != self.averaged and not self._told:
+            self._told = True
+            some = f"{line['val_auc_labels']} of {self.averaged} labels"
+            self.console.print(f"AUC: over the {some} that have one in the validation images", highlight=False)
+        by = f"({WORDS[self.metric]})"
+        mark = f" [green]{by}[/green]" if improved else " " * (1 + len(by))
+        after_loss, after_auc = (mark, "") if self.metric == "val_loss" else ("", mark)
+        text = (
+            f"{line['epoch']:>{len(str(self.epochs))}}/{self.epochs}  loss {_loss(line['train_loss'])}, "
+            f"val {_loss(line['val_loss'])}{after_loss}  AUC {_auc(line['val_auc'])}{after_auc}  "
+            f"lr {_rate(line['lr'])}  {line['images_per_second']:,.0f}/s"
         )
+        fits = len(Text.from_markup(f"epoch {text}")) <= WIDTH
+        self.console.print(f"epoch {text}" if fits else text, highlight=False)
+
+    def best(self) -> str:
+        """Return which epoch is the best so far, by what, and its AUC; "" before the first."""
+        if self._best is None:
+            return ""
+        loss, auc = f"val loss {_loss(self._best['val_loss'])}", f"AUC {_auc(self._best['val_auc'])}"
+        first, second = (loss, auc) if self.metric == "val_loss" else (auc, loss)
+        return f"{WORDS[self.metric]} {first} in epoch {self._best['epoch']}, its {second}"
 
     def _show(self, what: str, done: int, total: int) -> None:
         if self._live is None:
             return
         rate = self._images / max(self._now - self._start, 1e-9)
-        loss = "" if self._loss != self._loss else f"  loss {self._loss:.4f}"
-        best = f"  {self.best}" if self.best else ""
-        text = f"{done:,}/{total:,}{loss}  {rate:,.0f} images/s{best}  ETA {self._eta()}"
+        loss = "" if self._loss != self._loss else f"  loss {_loss(self._loss)}"
+        best = f"\n{self.best()}" if self._best else ""
+        text = f"{done:,}/{total:,}{loss}  {rate:,.0f}/s  ETA {self._eta()}{best}"
         self._live.update(self._bar, description=what, completed=done, total=total, text=text)
 
     def _eta(self) -> str:
@@ -125,3 +154,16 @@ class TrainDisplay:
         left = (self.epochs - reached) * (time.perf_counter() - self._began) / done
         minutes, seconds = divmod(int(max(left, 0)), 60)
         return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
+
+
+def _loss(value: float) -> str:
+    """Return a loss in at most seven characters, whatever its size."""
+    return f"{value:.4f}" if value < 100 else f"{value:.1e}".replace("e+0", "e+")
+
+
+def _auc(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.4f}"
+
+
+def _rate(value: float) -> str:
+    return f"{value:.2g}".replace("e-0", "e-")

@@ -22,7 +22,7 @@ from cxrkit.models import compute
 from cxrkit.runs import checkpoints
 from cxrkit.runs.metrics import MetricsFile, NoMetrics
 from cxrkit.statistics.ranking import auc
-from cxrkit.trainers import TrainTask, sharing, stepping
+from cxrkit.trainers import TrainTask, epochs, settling, sharing, stepping
 from cxrkit.trainers.plateau import Best, Plateau, after_epoch, better
 from cxrkit.trainers.snapshot import generator_states, restore_generators
 from cxrkit.trainers.stepping import Step
@@ -93,6 +93,7 @@ def train(task: TrainTask) -> None:
     model = sharing.synchronised(model, task.ranks, task.device, note)
     step = make_step(task, model, note)
     progress = start(task, model, step)
+    epochs.begin(task, progress.epoch)
     record(task, step)
     evaluate = compute.Forward(
         model, task.spec, task.device, task.precision, compile=bool(task.config.run.compile), note=note
@@ -218,6 +219,7 @@ def finish_epoch(training: Training) -> None:
     """Validate, reduce the rate at a plateau, and write the checkpoints and the epoch's line."""
     task, progress = training.task, training.progress
     task.display.validating()
+    statistics = settling.settle(task, training.model, progress.epoch + 1, training.step.note)
     sharing.same_buffers(task.ranks, training.model)
     scored = compute.score(
         training.model,
@@ -231,6 +233,8 @@ def finish_epoch(training: Training) -> None:
         ranks=task.ranks,
     )
     check_finite(task, scored.loss, progress, "validation")
+    epochs.keep(task, training.model, progress.epoch + 1, scored)
+    statistics.restore()
     mean_auc, defined = validation_auc(task, scored)
     line = {
         "kind": "epoch",
@@ -282,10 +286,11 @@ def save_last(training: Training) -> None:
 
 
 def save_best(task: TrainTask, model: torch.nn.Module, progress: Progress) -> None:
-    """Write best.safetensors: the model alone."""
-    if not task.ranks.first:
-        return
-    checkpoints.save(task.run.best, model, replace(task.info, epoch=progress.epoch))
+    """Write best.safetensors: the model alone, as it was validated."""
+    statistics = settling.settle(task, model, progress.epoch)  # on every rank: they measure together
+    if task.ranks.first:
+        checkpoints.save(task.run.best, model, replace(task.info, epoch=progress.epoch))
+    statistics.restore()
 
 
 def check_finite(task: TrainTask, loss: float, progress: Progress, what: str = "training") -> float:

@@ -1,0 +1,88 @@
+"""From the kept predictions of every epoch to `epochs.json`; the gates are those of scores.json."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+
+from cxrkit.base.contracts import EVALUATED, Subset
+from cxrkit.base.errors import UserError
+from cxrkit.evaluators import auc, gates
+from cxrkit.evaluators.scoring import ChosenEvaluator, choose_evaluator, score_subset
+from cxrkit.evaluators.truth import Truth
+from cxrkit.runs import epochs
+from cxrkit.runs.epoch_scores import EpochScores, RunEpochs, write_epoch_scores
+from cxrkit.runs.folder import RunFolder
+from cxrkit.runs.predictions import Predictions, read_predictions
+from cxrkit.runs.scores import IDENTITY, Scores, SubsetScores
+
+_POINTS = ChosenEvaluator(auc.NAME, auc.without_intervals, {})
+_OF_AN_EPOCH = ("epoch", "checkpoint_sha256")  # in these an epoch may differ from the run's own scores
+
+
+def evaluate_epochs(run: RunFolder, truth: Truth, scores: Scores) -> RunEpochs | None:
+    """Score the kept epochs of a run, write its `epochs.json`, and return what was written; None where none is kept.
+
+    scores: the run's own, just made. An epoch that a gate refuses is left out, with the reason. Raises UserError where
+    the labels of `truth` are not those that were predicted.
+    """
+    run.epoch_scores.unlink(missing_ok=True)
+    kept = epochs.kept(run)
+    if not kept or "test" not in scores.subsets:
+        return None
+    chosen = _POINTS if scores.evaluator == auc.NAME else choose_evaluator(scores.evaluator, {})
+    records: pl.DataFrame | None = None
+    split: pl.DataFrame | None = None
+    found, unusable = [], {}
+    for epoch in kept:
+        try:
+            loss = epochs.read(run, epoch).val_loss
+            files = {subset: read_predictions(epochs.predictions_of(run, epoch, subset)) for subset in EVALUATED}
+            for subset, file in files.items():
+                _check_identity(epochs.predictions_of(run, epoch, subset), file, subset, epoch, scores)
+            if records is None:
+                about = files["test"].about
+                records = gates.check_labels(epochs.predictions_of(run, epoch, "test"), about, truth)
+                split = gates.read_split(run.split, about)
+            how: dict[Subset, ChosenEvaluator] = {"val": _POINTS, "test": chosen}
+            val, test = (
+                _scored(epochs.predictions_of(run, epoch, name), files[name], records, split, truth.source, how[name])
+                for name in EVALUATED
+            )
+            if test.images_digest != scores.subsets["test"].images_digest:
+                path = epochs.predictions_of(run, epoch, "test")
+                raise UserError(f"{path}: holds other images than the run's predictions/test.parquet")
+        except UserError as error:
+            unusable[str(epoch)] = error.what
+            continue
+        mean = val.metric(auc.NAME)
+        found.append(EpochScores(epoch, loss, mean.value if mean else None, val.predictions_sha256, test))
+    written = RunEpochs(scores.evaluator, scores.subsets["test"].predictions_sha256, tuple(found), unusable)
+    write_epoch_scores(run.epoch_scores, written)
+    return written
+
+
+def _check_identity(path: Path, file: Predictions, subset: Subset, epoch: int, scores: Scores) -> None:
+    """Raise a UserError unless a file is what its name says, of the run and the terms of the run's own scores."""
+    about = file.about
+    if (about.subset, about.epoch) != (subset, epoch):
+        raise UserError(f"{path}: holds the predictions of epoch {about.epoch} of the {about.subset} subset")
+    for name in IDENTITY:
+        if name not in _OF_AN_EPOCH and getattr(about, name) != getattr(scores, name):
+            raise UserError(f"{path}: of another {name} than the run's own predictions")
+
+
+def _scored(
+    path: Path,
+    file: Predictions,
+    records: pl.DataFrame,
+    split: pl.DataFrame | None,
+    source: Path,
+    chosen: ChosenEvaluator,
+) -> SubsetScores:
+    if split is not None:
+        gates.check_leakage(path, file, split)
+    scores = score_subset(file, gates.true_labels(path, file, records, source), chosen)
+    return replace(scores, leakage_checked=split is not None)
