@@ -175,6 +175,7 @@ class Ranks:
 
 
 ALONE = Ranks()
+_BROKEN = ("onnection closed", "onnection reset", "roken pipe", "imed out")  # what gloo says of a peer that is gone
 
 
 def _largest_divisor(number: int, limit: int) -> int:
@@ -232,5 +233,5 @@ def _of_the_others(error: BaseException) -> str | None:
     import torch.distributed as dist
 
     text = next(iter(str(error).strip().splitlines()), "")
-    of_torch = isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in text.lower())
-    return text or type(error).__name__ if of_torch else None
+    of_gloo = isinstance(error, RuntimeError) and "gloo" in text and any(sign in text for sign in _BROKEN)
+    return (text or type(error).__name__) if of_gloo or isinstance(error, dist.DistError) else None
