@@ -27,6 +27,8 @@ def describe(console: Console, config: TrainConfig, spec: ModelSpec, inputs: Inp
     loader, release = loader_name(config, spec, device), inputs.store.about["label_release"]
     mode = stepping.mode_name(config.run.compile, stepping.records(config.run.graph, device))
     looks_at = f"at {spec.input_size} px" if spec.image else "on age, sex and view alone"
+    if spec.probe:
+        looks_at = f"on the features of {escape(str(config.model.from_run))}"
     console.print(
         f"[bold]{escape(config.name)}[/bold] {looks_at}, split {escape(inputs.split.name)}, labels "
         f"{release}; {device}, {config.run.precision}, {mode}, loader {escape(loader)}",
@@ -79,6 +81,8 @@ def assemble(
         pretrained=not resuming,
         seed=config.run.seed,
     )
+    if inputs.extractor is not None:
+        model.initial_weights = inputs.extractor  # type: ignore[assignment]
     origin = started_from(inputs.origin(), run, model, resuming)
     return TrainTask(
         config=config,

@@ -98,11 +98,14 @@ class TrainDisplay:
         auc = "n/a" if line["val_auc"] is None else f"{line['val_auc']:.4f}"
         defined = line["val_auc_labels"]
         over = "" if defined == self.averaged else f" (over {defined} of {self.averaged})"
+        quality = f"AUC {auc}"
+        if "val_mae" in line:  # an amount has no AUC
+            quality = f"MAE {line['val_mae']:.2f} {line['val_unit']}"
         if improved:
-            self.best = f"best epoch AUC {auc}"
+            self.best = f"best epoch {quality}"
         self.console.print(
             f"epoch {line['epoch']:>3}/{self.epochs}  loss {line['train_loss']:.4f}  val loss {line['val_loss']:.4f}  "
-            f"val AUC {auc}{over}  lr {line['lr']:.2g}  {line['images_per_second']:,.0f} images/s"
+            f"val {quality}{over}  lr {line['lr']:.2g}  {line['images_per_second']:,.0f} images/s"
             f"{'  [green]best[/green]' if improved else ''}",
             highlight=False,
         )
