@@ -73,16 +73,20 @@ def report(
     official_split: Annotated[
         bool, typer.Option("--official-split", help="Table 5: the official split, beside published results.")
     ] = False,
+    probes: Annotated[bool, typer.Option("--probes", help="Section 3: age, sex and view from image features.")] = False,
     runs: Runs = Path("runs"),
     out: Annotated[Path | None, typer.Option(help="Also write the table to this file.")] = None,
     format: Annotated[
         ReportFormat | None, typer.Option(help="Format of --out, or of what is printed.", show_default="by its ending")
     ] = None,
 ) -> None:
-    """Print the paper's tables with your runs in them: Table 5 with --official-split, else Table 3."""
+    """Print the paper's tables with your runs in them: Table 5, the probes of section 3, or Table 3."""
     from cxrkit import report as reports
+    from cxrkit.base.errors import UserError
 
-    table = reports.official(runs) if official_split else reports.resampled(runs)
+    if official_split and probes:
+        raise UserError("--official-split and --probes are two reports", remedy="ask for one after the other")
+    table = reports.probes(runs) if probes else reports.official(runs) if official_split else reports.resampled(runs)
     if out is None and format is not None:
         sys.stdout.write(reports.render(table, format.value))
         return

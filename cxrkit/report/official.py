@@ -21,7 +21,7 @@ from cxrkit.report.comparability import Verdict, judge
 from cxrkit.report.not_comparable import not_comparable_tables
 from cxrkit.report.published import Published
 from cxrkit.report.reference import known_splits
-from cxrkit.report.runs import Run, find_runs
+from cxrkit.report.runs import Run, find_runs, without_probes
 from cxrkit.report.tables import AVERAGE, UNCHECKED, Cell, Column, Report, Table, bold_best, label_rows
 from cxrkit.report.variants import Variant, details, full_name, is_altered, variant_of
 
@@ -37,7 +37,7 @@ def official(runs: Path, also: Sequence[str] = ()) -> Report:
     """
     table = published.table5()
     columns = (*table.columns, *map(published.from_literature, also))
-    found = find_runs(runs)
+    found, probes_note = without_probes(find_runs(runs))
     folds = known_splits().keys() - {SPLIT}
     verdicts = judge((run for run in found.runs if run.split not in folds), (SPLIT,), table.label_release)
     comparable = [verdict for verdict in verdicts if verdict.comparable]
@@ -46,7 +46,7 @@ def official(runs: Path, also: Sequence[str] = ()) -> Report:
     if comparable:
         tables.append(_interval_table(own))
     tables += not_comparable_tables(verdicts, detailed=lambda run: run.split == SPLIT)
-    notes = [*found.unusable, *elsewhere_note(found.runs, folds, "resampling folds", "cxrkit report")]
+    notes = [*found.unusable, *probes_note, *elsewhere_note(found.runs, folds, "resampling folds", "cxrkit report")]
     return Report("ChestX-ray14, official split", tuple(tables), tuple(notes))
 
 
