@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
+from conftest import REPOSITORY
+from rich.console import Console
 
 from cxrkit import recipes
 from cxrkit.base.errors import UserError
 from cxrkit.models import grammar
+from cxrkit.recipes.catalog import table
 from cxrkit.runs.config import TrainConfig, recipe_digest, settings, to_toml
 
 
@@ -21,13 +25,53 @@ def test_a_recipe_is_complete_and_says_the_papers_values(name: str) -> None:
     """Nothing that decides numbers is left to a default, and it agrees with the network's own figures."""
     text, config, spec = recipes.text(name), recipes.load(name), grammar.parse(name)
     for item in settings():
-        if item.field.metadata["decides"] and item.kind is not dict and item.section != "run":
+        filled_in = item.field.metadata["flag"] is None  # from the run that a probe starts from
+        if item.field.metadata["decides"] and item.kind is not dict and item.section != "run" and not filled_in:
             assert f"\n{item.key} = " in text.partition(f"[{item.section}]")[2].partition("\n[")[0], item.path
     assert (config.optimizer.lr, config.optimizer.batch_size) == (spec.learning_rate, spec.batch_size)
     assert (config.model.name, config.input.size, config.recipe) == (name, spec.input_size, name)
     about = config.about
-    assert all((about.source, about.leaves_open, about.expected, about.cost))
+    assert all(len(said.strip()) > 10 for said in (about.source, about.leaves_open, about.expected, about.cost))
     assert f"cxrkit train --recipe {name} " in text
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_the_list_says_source_expected_result_and_cost(width: int) -> None:
+    out = io.StringIO()
+    Console(file=out, width=width).print(table())
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    words = " ".join(out.getvalue().split())
+    for name in recipes.names():
+        line = next(line for line in lines if line.startswith(f"{name} "))
+        about = recipes.load(name).about
+        # The first words of each stand beside its name, whatever is wrapped.
+        assert " ".join(about.expected.split()[:2]) in line
+        assert about.cost.split()[0] in line
+        assert about.source in words
+    assert "expected" in words
+    assert "cost" in words
+
+
+def test_every_recipe_of_the_paper_is_in_the_protocol() -> None:
+    """Whatever a recipe says is left open is collected in docs/protocol.md, with the choice."""
+    protocol = (REPOSITORY / "docs" / "protocol.md").read_text()
+    words = {
+        "number of epochs": "**Epochs: 30.**",
+        "counts as no improvement": "**What is no improvement",
+        "distribution of the aspect": "**Aspect ratio",
+        "stride's place": "**Where a stage halves",
+        "initialisation": "**Initialisation",
+        "its sizes": "**mlp-meta**",
+        "Youden's threshold": "**Youden's threshold",
+        "no augmentation": "**Probes: the training setup",
+        "squared error": "**Probes: age",
+    }
+    for name in recipes.names():
+        if "Baltruschat" in recipes.load(name).about.source:
+            named = [word for word in words if word in " ".join(recipes.load(name).about.leaves_open.split())]
+            assert named, name
+            assert all(words[word] in protocol for word in named), name
 
 
 def test_a_model_is_the_recipe_of_the_paper_for_it() -> None:
