@@ -8,6 +8,7 @@ chosen on val and stays as it is for test: chosen on the images that are counted
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -53,13 +54,15 @@ def evaluate(
         for name, positive in (("sensitivity", True), ("specificity", False)):
             counted_N = truth_NL[:, number] == float(positive)  # NaN is neither
             right_N = counted_N & ((scores_NL[:, number] >= threshold) == positive)
-            value, drawn_R = _share(right_N, counted_N, clusters_N, weight_RK)
-            counts = {"positives" if positive else "negatives": int(counted_N.sum())}
-            if value is None:
-                yield Metric(name, None, label, reason=f"0 {next(iter(counts))}", **counts)
+            count = int(counted_N.sum())
+            metric = Metric(
+                name, None, label, positives=count if positive else None, negatives=None if positive else count
+            )
+            if not count:
+                yield replace(metric, reason="0 positives" if positive else "0 negatives")
                 continue
-            lower, upper, how = interval(drawn_R)
-            yield Metric(name, value, label, lower, upper, interval=how, **counts)
+            lower, upper, how = interval(_drawn_shares(right_N, counted_N, clusters_N, weight_RK))
+            yield replace(metric, value=float(right_N.sum() / count), lower=lower, upper=upper, interval=how)
 
 
 def youden_threshold(score_N: NDArray[np.floating], truth_N: NDArray[np.bool_]) -> float:
@@ -83,15 +86,13 @@ def _best(validation: Validation, number: int) -> float | None:
     return youden_threshold(score_N[known_N], positive_N)
 
 
-def _share(
+def _drawn_shares(
     right_N: NDArray[np.bool_], counted_N: NDArray[np.bool_], clusters_N: NDArray[np.intp], weight_RK: NDArray[np.int32]
-) -> tuple[float | None, NDArray[np.float64]]:
-    """Return which share of the counted images is right, and the share in each replicate; NaN: none was drawn."""
-    if not counted_N.any():
-        return None, np.full(len(weight_RK), np.nan)
+) -> NDArray[np.float64]:
+    """Return which share of the counted images is right in each replicate of drawn patients; NaN: none was drawn."""
     patients = weight_RK.shape[1]
-    right_K = np.bincount(clusters_N, right_N, patients)
-    counted_K = np.bincount(clusters_N, counted_N, patients)
     with np.errstate(invalid="ignore"):  # 0 / 0: undefined
-        drawn_R = (weight_RK @ right_K) / (weight_RK @ counted_K)
-    return float(right_N.sum() / counted_N.sum()), drawn_R
+        shares_R: NDArray[np.float64] = (weight_RK @ np.bincount(clusters_N, right_N, patients)) / (
+            weight_RK @ np.bincount(clusters_N, counted_N, patients)
+        )
+    return shares_R

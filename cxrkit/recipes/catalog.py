@@ -21,7 +21,7 @@ def table() -> Group:
         by_source.setdefault(load(name).about.source, []).append(name)
     # All tables alike: as wide as the longest name of any.
     width = max(map(len, names()))
-    shown = []
+    shown: list[Table | str] = []
     for source, its_names in by_source.items():
         part = Table(title=escape(source), title_justify="left", title_style="bold", box=None, pad_edge=False)
         part.add_column("name", no_wrap=True, width=width)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -164,7 +165,7 @@ def _compute(
     with torch.inference_mode(), progress_bar(what, len(rows), console=console) as bar:
         for batch in loader.epoch(0):
             with compute.autocast(device, settings.precision):
-                feature_BF = model.features(prepare_input(batch.image, spec))  # type: ignore[operator]
+                feature_BF = model.features(prepare_input(batch.image, spec))
             found.append(feature_BF.float().cpu().numpy())
             bar.advance(len(batch.index))
     loader.close()
@@ -200,7 +201,11 @@ def _keep(path: Path, found: Features, about: dict[str, str], console: Console) 
     from safetensors.numpy import save_file
 
     names = np.frombuffer("\n".join(found.image_id).encode(), np.uint8)
-    tensors = {"features": found.vectors, "source_crc32": found.source_crc32, "image_id": names}
+    tensors: dict[str, NDArray[Any]] = {
+        "features": found.vectors,
+        "source_crc32": found.source_crc32,
+        "image_id": names,
+    }
     with replacing(path) as part:
         save_file(tensors, part, metadata={METADATA_KEY: json.dumps(about)})
     for other in path.parent.glob("*.safetensors"):
