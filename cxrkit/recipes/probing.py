@@ -31,10 +31,14 @@ def extractor_of(config: TrainConfig) -> RunFolder:
         )
     run = RunFolder(config.model.from_run)
     if (state := run.state()) in ("new", "training"):
-        found = "not a run folder (no config.toml)" if state == "new" else "its training has not come to its end"
+        if state == "new":
+            raise UserError(
+                f"--from {run.path}: not a run folder (no config.toml)",
+                remedy="name a run that is trained, RUNS/NAME/SPLIT, such as runs/resnet50-large/resample-1",
+            )
         raise UserError(
-            f"--from {run.path}: {found}",
-            remedy="name a run that is trained, RUNS/NAME/SPLIT, or finish it with `cxrkit train --resume`",
+            f"--from {run.path}: its training has not come to its end",
+            remedy="finish it with `cxrkit train --resume`",
         )
     return run
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -117,24 +117,20 @@ def _all_features(
 @contextmanager
 def _claimed(path: Path, console: Console) -> Iterator[None]:
     """Hold the file for this process; wait while another probe computes the same features."""
-    busy, waits = f"{path}: another process computes these features", False
-    while True:
-        claim = files.claimed(path.with_name(f".{path.stem}.lock"), busy, "wait for it")
-        try:
-            claim.__enter__()
-        except UserError as error:
-            if not error.what.startswith(busy):
-                raise
-            if not waits:
-                console.print(f"{error.what}; waiting for it", highlight=False, markup=False)
-            waits = True
-            time.sleep(_WAIT_SECONDS)
-            continue
-        break
-    try:
+    busy, told = f"{path}: another process computes these features", False
+    with ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(files.claimed(path.with_name(f".{path.stem}.lock"), busy, "wait for it"))
+                break
+            except UserError as error:
+                if not error.what.startswith(busy):
+                    raise
+                if not told:
+                    console.print(f"{error.what}; waiting for it", highlight=False, markup=False)
+                told = True
+                time.sleep(_WAIT_SECONDS)
         yield
-    finally:
-        claim.__exit__(None, None, None)
 
 
 def _places(kept: Features, wanted: pl.Series, checksums: NDArray[np.uint32]) -> NDArray[np.int64] | None:
