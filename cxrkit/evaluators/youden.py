@@ -72,9 +72,10 @@ def youden_threshold(score_N: NDArray[np.floating], truth_N: NDArray[np.bool_]) 
     """
     order = np.argsort(-score_N, kind="stable")
     score_N, truth_N = score_N[order], truth_N[order]
-    found_N = np.cumsum(truth_N) / truth_N.sum() - np.cumsum(~truth_N) / (~truth_N).sum()
-    last_of_its_score_N = np.append(score_N[1:] != score_N[:-1], True)
-    return float(score_N[np.argmax(np.where(last_of_its_score_N, found_N, -np.inf))])
+    # Times positives and negatives, so that equal ones are equal to the last digit.
+    found_N = np.cumsum(truth_N) * int((~truth_N).sum()) - np.cumsum(~truth_N) * int(truth_N.sum())
+    last_of_its_score = np.flatnonzero(np.append(score_N[1:] != score_N[:-1], True))
+    return float(score_N[last_of_its_score[np.argmax(found_N[last_of_its_score])]])
 
 
 def _best(validation: Validation, number: int) -> float | None:

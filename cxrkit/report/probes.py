@@ -179,7 +179,7 @@ def _rows(lines: list[_Line], labels: LabelSet, measures: Sequence[_Measure]) ->
         cells = [_own_cell(line, labels, measure) for measure in measures]
         _, _, count, _ = published()
         folds = line.verdicts[0].run.split if line.alone else f"{len(line.verdicts)} of {count}"
-        rows.append(Row(name, heading, (*cells, Cell(folds))))
+        rows.append(Row(f"{name} {folds}" if line.alone else name, heading, (*cells, Cell(folds))))
     return rows, notes
 
 
