@@ -167,18 +167,21 @@ def _terms(run: Run) -> Variant:
 
 
 def _rows(lines: list[_Line], labels: LabelSet, measures: Sequence[_Measure]) -> tuple[list[Row], list[str]]:
+    """Return a row for each line, and the notes below: whatever is special about a run's terms is told there."""
     words = details([line.variant for line in lines], {})
-    rows, notes = [], []
-    for number, line in enumerate(lines, 1):
-        name = full_name(line.variant, words[line.variant])
-        doubts = [note for verdict in line.verdicts for note in doubt_notes(verdict, name)]
-        heading = line.variant.name + f" ({number})" * bool(words[line.variant]) + f" {UNCHECKED}" * bool(doubts)
-        if words[line.variant]:
-            notes.append(f"({number}) {name}")
-        notes += dict.fromkeys(doubts)
+    names = {line.variant: full_name(line.variant, words[line.variant]) for line in lines}
+    special = [variant for variant in names if words[variant]]
+    notes = [f"({number}) {names[variant]}" for number, variant in enumerate(special, 1)]
+    rows = []
+    for line in lines:
+        name, heading = names[line.variant], line.variant.name
+        if line.variant in special:
+            heading += f" ({special.index(line.variant) + 1})"
+        if doubts := dict.fromkeys(note for verdict in line.verdicts for note in doubt_notes(verdict, name)):
+            heading += f" {UNCHECKED}"
+            notes += doubts
+        folds = line.verdicts[0].run.split if line.alone else f"{len(line.verdicts)} of {published()[2]}"
         cells = [_own_cell(line, labels, measure) for measure in measures]
-        _, _, count, _ = published()
-        folds = line.verdicts[0].run.split if line.alone else f"{len(line.verdicts)} of {count}"
         rows.append(Row(f"{name} {folds}" if line.alone else name, heading, (*cells, Cell(folds))))
     return rows, notes
 
