@@ -34,8 +34,11 @@ def resolve(
     is said is changed. Raises UserError for what cannot be.
     """
     from cxrkit import models, recipes
+    from cxrkit.recipes import probing
 
     config = recipes.resolve(said, recipe=recipe, sets=sets)
+    if not resume or config.model.from_run is not None:
+        config = probing.settled(config, recipes.said_paths(said, sets))
     run = folder_of(config)
     if resume and run.config.exists():
         stored = read_run_config(run.config)
@@ -43,6 +46,7 @@ def resolve(
             recipes.said_values(config, stored, said, recipe, sets) | {"run.runs": config.run.runs}
         )
         refuse_other_place(run, config)
+        config = probing.settled(config, ("run.fold", "run.limit"))
     spec = models.spec(config.model.name, options=config.model.options)
     return config.with_values(
         {
@@ -99,6 +103,7 @@ def train(config: TrainConfig, resume: bool, console: Console, ranks: Ranks = AL
     from cxrkit import models
     from cxrkit.loaders.inputs import Inputs
     from cxrkit.models import compute
+    from cxrkit.recipes import probing
     from cxrkit.runs import checkpoints
     from cxrkit.trainers import assembly, epochs, resuming, threads
     from cxrkit.trainers.display import TrainDisplay
@@ -112,13 +117,19 @@ def train(config: TrainConfig, resume: bool, console: Console, ranks: Ranks = AL
     with ranks.first_holds(claimed(run)), resuming.told_how_to_resume(run):
         split = ranks.once(lambda: resuming.check_existing(run, config, resume))
         ranks.once(run.remove_parts)
-        inputs = Inputs.of(config.run.data, split, config.run.limit, pixels=spec.image)
+        if spec.probe and isinstance(split, str):
+            split = probing.split_of(config)
+        inputs = Inputs.of(config.run.data, split, config.run.limit, pixels=spec.pixels)
         try:
             for subset in ("train", *EVALUATED):
                 inputs.require(subset)
             assembly.describe(console, config, spec, inputs, device, ranks)
             trainer = registry.load("trainer", config.run.trainer)
             registry.load("evaluator", config.test.evaluator)  # a wrong name should be heard before, not after
+            if spec.probe:
+                from cxrkit.trainers import features
+
+                features.attach(inputs, config, spec, device, console, run.last)
             by, images = config.selection.metric, len(inputs.rows["val"])
             display = TrainDisplay(console, config.schedule.epochs, images, inputs.labels, by)
             task = assembly.assemble(config, spec, inputs, run, device, resume, display, ranks)
@@ -183,8 +194,12 @@ def predict(
     spec = models.spec(config.model.name, options=config.model.options)
     with nullcontext() if held else ranks.first_holds(claimed(run)):
         split, seen = ranks.once(lambda: read_split(run))
-        inputs = Inputs.of(data or config.run.data, split, config.run.limit, pixels=spec.image)
+        inputs = Inputs.of(data or config.run.data, split, config.run.limit, pixels=spec.pixels)
         try:
+            if spec.probe:
+                from cxrkit.trainers import features
+
+                features.attach(inputs, config, spec, device, console, checkpoint or run.best)
             for subset in subsets:
                 inputs.require(subset)
                 images = len(inputs.rows[subset])

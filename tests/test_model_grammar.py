@@ -25,6 +25,7 @@ def test_the_names_are_those_of_the_paper_and_our_small_one():
             ),
             *(f"resnet50-{kind}{meta}" for kind in ("ots", "ft") for meta in ("", "-meta")),
             *("mlp-meta", "resnet14-small", "resnet14-small-meta"),
+            *("resnet50-large-age", "resnet50-large-gender", "resnet50-large-vp"),
         ]
     )
     assert all(name == spec.name for name, spec in SPECS.items())
@@ -61,7 +62,8 @@ def test_the_stages_are_those_of_section_2_2():
 def test_flags_follow_the_name():
     for name, spec in SPECS.items():
         assert spec.meta == name.endswith("-meta")
-        assert spec.extra_pool == ("-large" in name)
+        assert spec.extra_pool == ("-large" in name and not spec.probe)
+        assert bool(spec.probe) == bool(spec.features_in) == name.endswith(("-age", "-gender", "-vp"))
         assert spec.frozen_backbone == ("-ots" in name)
         assert spec.pretrained == spec.stride_in_3x3 == (spec.mean == IMAGENET_MEAN) == (spec.channels == 3)
         assert len(spec.mean) == len(spec.std) == spec.channels

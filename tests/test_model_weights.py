@@ -140,10 +140,11 @@ def put_into_cache(state: dict[str, torch.Tensor], home: Path, name: str | None 
 def test_weights_come_from_torchs_cache_and_have_an_identity(reference, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     cached = put_into_cache(reference.state_dict(), tmp_path)
+    digest = hashlib.sha256(cached.read_bytes()).hexdigest()
     monkeypatch.setattr(weights, "FILE_NAME", cached.name)
+    monkeypatch.setattr(weights, "FILE_SHA256", digest)
     net = build("resnet50-ft")
     assert torch.equal(net.conv1.weight, reference.conv1.weight)
-    digest = hashlib.sha256(cached.read_bytes()).hexdigest()
     assert net.initial_weights == InitialWeights(digest, "torchvision's resnet50 (IMAGENET1K_V1)")
 
 
@@ -151,14 +152,17 @@ def test_the_file_name_is_that_of_torchvisions_weights():
     from torchvision.models import ResNet50_Weights
 
     assert Path(ResNet50_Weights.IMAGENET1K_V1.url).name == weights.FILE_NAME
-    assert weights.FILE_NAME in weights.USE_A_FILE
+    # torchvision puts the digest's first digits into the name.
+    assert weights.FILE_NAME.removesuffix(".pth").partition("-")[2] == weights.FILE_SHA256[:8]
+    assert len(weights.FILE_SHA256) == 64
 
 
 def test_a_cached_file_that_is_not_what_its_name_says_is_refused(reference, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     put_into_cache(reference.state_dict(), tmp_path, weights.FILE_NAME)
     with pytest.raises(
-        UserError, match=r"resnet50-0676ba61\.pth: the SHA-256 .* begins with 0676ba61, that of"
+        UserError,
+        match=r"resnet50-0676ba61\.pth: the SHA-256 of .* is 0676ba61b6795bbe\w{48}, that of this file \w{64}",
     ) as caught:
         build("resnet50-ft")
     assert "remedy: delete it, so that it is downloaded again" in str(caught.value)
@@ -186,8 +190,11 @@ def test_a_failed_download_names_the_other_way(error, tmp_path, monkeypatch):
         UserError, match=r"torchvision's resnet50 \(IMAGENET1K_V1\): .*could not be downloaded"
     ) as caught:
         build("resnet50-ft")
-    assert "remedy: name a file with --weights FILE" in str(caught.value)
-    assert str(error) in str(caught.value)
+    text = str(caught.value)
+    assert "remedy: name a file with --weights FILE (.pth or .safetensors): resnet50-0676ba61.pth (102,530,333" in text
+    assert "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a" in text
+    assert "https://download.pytorch.org/models/resnet50-0676ba61.pth could not be downloaded" in text
+    assert str(error) in text
 
 
 class Evil:
@@ -262,11 +269,12 @@ def test_weights_for_a_network_from_scratch_are_refused(tmp_path):
 
 
 def test_only_weights_that_are_known_by_their_digest_are_checked() -> None:
-    torchvisions = weights.FILE_NAME.partition("-")[2].removesuffix(".pth")
     for found, expected in (
         (weights.SCRATCH, ("none", "checked")),
         (weights.NOT_SAID, ("unknown", "unknown")),
-        (weights.InitialWeights(torchvisions + "0" * 56, "a.pth"), ("ImageNet", "checked")),
+        (weights.InitialWeights(weights.FILE_SHA256, "a.pth"), ("ImageNet", "checked")),
+        (weights.InitialWeights(weights.FILE_SHA256[:8] + "0" * 56, "a.pth"), ("ImageNet", "declared")),
+        (weights.InitialWeights("1" * 64, "RUN", "nih resample-1"), ("nih resample-1", "checked")),
         (weights.InitialWeights("0" * 64, "a.pth"), ("ImageNet", "declared")),
     ):
         assert (found.pretraining, found.known) == expected

@@ -98,7 +98,7 @@ def test_the_catalogues_figures_are_those_of_the_network(name):
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         net(
             torch.empty(1, net.spec.channels, size, size, device="meta"),
-            torch.empty(1, 3, device="meta"),
+            torch.empty(1, net.spec.features_in or 3, device="meta"),
         )
     parameters = sum(parameter.numel() for parameter in net.parameters())
     trainable = sum(parameter.numel() for parameter in net.parameters() if parameter.requires_grad)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import re
 from pathlib import Path
 
 import pytest
+from conftest import REPOSITORY
+from rich.console import Console
 
 from cxrkit import recipes
 from cxrkit.base.errors import UserError
 from cxrkit.models import grammar
+from cxrkit.recipes.catalog import table
 from cxrkit.runs.config import TrainConfig, recipe_digest, settings, to_toml
 
 
@@ -21,13 +26,68 @@ def test_a_recipe_is_complete_and_says_the_papers_values(name: str) -> None:
     """Nothing that decides numbers is left to a default, and it agrees with the network's own figures."""
     text, config, spec = recipes.text(name), recipes.load(name), grammar.parse(name)
     for item in settings():
-        if item.field.metadata["decides"] and item.kind is not dict and item.section != "run":
+        filled_in = item.field.metadata["flag"] is None  # from the run that a probe starts from
+        if item.field.metadata["decides"] and item.kind is not dict and item.section != "run" and not filled_in:
             assert f"\n{item.key} = " in text.partition(f"[{item.section}]")[2].partition("\n[")[0], item.path
     assert (config.optimizer.lr, config.optimizer.batch_size) == (spec.learning_rate, spec.batch_size)
     assert (config.model.name, config.input.size, config.recipe) == (name, spec.input_size, name)
     about = config.about
-    assert all((about.source, about.leaves_open, about.expected, about.cost))
+    assert all(len(said.strip()) > 10 for said in (about.source, about.leaves_open, about.expected, about.cost))
     assert f"cxrkit train --recipe {name} " in text
+
+
+RECIPES = {name: recipes.load(name) for name in recipes.names()}
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_the_list_says_source_expected_result_and_cost(width: int) -> None:
+    out = io.StringIO()
+    Console(file=out, width=width).print(table())
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    words = " ".join(out.getvalue().split())
+    for name, config in RECIPES.items():
+        line = next(line for line in lines if line.startswith(f"{name} "))
+        about = config.about
+        # The first words of each stand beside its name, whatever is wrapped.
+        assert " ".join(about.expected.split()[:2]) in line
+        assert about.cost.split()[0] in line
+        assert about.source in words
+    assert "expected" in words
+    assert "cost" in words
+
+
+def test_every_recipe_of_the_paper_is_in_the_protocol() -> None:
+    """Whatever a recipe says is left open is collected in docs/protocol.md, with the choice."""
+    protocol = (REPOSITORY / "docs" / "protocol.md").read_text()
+    words = {
+        "number of epochs": "**Epochs: 30.**",
+        "counts as no improvement": "**What is no improvement",
+        "distribution of the aspect": "**Aspect ratio",
+        "stride's place": "**Where a stage halves",
+        "which epoch is kept": "**Selection",
+        "batch size (16": "**Batches of the -1channel",
+        "pre-activation": "**Order of normalisation",
+        "initialisation": "**Initialisation",
+        "extra pooling": '**"After the first bottleneck block"**',
+        "how blocks are counted": "**ResNet-38 and -101",
+        "batch normalisation does": "**Off-the-shelf",
+        "scale the age": "**Ages.**",
+        "which standard deviation": "**Which standard deviation**",
+        "its sizes": "**mlp-meta**",
+        "Youden's threshold": "**Youden's threshold",
+        "no augmentation": "**Probes: the training setup",
+        "squared error": "**Probes: age",
+    }
+    used = set()
+    for name, config in RECIPES.items():
+        if "Baltruschat" in config.about.source:
+            said = " ".join(config.about.leaves_open.split())
+            named = {word for word in words if word in said}
+            assert {"counts as no improvement", "training setup"} & {*named, *re.findall("training setup", said)}, name
+            assert all(words[word] in protocol for word in named), name
+            used |= named
+    assert used == words.keys()
 
 
 def test_a_model_is_the_recipe_of_the_paper_for_it() -> None:

@@ -310,6 +310,17 @@ class Metric:
     """Whether every image has the same score: such a model says nothing of this label."""
 
 
+@dataclass(frozen=True)
+class Validation:
+    """What an evaluator may choose by: the validation images, which the model was not tested on."""
+
+    scores: NDArray[np.float32]
+    """(N, L), as the evaluator is given them of the images that it evaluates."""
+
+    truth: NDArray[np.float32]
+    """(N, L): 1, 0 or NaN, or an amount."""
+
+
 class Evaluator(Protocol):
     """A pure function from scores and truth to metrics."""
 
@@ -325,7 +336,10 @@ class Evaluator(Protocol):
 
         scores_NL: probabilities, finite. truth_NL: 1, 0, or NaN where an image's label is not known; such pairs are to
         be left out. clusters_N: the number of each image's patient, from 0. Further settings are keyword arguments with
-        defaults; those that the user gives are passed on.
+        defaults; those that the user gives are passed on. Where labels have a unit, scores and truth are amounts.
+
+        An evaluator with a keyword argument `validation` is given a Validation, or None where val was not predicted:
+        thresholds are chosen there, never on the images that they are counted on.
         """
         ...
 

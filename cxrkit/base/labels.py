@@ -32,9 +32,20 @@ class LabelSet:
     headings: Mapping[str, str] = field(default_factory=dict)
     """Words for tables where they differ from the column's name."""
 
+    unit: str = ""
+    """What the labels are measured in ("years"); "" where an image has a label or has not, and scores are
+    probabilities. Only what is read from the metadata has one."""
+
+    metadata: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Where the labels are read from a record's age, sex and view instead of columns of their own, by label: the
+    column, then the word for yes and the word for no (a column with a unit has neither). Any other word is not known.
+    """
+
     def __post_init__(self) -> None:
         assert len(set(self.labels)) == len(self.labels), "each label once"
         assert set(self.averaged) <= set(self.labels), "the mean is over the set's own labels"
+        assert not self.metadata or self.metadata.keys() == set(self.labels), "all labels are of one kind"
+        assert self.metadata or not self.unit, "only what is read from the metadata has a unit"
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -112,7 +123,13 @@ CHEXPERT = LabelSet(
     averaged=("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion"),
 )
 
-LABEL_SETS = {labels.name: labels for labels in (CHESTXRAY14, CHESTXRAY8, ADJUDICATED, CHEXPERT)}
+# What the paper's probes predict from a network's features (Baltruschat et al. 2019, section 3): "AP as true and PA as
+# false"; which sex is true it does not say. An age has no AUC, so no label enters a mean.
+AGE = LabelSet("age", ("age_years",), (), {"age_years": "Age"}, "years", {"age_years": ("age_years",)})
+SEX = LabelSet("sex", ("Male",), ("Male",), metadata={"Male": ("sex", "M", "F")})
+VIEW = LabelSet("view", ("AP",), ("AP",), metadata={"AP": ("view", "AP", "PA")})
+
+LABEL_SETS = {labels.name: labels for labels in (CHESTXRAY14, CHESTXRAY8, ADJUDICATED, CHEXPERT, AGE, SEX, VIEW)}
 
 
 def get(name: str) -> LabelSet:

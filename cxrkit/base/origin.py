@@ -14,6 +14,7 @@ from typing import Literal
 
 import polars as pl
 
+from cxrkit.base.derived import with_labels
 from cxrkit.base.labels import CHESTXRAY14, LabelSet
 
 # checked: read from the thing itself by cxrkit. declared: somebody says so. unknown: nobody does. unused: nothing
@@ -171,15 +172,19 @@ def _words(name: str, value: str | int, origin: Origin) -> str:
 def labels_digest(records: pl.DataFrame, labels: LabelSet = CHESTXRAY14) -> str:
     """Return the SHA-256 over who has what: a line of label names, then per image its id, patient and labels.
 
-    records: image_id, patient_id and one Boolean column a label, in any order; a label that is unknown (null) counts as
-    a third value. 112,120 images take 0.05 s.
+    records: image_id, patient_id and one Boolean column a label (or the metadata that they are read from), in any
+    order; a label that is unknown (null) counts as a third value. 112,120 images take 0.05 s.
     """
     digits = (
-        pl.when(pl.col(label)).then(pl.lit("1")).when(~pl.col(label)).then(pl.lit("0")).otherwise(pl.lit("?"))
+        pl.col(label).cast(pl.String).fill_null("?")
+        if labels.unit
+        else pl.when(pl.col(label)).then(pl.lit("1")).when(~pl.col(label)).then(pl.lit("0")).otherwise(pl.lit("?"))
         for label in labels.labels
     )
-    lines = records.sort("image_id").select(
-        pl.concat_str(pl.col("image_id"), pl.lit(" "), pl.col("patient_id"), pl.lit(" "), *digits)
+    lines = (
+        with_labels(records, labels)
+        .sort("image_id")
+        .select(pl.concat_str(pl.col("image_id"), pl.lit(" "), pl.col("patient_id"), pl.lit(" "), *digits))
     )
     return digest_column(lines.to_series(), first=f"{labels.name} {'|'.join(labels.labels)}\n")
 

@@ -37,12 +37,16 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "loss": {
         "bce-mean": "cxrkit.losses.cross_entropy:bce_mean",
         "bce-sum": "cxrkit.losses.cross_entropy:bce_sum",
+        "squared-error": "cxrkit.losses.regression:squared_error",
+        "absolute-error": "cxrkit.losses.regression:absolute_error",
     },
     "trainer": {
         "supervised": "cxrkit.trainers.supervised:train",
     },
     "evaluator": {
         "auc": "cxrkit.evaluators.auc:evaluate",
+        "mae": "cxrkit.evaluators.mae:evaluate",
+        "youden": "cxrkit.evaluators.youden:evaluate",
     },
     "executor": {
         "local": "cxrkit.reproduce.local:LocalExecutor",

@@ -80,6 +80,7 @@ def report(
     official_split: Annotated[
         bool, typer.Option("--official-split", help="Table 5: the official split, beside published results.")
     ] = False,
+    probes: Annotated[bool, typer.Option("--probes", help="Section 3: age, sex and view from image features.")] = False,
     runs: Runs = Path("runs"),
     epoch: Annotated[
         EpochChoice,
@@ -90,11 +91,17 @@ def report(
         ReportFormat | None, typer.Option(help="Format of --out, or of what is printed.", show_default="by its ending")
     ] = None,
 ) -> None:
-    """Print the paper's tables with your runs in them: Table 5 with --official-split, else Table 3."""
+    """Print the paper's tables with your runs in them: Table 5, the probes of section 3, or Table 3."""
     from cxrkit import report as reports
+    from cxrkit.base.errors import UserError
 
+    if official_split and probes:
+        raise UserError("--official-split and --probes are two reports", remedy="ask for one after the other")
     which: Any = epoch.value
-    table = reports.official(runs, epoch=which) if official_split else reports.resampled(runs, epoch=which)
+    if probes:
+        table = reports.probes(runs)
+    else:
+        table = (reports.official if official_split else reports.resampled)(runs, epoch=which)
     if out is None and format is not None:
         sys.stdout.write(reports.render(table, format.value))
         return

@@ -43,17 +43,14 @@ def evaluate(
     replicates, seed: of the bootstrap over patients. confidence: of the percentile intervals. Raises UserError when
     one of these cannot be.
     """
-    _check_settings(replicates, confidence)
+    check_settings(replicates, confidence)
     known_NL = ~np.isnan(truth_NL)
     positive_NL = truth_NL > 0.5  # NaN compares as False, and is masked
     drawn_RL = ranking.bootstrap(
         scores_NL, positive_NL, clusters_N, known_NL=known_NL, replicates=replicates, seed=seed
     )
-    how = (
-        f"{100 * confidence:g} % percentile bootstrap over patients, drawn with replacement with all their images, "
-        f"{replicates:,} replicates, seed {seed}"
-    )
-    interval = partial(_interval, confidence=confidence, how=how)
+    how = method(replicates, seed, confidence)
+    interval = partial(percentile_interval, confidence=confidence, how=how)
     found = {}
     for number, label in enumerate(labels.labels):
         known_N = known_NL[:, number]
@@ -81,7 +78,16 @@ def without_intervals(
     yield _mean_metric(values, np.empty((0, len(values))), lambda _: (None, None, NOT_MADE))
 
 
-def _check_settings(replicates: int, confidence: float) -> None:
+def method(replicates: int, seed: int, confidence: float) -> str:
+    """Return in words how the intervals are made."""
+    return (
+        f"{100 * confidence:g} % percentile bootstrap over patients, drawn with replacement with all their images, "
+        f"{replicates:,} replicates, seed {seed}"
+    )
+
+
+def check_settings(replicates: int, confidence: float) -> None:
+    """Raise a UserError for a number of replicates, or a confidence, that cannot be."""
     if replicates < 1:
         raise UserError(f"{replicates} bootstrap replicates; expected at least 1", remedy="1000 is the default")
     if not 0 < confidence < 1:
@@ -119,7 +125,7 @@ def _mean_metric(
     return Metric(NAME, mean, None, lower, upper, labels=len(defined), reason=reason, interval=how)
 
 
-def _interval(drawn_R: NDArray[np.float64], confidence: float, how: str) -> tuple[float | None, float | None, str]:
+def percentile_interval(drawn_R: NDArray[np.float64], confidence: float, how: str) -> Interval:
     """Return the percentile interval of the replicates and how it was made, or why there is none."""
     defined = drawn_R[~np.isnan(drawn_R)]
     if len(defined) < DEFINED_SHARE * len(drawn_R):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cxrkit.base import registry
-from cxrkit.base.contracts import Evaluator, Metric
+from cxrkit.base.contracts import Evaluator, Metric, Validation
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import digest_lines
 from cxrkit.base.labels import LabelSet
@@ -57,16 +57,33 @@ def evaluate_run(run: Path, truth: Truth, evaluator: str = "auc", options: Mappi
     records = gates.check_labels(paths[0], about, truth)
     split = gates.read_split(run / "split.parquet", about)
     subsets = {}
+    truths = {path: gates.true_labels(path, file, records, truth.source) for path, file in predicted.items()}
+    chosen = _with_validation(chosen, predicted, truths)
     for path, file in predicted.items():
         if split is not None:
             gates.check_leakage(path, file, split)
-        truth_NL = gates.true_labels(path, file, records, truth.source)
-        scores = score_subset(file, truth_NL, chosen)
+        scores = score_subset(file, truths[path], chosen)
         subsets[file.about.subset] = replace(scores, leakage_checked=split is not None)
     identity = {name: getattr(about, name) for name in IDENTITY}
     found = Scores(**identity, evaluator=evaluator, subsets=subsets)
     write_scores(run / "scores.json", found)
     return found
+
+
+def _with_validation(
+    chosen: ChosenEvaluator, predicted: Mapping[Path, Predictions], truths: Mapping[Path, np.ndarray]
+) -> ChosenEvaluator:
+    """Return the evaluator with the validation images' scores and truth, where it asks for them."""
+    try:
+        if "validation" not in inspect.signature(chosen.function).parameters:
+            return chosen
+    except (TypeError, ValueError):
+        return chosen
+    found = None
+    for path, file in predicted.items():
+        if file.about.subset == "val":
+            found = Validation(file.frame.select(file.about.labels.labels).to_numpy(), truths[path])
+    return replace(chosen, options={**chosen.options, "validation": found})
 
 
 def score_subset(predictions: Predictions, truth_NL: np.ndarray, chosen: ChosenEvaluator) -> SubsetScores:

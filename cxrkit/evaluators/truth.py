@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from cxrkit.base.derived import with_labels
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import decoded
 from cxrkit.base.labels import LabelSet
@@ -36,7 +37,7 @@ class Truth:
     """What the source calls its labels, "" where it does not say."""
 
     def records(self, labels: LabelSet) -> pl.DataFrame:
-        """Return image_id and patient_id (String), and the labels (Boolean, null: not known).
+        """Return image_id and patient_id (String), and the labels (Boolean, Float32 with a unit; null: not known).
 
         Raises UserError for a column that is missing, an image listed twice, and a cell that is neither yes nor no.
         """
@@ -83,12 +84,16 @@ def _parse(path: Path, content: bytes, read: Any) -> pl.DataFrame:
 
 def _checked(path: Path, table: pl.DataFrame, labels: LabelSet) -> pl.DataFrame:
     """Return image_id and patient_id as text and the labels as yes, no or null."""
-    names = ("image_id", "patient_id", *labels.labels)
+    columns = [column for column, *_ in labels.metadata.values()] or labels.labels
+    names = ("image_id", "patient_id", *columns)
     if missing := [name for name in names if name not in table.columns]:
         raise UserError(f"{path}: no column {', '.join(map(repr, missing))}", remedy=_REMEDY)
     try:
+        if labels.metadata:
+            table = with_labels(table, labels)
         frame = table.select(
-            pl.col("image_id", "patient_id").cast(pl.String), *(_yes_no(table[label]) for label in labels.labels)
+            pl.col("image_id", "patient_id").cast(pl.String),
+            *(table[label] if labels.metadata else _yes_no(table[label]) for label in labels.labels),
         )
     except (pl.exceptions.PolarsError, ValueError) as error:
         line = (str(error).splitlines() or [type(error).__name__])[0]

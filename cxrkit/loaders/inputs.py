@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from rich.console import Console
 
 from cxrkit import loaders
@@ -20,7 +21,7 @@ from cxrkit.base.contracts import SUBSETS, Loader, Subset
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import digest_lines
 from cxrkit.base.labels import LabelSet
-from cxrkit.base.origin import Basis, Origin, differences, metadata_digest
+from cxrkit.base.origin import Basis, Origin, differences, labels_digest, metadata_digest
 from cxrkit.base.ranks import ALONE, Ranks
 from cxrkit.datasets import splits
 from cxrkit.datasets.splits import Split
@@ -29,7 +30,7 @@ from cxrkit.loaders import targets
 from cxrkit.shards.store import ShardStore
 
 if TYPE_CHECKING:
-    from cxrkit.models import ModelSpec
+    from cxrkit.models import InitialWeights, ModelSpec
     from cxrkit.runs.config import TrainConfig
     from cxrkit.runs.sections import RunSettings
 
@@ -64,6 +65,12 @@ class Inputs:
 
     age_range: tuple[float, float]
     """Youngest and oldest training age in years, of all training images of the split, prepared or not."""
+
+    features: NDArray[np.float32] | None = None
+    """(N, F) of every row of `frame`, which a probe is given in the place of images: see trainers.features."""
+
+    extractor: InitialWeights | None = None
+    """Of a probe: the checkpoint that made the features."""
 
     _open: list[Loader] = field(default_factory=list)
 
@@ -120,7 +127,7 @@ class Inputs:
             dataset=about["dataset"],
             label_set=self.labels.name,
             label_release=about["label_release"],
-            labels_digest=self.store.labels_digest,
+            labels_digest=self._labels_digest,
             pixels_digest=self.store.pixels_digest if self.pixels else "",
             preparation_digest=self.store.settings_digest if self.pixels else "",
             image_side=self.store.image_size if self.pixels else 0,
@@ -135,6 +142,10 @@ class Inputs:
     @cached_property
     def _metadata_digest(self) -> str:
         return metadata_digest(self.store.records())
+
+    @property
+    def _labels_digest(self) -> str:
+        return labels_digest(self.store.records(), self.labels) if self.labels.metadata else self.store.labels_digest
 
     def used(self) -> pl.DataFrame:
         """Return image_id, `used` and `source_crc32` of every image in `frame`: what a run writes down with its split.
@@ -191,7 +202,7 @@ class Inputs:
             batch_size=ranks.share(min(config.optimizer.batch_size, len(rows))),
             input_size=spec.input_size,
             resize=spec.resize,
-            levels=self.store.levels if self.pixels else (),
+            levels=self.store.levels if spec.image else (),
             image_size=self.store.image_size,
             drop_last=True,
             numbers=self.numbers[rows],
@@ -214,7 +225,7 @@ class Inputs:
             batch_size=batch_size,
             input_size=spec.input_size,
             resize=spec.resize,
-            levels=self.store.levels if self.pixels else (),
+            levels=self.store.levels if spec.image else (),
             image_size=self.store.image_size,
         )
 
@@ -237,12 +248,13 @@ class Inputs:
 
         Raises UserError for an option that the loader does not take, and for a value of another type.
         """
-        if self.pixels and name == loaders.PIXELLESS:
+        looks_at_images = self.pixels and self.features is None
+        if looks_at_images and name == loaders.PIXELLESS:
             raise UserError(
                 f"--loader {name}: delivers no image, and this network looks at images",
                 remedy="leave out --loader, or choose opencv or dali",
             )
-        if self.pixels or name not in (loaders.AUTO, loaders.PIXELLESS):
+        if looks_at_images or name not in (loaders.AUTO, loaders.PIXELLESS):
             chosen = loaders.choose(name, device)
             backend = registry.load("loader", chosen)
             options = options or {}
@@ -250,7 +262,7 @@ class Inputs:
                 takes = inspect.signature(backend).parameters
                 options = {option: value for option, value in options.items() if option in takes}
             more = checked_options(chosen, backend, options)
-        if not self.pixels:
+        if not looks_at_images:
             backend, more = registry.load("loader", loaders.PIXELLESS), {}
         if "console" in inspect.signature(backend).parameters:
             more["console"] = console
@@ -258,7 +270,7 @@ class Inputs:
             self.store,
             plan,
             targets.targets(self.frame, self.labels),
-            targets.metadata(self.frame, self.age_range),
+            targets.metadata(self.frame, self.age_range) if self.features is None else self.features,
             threads=threads,
             device=device,
             **more,

@@ -6,17 +6,19 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from cxrkit.base.derived import OLDEST_YEARS, with_labels
 from cxrkit.base.labels import CHESTXRAY14, LabelSet
 
-# The 2017 release lists 16 impossible ages, up to 414 years; v2020 lists none of 100 or more.
-OLDEST_YEARS = 99
 NEUTRAL = 0.5  # stands for an age, a sex or a view that is not known: half way between the values that are
 
 
 def targets(records: pl.DataFrame, labels: LabelSet = CHESTXRAY14) -> NDArray[np.float32]:
-    """Return (N, L) float32, in the order of `labels`: 1 has the label, 0 has not, NaN (null) not known."""
-    known = records.select(pl.col(labels.labels).cast(pl.Float32).fill_null(float("nan")))
-    return np.ascontiguousarray(known.to_numpy(), dtype=np.float32)
+    """Return (N, L) float32, in the order of `labels`: 1 has the label, 0 has not, NaN (null) not known.
+
+    Of labels with a unit it is the amount: years of age.
+    """
+    known = with_labels(records, labels).select(pl.col(labels.labels).cast(pl.Float32).fill_null(float("nan")))
+    return np.array(known.to_numpy(), dtype=np.float32, order="C")  # a copy: polars lends a single column read-only
 
 
 def age_range(age_years: pl.Series) -> tuple[float, float]:

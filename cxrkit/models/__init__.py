@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cxrkit.base import labels as label_sets
 from cxrkit.base import registry
 from cxrkit.base.errors import UserError
 from cxrkit.base.labels import CHESTXRAY14, LabelSet
@@ -77,9 +78,16 @@ def build(
 
 
 def build_network(spec: ModelSpec, labels: LabelSet = CHESTXRAY14) -> torch.nn.Module:
-    """Return the grammar's network for `spec`, without ImageNet weights, drawing from torch's global generator."""
+    """Return the grammar's network for `spec`, without ImageNet weights, drawing from torch's global generator.
+
+    A probe has the outputs of its own label set, whatever `labels` says.
+    """
     model: torch.nn.Module
-    if spec.blocks:
+    if spec.probe:
+        from cxrkit.models.probe import Probe
+
+        model = Probe(spec, len(label_sets.get(spec.probe)))
+    elif spec.blocks:
         from cxrkit.models.resnet import ResNet
 
         model = ResNet(spec, len(labels))

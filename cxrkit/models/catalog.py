@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING, TypedDict
 
+from cxrkit.base import labels as label_sets
 from cxrkit.base import registry
 from cxrkit.base.labels import CHESTXRAY14, LabelSet
 from cxrkit.models.grammar import ALIASES, MLP_HIDDEN, SPECS, ModelSpec
@@ -70,7 +71,8 @@ def table() -> Table:
 
     caption = (
         "GMACs: billion multiply-accumulates of one image's forward pass at the input size; GFLOPs are twice as many. "
-        "Learning rate and batch size are defaults. -ots learns its dense layer only. "
+        "Learning rate and batch size are defaults. -ots learns its dense layer only; -age, -gender and -vp are one on "
+        "the features of another run (--from RUN). "
         f"Short names: {', '.join(f'{alias} = {name}' for alias, name in ALIASES.items() if '-' not in alias)}, "
         "with -meta likewise. Your own model: package.module:function."
     )
@@ -107,7 +109,7 @@ def cost(spec: ModelSpec, labels: LabelSet = CHESTXRAY14) -> tuple[int, int, int
     Multiply-accumulates are those of convolutions and dense layers; normalisation, activations and pooling are not
     counted, as is usual. Meant for the grammar's specs, also at another input size.
     """
-    layers = list(_dense_layers(spec, len(labels)))
+    layers = list(_dense_layers(spec, len(label_sets.get(spec.probe) if spec.probe else labels)))
     dense = sum(before * after for before, after in layers)
     biases = sum(after for _, after in layers)
     parameters, macs = dense + biases, dense
@@ -120,7 +122,8 @@ def cost(spec: ModelSpec, labels: LabelSet = CHESTXRAY14) -> tuple[int, int, int
 
 def _dense_layers(spec: ModelSpec, outputs: int) -> Iterator[tuple[int, int]]:
     """Yield (inputs, outputs) of each dense layer."""
-    widths = [spec.features + 3 * spec.meta, *([] if spec.blocks else MLP_HIDDEN), outputs]
+    hidden = [] if spec.blocks or spec.probe else MLP_HIDDEN
+    widths = [spec.features_in or spec.features + 3 * spec.meta, *hidden, outputs]
     yield from pairwise(widths)
 
 

@@ -225,7 +225,7 @@ class Scored:
     """(N,) int64, rows of the store's index."""
 
     score: np.ndarray
-    """(N, L) float32, probabilities."""
+    """(N, L) float32, probabilities; amounts where the labels have a unit."""
 
     target: np.ndarray
     """(N, L) float32: 1, 0, or NaN where a label is not known."""
@@ -267,7 +267,7 @@ def score(
                 outputs = forward(batch)
                 losses.append(unknown if loss is None else loss(outputs, batch).double() * len(batch.index))
                 index.append(batch.index.clone())
-                scores.append(outputs.logits.sigmoid())
+                scores.append(outputs.logits if spec.unit else outputs.logits.sigmoid())
                 targets.append(batch.target.clone())
                 if progress is not None:
                     progress(len(batch.index))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from cxrkit.base import registry
 from cxrkit.base.errors import UserError
+from cxrkit.base.labels import AGE, SEX, VIEW
 
 # ImageNet's channel statistics, the ones torchvision's weights were trained with.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -20,6 +21,9 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 NIH_MEAN = (0.504,)
 NIH_STD = (0.258,)
 
+# Mean and standard deviation of all ages, in years, as the paper's Table 2 has them. A probe of the age puts out years,
+# in these units from that origin: its weights then have the size of those that put out logits.
+AGE_MEAN, AGE_SD = 46.87, 16.60
 MLP_HIDDEN = (64, 64)  # ours; the paper only calls its perceptron "very simple" (section 2.4)
 SMALLEST_INPUT = 32  # pixels; conv5_x is 1 x 1 there
 
@@ -88,8 +92,23 @@ class ModelSpec:
     """Whether it looks at the image. A network that does not is given images of 0 x 0 pixels, and trained on every
     image that the tables list, prepared or not."""
 
+    probe: str = ""
+    """Name of the label set (of age, sex or view) that a probe predicts: one dense layer on the features of another
+    run's network (section 3, --from RUN), which come in the place of age, sex and view. "" for other networks."""
+
+    features_in: int = 0
+    """Length of the feature vectors that a probe is given; 0 for other networks."""
+
+    unit: str = ""
+    """What the outputs are in ("years"), as LabelSet.unit; "" for logits, whose sigmoid is a probability."""
+
     source: str = "paper"
     """Whose design: "paper", "ours" (this toolkit's), both ("paper, ours": the paper leaves sizes open), or "own"."""
+
+    @property
+    def pixels(self) -> bool:
+        """Whether its numbers depend on the images: by itself, or by the features that a probe is given."""
+        return self.image or bool(self.probe)
 
     @property
     def features(self) -> int:
@@ -101,6 +120,8 @@ class ModelSpec:
 
         Raises UserError below 32 pixels.
         """
+        if self.probe:  # its extractor decides what was looked at
+            return replace(self, input_size=input_size)
         if input_size < SMALLEST_INPUT:
             raise UserError(
                 f"input size {input_size}: {self.name} needs at least {SMALLEST_INPUT} pixels along each side",
@@ -173,6 +194,20 @@ def _mlp() -> ModelSpec:
     )
 
 
+def _probes() -> list[ModelSpec]:
+    """Return the dense layers that predict age, sex and view from the features of ResNet-50-large (section 3).
+
+    "We employed the same training setup": that network's learning rate and batch size, its validation crop.
+    """
+    large = ModelSpec("resnet50-large", input_size=448, resize=480, batch_size=8, blocks=(), width=0, image=False)
+    vp = replace(large, name="resnet50-large-vp", probe=VIEW.name, features_in=2048, source="paper, ours")
+    return [
+        replace(vp, name="resnet50-large-age", probe=AGE.name, unit=AGE.unit),
+        replace(vp, name="resnet50-large-gender", probe=SEX.name),
+        vp,
+    ]
+
+
 def _small() -> list[ModelSpec]:
     """Return a network for the demo, tests and CPUs, which no published table lists.
 
@@ -196,7 +231,7 @@ def _small() -> list[ModelSpec]:
     return _with_and_without_meta(small)
 
 
-SPECS: dict[str, ModelSpec] = {spec.name: spec for spec in [*_paper(), _mlp(), *_small()]}
+SPECS: dict[str, ModelSpec] = {spec.name: spec for spec in [*_paper(), _mlp(), *_probes(), *_small()]}
 
 # From scratch means one input channel, so the bare name is the paper's "-1channel": one canonical name, one run folder.
 ALIASES: dict[str, str] = {

@@ -21,12 +21,15 @@ _LIMITS = {
     "channels": (1, 64),
     "width": (1, 1024),
     "blocks": (1, 200),
+    "features_in": (1, 1 << 20),
 }
 _TYPES = typing.get_type_hints(ModelSpec)
 
 
 def names(spec: ModelSpec) -> tuple[str, ...]:
     """Return the options of a model of the grammar. Learning rate and batch size are the recipe's own."""
+    if spec.probe:
+        return ("features_in",)
     return (*_INPUT, *_META, *_IMAGE_BRANCH) if spec.blocks else _INPUT
 
 

@@ -1,4 +1,4 @@
-"""ImageNet weights for the -ots and -ft networks: from torchvision, or from a file."""
+"""ImageNet weights for the -ots and -ft networks: from torchvision, or from a file; and what a network started from."""
 
 from __future__ import annotations
 
@@ -21,9 +21,13 @@ if TYPE_CHECKING:
 
 WHAT = "torchvision's resnet50 (IMAGENET1K_V1)"
 FILE_NAME = "resnet50-0676ba61.pth"  # torchvision names a file after the first 8 digits of its SHA-256
+# The whole of it, and the size, as nine public projects that pin or have measured this file give them, all the same.
+FILE_SHA256 = "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a"
+FILE_BYTES = 102_530_333
 USE_A_FILE = (
-    f"name a file with --weights FILE (.pth or .safetensors): {FILE_NAME}, downloaded with a browser "
-    "or copied from another machine's torch cache"
+    f"name a file with --weights FILE (.pth or .safetensors): {FILE_NAME} ({FILE_BYTES:,} bytes), from that address "
+    "by a browser, or from another machine's torch cache (hub/checkpoints). Check it with `sha256sum`; its SHA-256 "
+    f"is {FILE_SHA256}"
 )
 
 
@@ -35,13 +39,18 @@ class InitialWeights:
     """Of the weights file, in hex; "" where there was none, or it is not known."""
 
     source: str
-    """The path given with --weights, or which weights were downloaded; "scratch", or "not said"."""
+    """The path given with --weights, or which weights were downloaded; "scratch", or "not said". Of a probe, the run
+    whose features it is given."""
+
+    seen: str = ""
+    """What a run's network was trained on, "nih-chestxray14 resample-1": its checkpoint says so. "" for weights files.
+    """
 
     @property
     def pretraining(self) -> str:
-        """What the network had seen before: "none", "ImageNet", or "unknown"."""
+        """What the network had seen before: "none", "ImageNet", a data set and split, or "unknown"."""
         if self.sha256:
-            return "ImageNet"
+            return self.seen or "ImageNet"
         return "none" if self.source == "scratch" else "unknown"
 
     @property
@@ -49,7 +58,9 @@ class InitialWeights:
         """How that is known: only torchvision's own file is known by its digest, of another its owner says so."""
         if not self.sha256:
             return "checked" if self.source == "scratch" else "unknown"
-        return "checked" if self.sha256.startswith(digits_of_name()) else "declared"
+        if self.seen:
+            return "checked"
+        return "checked" if self.sha256 == FILE_SHA256 else "declared"
 
 
 SCRATCH = InitialWeights("", "scratch")
@@ -71,11 +82,6 @@ def load(net: ResNet, file: Path | None = None) -> InitialWeights:
     return InitialWeights(_sha256(file), source)
 
 
-def digits_of_name() -> str:
-    """Return the first digits of the SHA-256 of torchvision's file, as its name has them."""
-    return FILE_NAME.removesuffix(".pth").partition("-")[2]
-
-
 def download() -> Path:
     """Return torchvision's IMAGENET1K_V1 file in torch's cache; downloaded where it is not there, and checked.
 
@@ -89,14 +95,14 @@ def download() -> Path:
     if not file.exists():
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(url, str(file), hash_prefix=digits_of_name(), progress=False)
+            torch.hub.download_url_to_file(url, str(file), hash_prefix=FILE_SHA256, progress=False)
         except (OSError, RuntimeError) as error:
             # OSError: no network, no such host, an unwritable cache. RuntimeError: a checksum that differs.
             raise UserError(f"{WHAT}: {url} could not be downloaded ({error})", remedy=USE_A_FILE) from error
     # What lies in the cache was not checked by anybody: half a file of an older torch, or other weights of that name.
-    if not (found := _sha256(file)).startswith(digits_of_name()):
+    if (found := _sha256(file)) != FILE_SHA256:
         raise UserError(
-            f"{file}: the SHA-256 of {WHAT} begins with {digits_of_name()}, that of this file with {found[:8]}",
+            f"{file}: the SHA-256 of {WHAT} is {FILE_SHA256}, that of this file {found}",
             remedy="delete it, so that it is downloaded again, or name another file with --weights FILE",
         )
     return file

@@ -89,6 +89,12 @@ def resolve(
     return config
 
 
+def said_paths(said: Mapping[str, Any], sets: Sequence[str]) -> set[str]:
+    """Return the settings, as "section.key", that a user names by flags and --set."""
+    paths = {item.path for item in settings() if said.get(item.argument) is not None}
+    return paths | {".".join(parse_set(text)[0].split(".")[:2]) for text in sets}
+
+
 def said_values(
     fresh: TrainConfig, stored: TrainConfig, said: Mapping[str, Any], recipe: str | None, sets: Sequence[str]
 ) -> dict[str, Any]:
@@ -97,8 +103,7 @@ def said_values(
     Said is what stands in flags, in --set, and in a recipe file where that is not a default. Model, name and fold have
     chosen the run folder, whatever way they were spelled; a precision of auto is what it was resolved to.
     """
-    paths = {item.path for item in settings() if said.get(item.argument) is not None}
-    paths |= {".".join(parse_set(text)[0].split(".")[:2]) for text in sets}
+    paths = said_paths(said, sets)
     if recipe is not None:
         paths |= {item.path for item in changed(TrainConfig(), load(recipe))}
     paths -= {"model.name", "run.name"}

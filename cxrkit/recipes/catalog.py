@@ -7,25 +7,31 @@ from typing import TYPE_CHECKING
 from cxrkit.recipes import load, names
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Group
 
 
-def table() -> Table:
-    """Return the recipes for a terminal: name, expected result, source."""
+def table() -> Group:
+    """Return the recipes for a terminal, a table for each source: name, expected result, cost. It fits 80 columns."""
+    from rich.console import Group
     from rich.markup import escape
     from rich.table import Table
 
-    shown = Table(
-        title="Recipes",
-        caption="cxrkit train --recipe NAME; cxrkit recipes show NAME prints one, with what its source leaves open.",
-        caption_justify="left",
-        box=None,
-        pad_edge=False,
-    )
-    shown.add_column("name", no_wrap=True)
-    shown.add_column("expected")
-    shown.add_column("source")
+    by_source: dict[str, list[str]] = {}
     for name in names():
-        about = load(name).about
-        shown.add_row(name, escape(about.expected), escape(about.source))
-    return shown
+        by_source.setdefault(load(name).about.source, []).append(name)
+    # All tables alike: as wide as the longest name of any.
+    width = max(map(len, names()))
+    shown: list[Table | str] = []
+    for source, its_names in by_source.items():
+        part = Table(title=escape(source), title_justify="left", title_style="bold", box=None, pad_edge=False)
+        part.add_column("name", no_wrap=True, width=width)
+        part.add_column("expected", ratio=1)
+        part.add_column("cost", ratio=1)
+        for name in its_names:
+            about = load(name).about
+            part.add_row(name, escape(about.expected), escape(about.cost))
+        shown += [part, ""]
+    return Group(
+        *shown,
+        "cxrkit train --recipe NAME; cxrkit recipes show NAME prints one, with what its source leaves open.",
+    )

@@ -1,12 +1,13 @@
 """Reports: scores and published results in, tables out.
 
-`official` and `resampled` build a Report from a folder of runs; `to_rich`, `render` and `write` show it.
+`official`, `resampled` and `probes` build a Report from a folder of runs; `to_rich`, `render` and `write` show it.
 """
 
 from cxrkit.report.official import official
+from cxrkit.report.probes import probes
 from cxrkit.report.render import FORMATS, format_of, render, write
 from cxrkit.report.resampled import resampled
 from cxrkit.report.tables import Report
 from cxrkit.report.terminal import to_rich
 
-__all__ = ["FORMATS", "Report", "format_of", "official", "render", "resampled", "to_rich", "write"]
+__all__ = ["FORMATS", "Report", "format_of", "official", "probes", "render", "resampled", "to_rich", "write"]

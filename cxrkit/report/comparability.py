@@ -47,6 +47,8 @@ def judge(runs: Iterable[Run], splits: Collection[str], label_release: str) -> l
 def _reasons(run: Run, splits: Collection[str], label_release: str) -> list[str]:
     known = known_splits()[run.split] if run.split in splits else None
     reference = reference_origin(run.split if known else next(iter(splits)), label_release)
+    if run.scores.labels.metadata:  # what a probe learns from age, sex and view has their digest
+        reference = replace(reference, label_set=run.origin.label_set, labels_digest="")
     found = differences(reference, run.origin, _ON_A_KNOWN_SPLIT if known else _ANYWHERE)
     if found and found[0].part == "data set":
         found = found[:1]  # everything else of another data set is another, too
@@ -101,7 +103,12 @@ def _gaps(run: Run) -> list[str]:
     reasons = []
     averaged = run.scores.labels.averaged
     undefined = [label for label in averaged if (metric := run.auc(label)) is None or metric.value is None]
-    if not run.has_auc:
+    if run.scores.labels.unit:  # an amount has no AUC
+        if run.test.metric("mae", run.scores.labels.labels[0]) is None:
+            reasons.append(
+                f"no mean absolute error: its evaluator {run.scores.evaluator} gives {', '.join(run.test.names)}"
+            )
+    elif not run.has_auc:
         reasons.append(f"no {AUC}: its evaluator {run.scores.evaluator} gives {', '.join(run.test.names)}")
     elif undefined:
         named = ", ".join(undefined) if len(undefined) <= 2 else f"{len(undefined)} of {len(averaged)} pathologies"
@@ -131,7 +138,7 @@ def _doubts(run: Run) -> list[str]:
             by_basis.setdefault(basis, []).append("training images" if part == "training" else part)
     how_said = {"declared": "declared, not checked", "unknown": "unknown"}
     doubts = [f"{', '.join(parts)} {how_said[basis]}" for basis, parts in by_basis.items()]
-    if run.has_auc and run.scores.evaluator != AUC:
+    if run.has_auc and run.scores.evaluator not in (AUC, "youden"):  # whose AUC is that of the former
         doubts.append(f"{AUC} by evaluator {run.scores.evaluator}, not by cxrkit's own")
     return doubts
 

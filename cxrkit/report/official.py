@@ -22,7 +22,7 @@ from cxrkit.report.epochs import AtEpochs, EpochChoice, at_epochs
 from cxrkit.report.not_comparable import not_comparable_tables
 from cxrkit.report.published import Published
 from cxrkit.report.reference import known_splits
-from cxrkit.report.runs import Run, find_runs
+from cxrkit.report.runs import Run, find_runs, without_probes
 from cxrkit.report.seeds import seed_cells
 from cxrkit.report.tables import AVERAGE, UNCHECKED, Cell, Column, Report, Table, bold_best, label_rows
 from cxrkit.report.variants import Variant, details, full_name, is_altered, seeds_text
@@ -39,7 +39,7 @@ def official(runs: Path, also: Sequence[str] = (), epoch: EpochChoice = "own") -
     """
     table = published.table5()
     columns = (*table.columns, *map(published.from_literature, also))
-    found = find_runs(runs)
+    found, probes_note = without_probes(find_runs(runs))
     folds = known_splits().keys() - {SPLIT}
     verdicts = judge((run for run in found.runs if run.split not in folds), (SPLIT,), table.label_release)
     comparable = [verdict for verdict in verdicts if verdict.comparable]
@@ -50,7 +50,7 @@ def official(runs: Path, also: Sequence[str] = (), epoch: EpochChoice = "own") -
         tables.append(_interval_table(own))
     apart = [verdict for verdict in verdicts if not verdict.comparable] + list(at.without)
     tables += not_comparable_tables(apart, detailed=lambda run: run.split == SPLIT)
-    notes = [*found.unusable, *elsewhere_note(found.runs, folds, "resampling folds", "cxrkit report")]
+    notes = [*found.unusable, *probes_note, *elsewhere_note(found.runs, folds, "resampling folds", "cxrkit report")]
     return Report("ChestX-ray14, official split", tuple(tables), tuple(notes))
 
 

@@ -20,7 +20,7 @@ from cxrkit.report.not_comparable import not_comparable_tables
 from cxrkit.report.official import SPLIT as OFFICIAL
 from cxrkit.report.official import doubt_notes, elsewhere_note
 from cxrkit.report.published import PublishedFolds, Table3
-from cxrkit.report.runs import find_runs
+from cxrkit.report.runs import find_runs, without_probes
 from cxrkit.report.seeds import within
 from cxrkit.report.tables import AVERAGE, CONSTANT, EMPTY, Cell, Column, Report, Row, Table, bold_best, label_rows
 from cxrkit.report.variants import Variant, details, full_name, is_altered
@@ -40,7 +40,7 @@ def resampled(runs: Path, epoch: EpochChoice = "own") -> Report:
     """
     table = published.table3()
     splits = {f"{PREFIX}{number}": number for number in range(1, table.folds + 1)}
-    found = find_runs(runs)
+    found, probes_note = without_probes(find_runs(runs))
     verdicts = judge((run for run in found.runs if run.split != OFFICIAL), splits, table.label_release)
     comparable = [verdict for verdict in verdicts if verdict.comparable]
     at = at_epochs(comparable, epoch, lambda run: judge([run], splits, table.label_release)[0])
@@ -55,7 +55,7 @@ def resampled(runs: Path, epoch: EpochChoice = "own") -> Report:
     tables += _seeds_table(pooled, words)
     apart = [verdict for verdict in verdicts if not verdict.comparable] + list(at.without)
     tables += not_comparable_tables(apart, detailed=lambda run: run.split in splits)
-    notes = list(found.unusable)
+    notes = [*found.unusable, *probes_note]
     if not pooled:
         notes.insert(
             0, f"No run compares with the paper's Table 3 yet; it takes the folds {PREFIX}1 to {PREFIX}{table.folds}"

@@ -106,6 +106,19 @@ def find_runs(folder: Path) -> FoundRuns:
     return FoundRuns(tuple(sorted(_told_apart(runs, folder), key=_natural_order)), tuple(unusable))
 
 
+def is_probe(run: Run) -> bool:
+    """Whether a run predicts age, sex or view: such runs have a report of their own."""
+    return bool(run.scores.labels.metadata)
+
+
+def without_probes(found: FoundRuns) -> tuple[FoundRuns, list[str]]:
+    """Return what is found without the probes, and a note that says where they are to be seen."""
+    others = tuple(run for run in found.runs if not is_probe(run))
+    count = len(found.runs) - len(others)
+    note = f"{count} probe{'s' * (count > 1)} of age, sex or view belong{'s' * (count == 1)} in another table: "
+    return replace(found, runs=others), [f"{note}`cxrkit report --probes`"] * bool(count)
+
+
 def _scores(path: Path) -> Scores | None:
     return read_scores(path / "scores.json") if (path / "scores.json").exists() else None
 

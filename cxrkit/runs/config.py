@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import keyword
 import tomllib
 import types
 import typing
@@ -117,13 +118,14 @@ class Setting:
 
     @property
     def argument(self) -> str:
-        """The flag as a Python name."""
-        return self.flag[2:].replace("-", "_")
+        """The flag as a Python name: "from_" for --from, since `from` is Python's own."""
+        name = self.flag[2:].replace("-", "_")
+        return f"{name}_" if keyword.iskeyword(name) else name
 
     @property
     def is_flag(self) -> bool:
         """Whether it has a flag of its own: tables of options and remarks have none."""
-        return self.kind is not dict and self.section != "about"
+        return self.kind is not dict and self.section != "about" and self.field.metadata["flag"] is not None
 
     def of(self, config: TrainConfig) -> Any:
         """Return its value in `config`."""
@@ -302,6 +304,7 @@ def changed(old: TrainConfig, new: TrainConfig) -> list[Setting]:
 def recipe_digest(config: TrainConfig) -> str:
     """Return the SHA-256 over every setting that decides a network's numbers, apart from fold and seed."""
     values = {item.path: item.of(config) for item in settings() if item.field.metadata["decides"]}
+    values = {path: value for path, value in values.items() if value != ""}  # the extractor of what is no probe
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -310,7 +313,8 @@ def changes(recipe: TrainConfig, config: TrainConfig) -> tuple[str, ...]:
     return tuple(
         text
         for item in changed(recipe, config)
-        if item.field.metadata["decides"] and item.path != "run.precision"  # auto in recipes, another word in runs
+        # In recipes the precision is auto, and the extractor, whose name stands beside its digest, not there yet.
+        if item.field.metadata["decides"] and item.path not in ("run.precision", "model.extractor_digest")
         for text in _change(item.path, item.of(recipe), item.of(config))
     )
 

@@ -1,8 +1,9 @@
 """The prediction file: one score per image and label, and in its metadata where the scores come from.
 
 `predictions/{val,test}.parquet` holds image_id (String), patient_id (String) and one Float32 probability for each label
-of the origin's label set; the file-level metadata key "cxrkit" holds PredictionInfo as JSON. Any tool that reads
-parquet can read it, and any tool that writes it can be evaluated and reported.
+of the origin's label set (of a label with a unit, the amount: years of age); the file-level metadata key "cxrkit" holds
+PredictionInfo as JSON. Any tool that reads parquet can read it, and any tool that writes it can be evaluated and
+reported.
 """
 
 from __future__ import annotations
@@ -191,7 +192,7 @@ def _checked(path: Path, frame: pl.DataFrame, about: PredictionInfo) -> pl.DataF
     if len(repeated):
         raise UserError(f"{path}: {len(repeated)} images occur more than once, first {repeated[0]}", remedy=_AGAIN)
     for label in about.labels.labels:
-        _check_scores(path, frame, label)
+        _check_scores(path, frame, label, about.labels.unit)
     if len(frame) > about.subset_images:
         raise UserError(
             f"{path}: {len(frame):,} images, but the {about.subset} subset of {about.origin.split} has "
@@ -212,13 +213,14 @@ def _check_info(path: Path, about: PredictionInfo) -> None:
         raise UserError(f"{path}: {error}") from None
 
 
-def _check_scores(path: Path, frame: pl.DataFrame, label: str) -> None:
+def _check_scores(path: Path, frame: pl.DataFrame, label: str, unit: str) -> None:
     score = frame[label]
-    bad = frame.filter(~(score.is_finite() & score.is_between(0, 1)).fill_null(False))
+    fits = score.is_finite() if unit else score.is_finite() & score.is_between(0, 1)
+    bad = frame.filter(~fits.fill_null(False))
     if len(bad):
+        expected = f"a number of {unit}" if unit else "a probability between 0 and 1"
         raise UserError(
-            f"{path}: {label} of {bad['image_id'][0]} is {bad[label][0]}; "
-            f"expected a probability between 0 and 1 ({len(bad)} such rows)",
+            f"{path}: {label} of {bad['image_id'][0]} is {bad[label][0]}; expected {expected} ({len(bad)} such rows)",
             remedy="a NaN comes from a training that diverged: lower --lr or use --precision fp32, "
             "then train and predict again",
         )

@@ -18,15 +18,15 @@ def setting(
     low: float | None = None,
     high: float | None = None,
     choices: tuple[str, ...] = (),
-    flag: str = "",
+    flag: str | None = "",
     decides: bool = True,
     resumable: bool = False,
 ) -> Any:
     """Return a dataclass field with what the command line and the checks must know of it.
 
     low, high: the allowed range, both ends included. choices: the allowed words. flag: the name on the command line,
-    without the dashes, where it is not the field's own. decides: whether a network's numbers depend on it. resumable:
-    whether a resumed training may change it.
+    without the dashes, where it is not the field's own; None: it has no flag. decides: whether a network's numbers
+    depend on it. resumable: whether a resumed training may change it.
     """
     about = {"help": help, "low": low, "high": high, "choices": choices, "flag": flag, "decides": decides}
     return field(default=default, metadata=about | {"resumable": resumable})
@@ -61,6 +61,18 @@ class ModelSettings:
         decides=False,
         resumable=True,
     )
+
+    # As with weights, the digest of its checkpoint stands in the origin, as what the training started from.
+    from_run: Path | None = setting(
+        None,
+        "run folder whose trained network makes the features of a probe (-age, -gender, -vp)",
+        flag="from",
+        decides=False,
+        resumable=True,
+    )
+    # What that run was trained as, filled in from it: folds are pooled only where their extractors are alike, too.
+    extractor: str = setting("", "network that makes a probe's features; filled in from --from", flag=None)
+    extractor_digest: str = setting("", "its recipe's digest; filled in from --from", flag=None)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,8 @@ def describe(
     loader, release = loader_name(config, spec, device), inputs.store.about["label_release"]
     mode = stepping.mode_name(config.run.compile, stepping.records(config.run.graph, device, ranks))
     looks_at = f"at {spec.input_size} px" if spec.image else "on age, sex and view alone"
+    if spec.probe:
+        looks_at = f"on the features of {escape(str(config.model.from_run))}"
     console.print(
         f"[bold]{escape(config.name)}[/bold] {looks_at}, split {escape(inputs.split.name)}, labels "
         f"{release}; {device}, {config.run.precision}, {mode}, loader {escape(loader)}",
@@ -92,6 +94,8 @@ def assemble(
     )
     computing = config.run.compute_threads if compute.on_cpu(device) else None
     loading = threads.for_loading(config.run.threads, computing, ranks.local_world_size)
+    if inputs.extractor is not None:
+        model.initial_weights = inputs.extractor  # type: ignore[assignment]
     origin = ranks.once(lambda: started_from(inputs.origin(), run, model, resuming))
     return TrainTask(
         config=config,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
@@ -113,7 +114,7 @@ class TrainDisplay:
         """Print the epoch's line and keep it as the best one if it `improved`."""
         if improved:
             self._best = line
-        if line["val_auc_labels"] != self.averaged and not self._told:
+        if line["val_auc_labels"] != self.averaged and not self._told and "val_mae" not in line:
             self._told = True
             some = f"{line['val_auc_labels']} of {self.averaged} labels"
             self.console.print(f"AUC: over the {some} that have one in the validation images", highlight=False)
@@ -122,7 +123,7 @@ class TrainDisplay:
         after_loss, after_auc = (mark, "") if self.metric == "val_loss" else ("", mark)
         text = (
             f"{line['epoch']:>{len(str(self.epochs))}}/{self.epochs}  loss {_loss(line['train_loss'])}, "
-            f"val {_loss(line['val_loss'])}{after_loss}  AUC {_auc(line['val_auc'])}{after_auc}  "
+            f"val {_loss(line['val_loss'])}{after_loss}  {_quality(line)}{after_auc}  "
             f"lr {_rate(line['lr'])}  {line['images_per_second']:,.0f}/s"
         )
         fits = len(Text.from_markup(f"epoch {text}")) <= WIDTH
@@ -132,7 +133,7 @@ class TrainDisplay:
         """Return which epoch is the best so far, by what, and its AUC; "" before the first."""
         if self._best is None:
             return ""
-        loss, auc = f"val loss {_loss(self._best['val_loss'])}", f"AUC {_auc(self._best['val_auc'])}"
+        loss, auc = f"val loss {_loss(self._best['val_loss'])}", _quality(self._best)
         first, second = (loss, auc) if self.metric == "val_loss" else (auc, loss)
         return f"{WORDS[self.metric]} {first} in epoch {self._best['epoch']}, its {second}"
 
@@ -161,8 +162,11 @@ def _loss(value: float) -> str:
     return f"{value:.4f}" if value < 100 else f"{value:.1e}".replace("e+0", "e+")
 
 
-def _auc(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.4f}"
+def _quality(line: Mapping[str, Any]) -> str:
+    """Return the validation AUC of an epoch; an amount has none, but a mean absolute error."""
+    if "val_mae" in line:
+        return f"MAE {line['val_mae']:.2f} {line['val_unit']}"
+    return "AUC n/a" if line["val_auc"] is None else f"AUC {line['val_auc']:.4f}"
 
 
 def _rate(value: float) -> str:

@@ -294,13 +294,16 @@ def mode_name(compile: bool | None, recorded: bool) -> str:
     return ", ".join(["compiled"] * bool(compile) + ["a CUDA graph a step"] * recorded) or "eager"
 
 
-def fixed_batch(images: int, size: int, labels: int, device: str) -> Batch:
-    """Return a batch of noise that lies on `device`. It draws nothing from torch's own generators."""
+def fixed_batch(images: int, size: int, labels: int, device: str, meta: int = 3) -> Batch:
+    """Return a batch of noise that lies on `device`. It draws nothing from torch's own generators.
+
+    meta: length of `Batch.meta`, where it is not age, sex and view.
+    """
     generator = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (images, 1, size, size), dtype=torch.uint8, generator=generator)
     target = torch.randint(0, 2, (images, labels), generator=generator).float()
-    meta = torch.rand((images, 3), generator=generator)
-    return Batch(image.to(device), target.to(device), meta.to(device), torch.arange(images, device=device))
+    meta_BF = torch.rand((images, meta), generator=generator)
+    return Batch(image.to(device), target.to(device), meta_BF.to(device), torch.arange(images, device=device))
 
 
 def tensors(batch: Batch) -> tuple[torch.Tensor, ...]:

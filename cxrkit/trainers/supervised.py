@@ -144,7 +144,8 @@ def record(task: TrainTask, step: Step) -> None:
     """Record the step as a CUDA graph where that is wanted; the state of the training is there, no batch is yet."""
     if stepping.records(task.config.run.graph, task.device, task.ranks):
         labels, side = len(task.labels.labels), task.spec.input_size if task.spec.image else 0
-        step.record(stepping.fixed_batch(task.batch_size, side, labels, task.device))
+        meta = task.spec.features_in or 3
+        step.record(stepping.fixed_batch(task.batch_size, side, labels, task.device, meta))
     elif task.config.run.graph:
         why = "a CPU has no CUDA graphs" if compute.on_cpu(task.device) else "several processes train together"
         step.note(f"--graph: {why}, so the steps are taken without\n  remedy: leave out --graph")
@@ -245,6 +246,7 @@ def finish_epoch(training: Training) -> None:
         "val_auc": mean_auc,
         "val_auc_labels": defined,
         "train_images": progress.images,
+        **validation_error(task, scored),
         **task.display.rates(),
     }
     progress.epoch += 1
@@ -271,6 +273,13 @@ def validation_auc(task: TrainTask, scored: compute.Scored) -> tuple[float | Non
             values.append(auc(scored.score[known, number], scored.target[known, number] > 0.5))
     defined = [value for value in values if value == value]
     return (sum(defined) / len(defined) if defined else None), len(defined)
+
+
+def validation_error(task: TrainTask, scored: compute.Scored) -> dict[str, float | str]:
+    """Return the mean absolute error where labels have a unit, over all that are known, and the unit; else nothing."""
+    if not task.labels.unit:
+        return {}
+    return {"val_mae": float(np.nanmean(np.abs(scored.score - scored.target))), "val_unit": task.labels.unit}
 
 
 def save_last(training: Training) -> None:
