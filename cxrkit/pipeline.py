@@ -77,10 +77,11 @@ def train(config: TrainConfig, resume: bool, console: Console) -> RunFolder:
     UserError for anything the user can repair.
     """
     from cxrkit import models
+    from cxrkit.evaluators import scoring
     from cxrkit.loaders.inputs import Inputs
     from cxrkit.models import compute
     from cxrkit.runs import checkpoints
-    from cxrkit.trainers import assembly, resuming
+    from cxrkit.trainers import assembly, rehearsal, resuming
     from cxrkit.trainers.display import TrainDisplay
 
     run = folder_of(config)
@@ -93,7 +94,7 @@ def train(config: TrainConfig, resume: bool, console: Console) -> RunFolder:
     )
     assert config.input.size is not None
     spec = models.spec(config.model.name, options=config.model.options).at(config.input.size)
-    with claimed(run), resuming.told_how_to_resume(run):
+    with claimed(run), rehearsal.no_trace_of_a_failure(run, config, spec), resuming.told_how_to_resume(run):
         split = resuming.check_existing(run, config, resume)
         run.remove_parts()
         inputs = Inputs.of(config.run.data, split, config.run.limit, pixels=spec.image)
@@ -102,9 +103,10 @@ def train(config: TrainConfig, resume: bool, console: Console) -> RunFolder:
                 inputs.require(subset)
             assembly.describe(console, config, spec, inputs, device)
             trainer = registry.load("trainer", config.run.trainer)
-            registry.load("evaluator", config.test.evaluator)  # a wrong name should be heard before, not after
+            scoring.rehearse(config.test.evaluator, inputs.labels)  # a fault should be heard before, not after
             display = TrainDisplay(console, config.schedule.epochs, len(inputs.rows["val"]), inputs.labels)
             task = assembly.assemble(config, spec, inputs, run, device, resume, display)
+            rehearsal.rehearse(task, inputs)
             resuming.write_run(run, config, inputs, task.info.origin, device)
             if run.state() == "training" or not resuming.finished(run, config):
                 # The scores of before would stand there as if they were those of what is trained now.
@@ -118,7 +120,7 @@ def train(config: TrainConfig, resume: bool, console: Console) -> RunFolder:
         if run.state() == "trained":
             where = config.run
             predict(run, console, device=where.device, loader=where.loader, threads=where.threads, held=True)
-        if run.state() != "scored":
+        if run.state() != "scored" or not scoring.is_by(run.path, config.test.evaluator):
             evaluate(run, config.run.data, console, held=True)
     return run
 
@@ -195,11 +197,18 @@ def run_config(run: RunFolder) -> TrainConfig:
 
 
 def evaluate(
-    run: RunFolder, data: Path | None, console: Console, *, replicates: int | None = None, held: bool = False
+    run: RunFolder,
+    data: Path | None,
+    console: Console,
+    *,
+    replicates: int | None = None,
+    evaluator: str | None = None,
+    held: bool = False,
 ) -> Scores:
     """Write `scores.json` of a run from its predictions and the labels of `data`, by default the run's prepared folder.
 
-    replicates: of the bootstrap; default, the evaluator's own. held: this process has claimed the run already.
+    replicates: of the bootstrap; default, the evaluator's own. evaluator: default, the run's; several are joined by
+    commas. held: this process has claimed the run already.
     """
     from cxrkit.evaluators.scoring import evaluate_run
     from cxrkit.evaluators.truth import read_truth
@@ -207,7 +216,8 @@ def evaluate(
     config = run_config(run)  # before a claim would make the folder
     options = {} if replicates is None else {"replicates": replicates}
     with nullcontext() if held else claimed(run):
-        scores = evaluate_run(run.path, read_truth(data or config.run.data), config.test.evaluator, options)
+        by = evaluator or config.test.evaluator
+        scores = evaluate_run(run.path, read_truth(data or config.run.data), by, options)
         run.finish("evaluate", Scored({name: part.predictions_sha256 for name, part in scores.subsets.items()}))
     console.print(f"scores in {run.scores}", highlight=False, markup=False)
     return scores

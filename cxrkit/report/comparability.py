@@ -131,7 +131,7 @@ def _doubts(run: Run) -> list[str]:
             by_basis.setdefault(basis, []).append("training images" if part == "training" else part)
     how_said = {"declared": "declared, not checked", "unknown": "unknown"}
     doubts = [f"{', '.join(parts)} {how_said[basis]}" for basis, parts in by_basis.items()]
-    if run.has_auc and run.scores.evaluator != AUC:
+    if run.has_auc and AUC not in run.scores.evaluators:
         doubts.append(f"{AUC} by evaluator {run.scores.evaluator}, not by cxrkit's own")
     return doubts
 
