@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cxrkit.base.labels import CHESTXRAY14
-from cxrkit.report import published
+from cxrkit.report import own_metrics, published
 from cxrkit.report.cells import CONSTANT_NOTE, csv_name, has_constant, run_heading
 from cxrkit.report.comparability import Verdict, judge
 from cxrkit.report.not_comparable import not_comparable_tables
@@ -44,6 +44,7 @@ def resampled(runs: Path) -> Report:
             pooled[variant_of(verdict.run)][splits[verdict.run.split]] = verdict
     tables = [_table(table, pooled)] if pooled else []
     tables += not_comparable_tables(verdicts, detailed=lambda run: run.split in splits)
+    tables += own_metrics.tables(run for run in found.runs if run.split != OFFICIAL)
     notes = list(found.unusable)
     if not pooled:
         notes.insert(

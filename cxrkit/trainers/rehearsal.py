@@ -13,6 +13,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -218,10 +219,10 @@ class _Rehearsal:
         value = self._value(outputs, batch, "where some labels are not known")
         if not self.own_loss or not outputs.logits.requires_grad or not value.requires_grad:
             return
-        gradient: torch.Tensor | None
+        gradients: Any = (None,)
         with self._blamed("loss", "in its backward pass, where some labels are not known"):
-            (gradient,) = torch.autograd.grad(value, outputs.logits, retain_graph=True, allow_unused=True)
-        if gradient is None:
+            gradients = torch.autograd.grad(value, outputs.logits, retain_graph=True, allow_unused=True)
+        if (gradient := gradients[0]) is None:  # a loss of something else than the logits
             return
         unknown = batch.target.isnan()
         if not gradient.isfinite().all():
