@@ -131,7 +131,7 @@ def _doubts(runs: Sequence[Run]) -> list[str]:
 def _how(name: str, runs: Sequence[Run], *, any_spread: bool) -> Iterator[str]:
     """Yield who found the numbers, and how their intervals were made."""
     by = dict.fromkeys(evaluator for run in runs for evaluator in run.scores.evaluators if evaluator != AUC)
-    yield f"By {' and '.join(by)}, not by cxrkit: nothing published stands beside it, and no value is marked as the best"
+    yield f"By {' and '.join(by)}, not by cxrkit: nothing published stands beside it, and none is marked as best"
     if any_spread:
         yield "±: sample standard deviation over the splits (n - 1)"
     if any(AVERAGE in _metrics(name, run) for run in runs):

@@ -59,6 +59,7 @@ class _Rehearsal:
                 task.config.run.threads,
                 options=loader_options(task.config.run, cached=False),
             )
+        inputs.forget(self.loader)  # it is closed here
 
     def run(self) -> None:
         """Compare an epoch, and the rest of another, with the plan."""

@@ -153,13 +153,14 @@ class _Rehearsal:
     def _check_network(self) -> None:
         """Refuse what can be seen of a network without calling it."""
         name = f"model {self.task.config.model.name!r}"
-        with suppress(ValueError):  # some callables do not tell
-            try:
-                inspect.signature(self.model.forward).bind(None, None)
-            except TypeError as error:
-                raise UserError(
-                    f"{name}: its forward cannot be called as (image_BCHW, meta_B3): {error}", remedy=_FORWARD
-                ) from None
+        try:
+            inspect.signature(self.model.forward).bind(None, None)
+        except TypeError as error:
+            raise UserError(
+                f"{name}: its forward cannot be called as (image_BCHW, meta_B3): {error}", remedy=_FORWARD
+            ) from None
+        except ValueError:  # some callables do not tell: the call will
+            pass
         for path, parameter in self.model.named_parameters():
             if parameter.requires_grad and parameter.dtype != torch.float32:
                 raise UserError(
