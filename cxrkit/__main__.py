@@ -14,4 +14,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    from cxrkit.base import current_folder
+
+    current_folder.not_first()
     main()

@@ -101,11 +101,12 @@ def train(config: TrainConfig, resume: bool, console: Console, ranks: Ranks = AL
     repair.
     """
     from cxrkit import models
+    from cxrkit.evaluators import scoring
     from cxrkit.loaders.inputs import Inputs
     from cxrkit.models import compute
     from cxrkit.recipes import probing
     from cxrkit.runs import checkpoints
-    from cxrkit.trainers import assembly, epochs, resuming, threads
+    from cxrkit.trainers import assembly, epochs, rehearsal, resuming, threads
     from cxrkit.trainers.display import TrainDisplay
 
     run = folder_of(config)
@@ -114,7 +115,11 @@ def train(config: TrainConfig, resume: bool, console: Console, ranks: Ranks = AL
     threads.use(config.run.compute_threads)
     assert config.input.size is not None
     spec = models.spec(config.model.name, options=config.model.options).at(config.input.size)
-    with ranks.first_holds(claimed(run)), resuming.told_how_to_resume(run):
+    with (
+        ranks.first_holds(claimed(run)),
+        ranks.first_holds(rehearsal.no_trace_of_a_failure(run, config, spec)),
+        resuming.told_how_to_resume(run),
+    ):
         split = ranks.once(lambda: resuming.check_existing(run, config, resume))
         ranks.once(run.remove_parts)
         if spec.probe and isinstance(split, str):
@@ -125,7 +130,7 @@ def train(config: TrainConfig, resume: bool, console: Console, ranks: Ranks = AL
                 inputs.require(subset)
             assembly.describe(console, config, spec, inputs, device, ranks)
             trainer = registry.load("trainer", config.run.trainer)
-            registry.load("evaluator", config.test.evaluator)  # a wrong name should be heard before, not after
+            scoring.rehearse(config.test.evaluator, inputs.labels)  # a fault should be heard before, not after
             if spec.probe:
                 from cxrkit.trainers import features
 
@@ -133,6 +138,7 @@ def train(config: TrainConfig, resume: bool, console: Console, ranks: Ranks = AL
             by, images = config.selection.metric, len(inputs.rows["val"])
             display = TrainDisplay(console, config.schedule.epochs, images, inputs.labels, by)
             task = assembly.assemble(config, spec, inputs, run, device, resume, display, ranks)
+            rehearsal.rehearse(task, inputs)
             ranks.once(lambda: resuming.write_run(run, config, inputs, task.info.origin, device, ranks.world_size))
             if ranks.once(lambda: run.state() == "training" or not resuming.finished(run, config)):
                 # The scores of before would stand there as if they were those of what is trained now.
@@ -151,7 +157,7 @@ def train(config: TrainConfig, resume: bool, console: Console, ranks: Ranks = AL
             predict(
                 run, console, device=where.device, loader=where.loader, threads=where.threads, held=True, ranks=ranks
             )
-        if ranks.first and run.state() != "scored":
+        if ranks.first and (run.state() != "scored" or not scoring.is_by(run.path, config.test.evaluator)):
             evaluate(run, config.run.data, console, held=True)
     return run
 
@@ -244,11 +250,18 @@ def run_config(run: RunFolder) -> TrainConfig:
 
 
 def evaluate(
-    run: RunFolder, data: Path | None, console: Console, *, replicates: int | None = None, held: bool = False
+    run: RunFolder,
+    data: Path | None,
+    console: Console,
+    *,
+    replicates: int | None = None,
+    evaluator: str | None = None,
+    held: bool = False,
 ) -> Scores:
     """Write `scores.json` of a run from its predictions and the labels of `data`, by default the run's prepared folder.
 
-    replicates: of the bootstrap; default, the evaluator's own. held: this process has claimed the run already.
+    replicates: of the bootstrap; default, the evaluator's own. evaluator: default, the run's; several are joined by
+    commas. held: this process has claimed the run already.
     """
     from cxrkit.evaluators.epochs import evaluate_epochs
     from cxrkit.evaluators.scoring import evaluate_run
@@ -257,8 +270,8 @@ def evaluate(
     config = run_config(run)  # before a claim would make the folder
     options = {} if replicates is None else {"replicates": replicates}
     with nullcontext() if held else claimed(run):
-        truth = read_truth(data or config.run.data)
-        scores = evaluate_run(run.path, truth, config.test.evaluator, options)
+        truth, by = read_truth(data or config.run.data), evaluator or config.test.evaluator
+        scores = evaluate_run(run.path, truth, by, options)
         kept = evaluate_epochs(run, truth, scores)
         run.finish("evaluate", Scored({name: part.predictions_sha256 for name, part in scores.subsets.items()}))
     console.print(f"scores in {run.scores}", highlight=False, markup=False)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import torch
 
@@ -86,6 +87,7 @@ def predict(
     forward = compute.Forward(model, spec, device, precision, compile=compile)
     scored = compute.score(model, feed, spec, device, precision, progress=progress, forward=forward, ranks=ranks)
     feed.close()
+    _check(scored, inputs, subset, spec, loader)
     if not ranks.first:
         return len(scored.index)
     frame = table(scored, inputs)
@@ -120,3 +122,25 @@ def identity(
         # The folder may have grown since the training: the pixels are those that were looked at now.
         origin=replace(info.origin, pixels_digest=inputs.origin().pixels_digest),
     )
+
+
+def _check(scored: compute.Scored, inputs: Inputs, subset: Subset, spec: ModelSpec, loader: str) -> None:
+    """Raise a UserError, before anything is written, for images that a loader left out, and scores that are no numbers.
+
+    A network of cxrkit's own gives NaN where its training diverged, which who writes the predictions says.
+    """
+    rows = inputs.rows[subset]
+    if not np.array_equal(np.sort(scored.index), np.sort(rows)):
+        raise UserError(
+            f"loader {loader!r}: delivered {len(scored.index):,} {subset} images, {len(np.unique(scored.index)):,} "
+            f"different ones; expected each of {len(rows):,} once",
+            remedy="choose another --loader, or correct it: it has to execute the plan that it is given",
+        )
+    wrong = ~np.isfinite(scored.score).all(axis=1)
+    if spec.source == "own" and wrong.any():
+        raise UserError(
+            f"model {spec.name!r}: its scores are not numbers for {wrong.sum():,} of {len(rows):,} {subset} images, "
+            f"the first {inputs.frame['image_id'][int(scored.index[wrong][0])]}",
+            remedy="correct its forward; where the training diverged, train again with a smaller --lr or with "
+            "--precision fp32",
+        )

@@ -81,6 +81,45 @@ def test_entry_points_that_lead_nowhere(tmp_path: Path, monkeypatch: pytest.Monk
         registry.load("loss", "gone")
 
 
+def test_two_packages_that_mean_different_things_by_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in ("one", "two"):
+        info = tmp_path / f"{package}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[cxrkit.losses]\ntheirs = {package}:build\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(
+        UserError, match=r"loss 'theirs': installed packages mean different things by it, \w+:build and"
+    ):
+        registry.load("loss", "theirs")
+
+
+def test_a_file_of_the_current_folder_that_an_installed_module_hides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"module 'colorsys' has no attribute 'build'\n  remedy: name it as"):
+        registry.load("model", "colorsys:build")
+    (tmp_path / "colorsys.py").write_text("def build(): pass\n")
+    with pytest.raises(
+        UserError, match=r"colorsys\.py, and not colorsys\.py in this folder\n  remedy: give colorsys\.py a"
+    ):
+        registry.load("model", "colorsys:build")
+    with pytest.raises(
+        UserError, match=r"no module 'yournet'\n  remedy: .* run cxrkit in the folder that holds yournet\.py"
+    ):
+        registry.load("model", "yournet:build")
+    with pytest.raises(
+        UserError, match=r"not of the form package\.module:attribute\n  remedy: name it as nets\.mine:build"
+    ):
+        registry.load("model", "./nets/mine.py:build")
+
+
+def test_a_failure_is_told_as_the_plug_ins() -> None:
+    error = registry.failed("loss", "a.b:c", KeyError("oops"), "given nothing")
+    assert str(error).startswith("plug-in a.b failed: KeyError: 'oops'\n  loss 'a.b:c', given nothing\n  remedy: ")
+
+
 def test_the_groups_of_entry_points() -> None:
     assert [registry.group(kind) for kind in ("model", "loss")] == ["cxrkit.models", "cxrkit.losses"]
 

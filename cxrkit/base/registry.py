@@ -13,8 +13,10 @@ import importlib
 import inspect
 import traceback
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cxrkit.base import current_folder
 from cxrkit.base.errors import UserError
 
 if TYPE_CHECKING:
@@ -88,14 +90,41 @@ def load(kind: str, name: str) -> Any:
 
     Raises UserError for an unknown name (with the nearest known one) and for a module that cannot be imported.
     """
+    if is_foreign(kind, name):
+        return _load_foreign(kind, name, _target(kind, name))
+    return load_attribute(BUILT_IN[kind][name])
+
+
+def is_foreign(kind: str, name: str) -> bool:
+    """Return whether `name` is no part of cxrkit: a user's own, an installed package's, or not known at all.
+
+    Of models the grammar's names count as such; see cxrkit.models.
+    """
+    return ":" in name or name not in BUILT_IN[kind]
+
+
+def _target(kind: str, name: str) -> str:
+    """Return "module:attribute" of a foreign plug-in. Raises UserError where nobody, or more than one, has the name."""
     if ":" in name:
-        return _load_foreign(kind, name, name)
-    if name in BUILT_IN[kind]:
-        return load_attribute(BUILT_IN[kind][name])
-    for point in _installed(kind):
-        if point.name == name:
-            return _load_foreign(kind, name, f"{point.module}:{point.attr}")
-    raise unknown(kind, name, names(kind))
+        return name
+    targets = dict.fromkeys(f"{point.module}:{point.attr}" for point in _installed(kind) if point.name == name)
+    if not targets:
+        raise unknown(kind, name, names(kind))
+    if len(targets) > 1:
+        raise UserError(
+            f"{kind} {name!r}: installed packages mean different things by it, {' and '.join(targets)}",
+            remedy="name the one that you want by its module:attribute, or uninstall the other's package",
+        )
+    return next(iter(targets))
+
+
+def failed(kind: str, name: str, error: BaseException, doing: str) -> UserError:
+    """Return the error of a foreign plug-in that raised `error`; doing: what it was asked to do."""
+    text = f"{type(error).__name__}: {error}"
+    return UserError(
+        f"plug-in {_target(kind, name).partition(':')[0]} failed: {text}\n  {kind} {name!r}, {doing}",
+        remedy="correct it; --debug shows where it failed",
+    )
 
 
 def _load_foreign(kind: str, name: str, target: str) -> Any:
@@ -140,7 +169,10 @@ def load_attribute(target: str) -> Any:
     """
     module_name, _, attribute = target.partition(":")
     remedy = "name it as package.module:attribute"
-    if not all(part.isidentifier() for part in (*module_name.split("."), *attribute.split("."))):
+    if not _are_names(module_name, attribute):
+        stem = module_name.removesuffix(".py").removeprefix("./").replace("/", ".")
+        if _are_names(stem, attribute):  # the path of a file
+            remedy = f"name it as {stem}:{attribute}, in the folder that it is found from"
         raise UserError(f"{target!r}: not of the form package.module:attribute", remedy=remedy)
     try:
         module = importlib.import_module(module_name)
@@ -148,13 +180,33 @@ def load_attribute(target: str) -> Any:
         if error.name and (module_name == error.name or module_name.startswith(error.name + ".")):
             raise UserError(
                 f"{target!r}: there is no module {module_name!r}",
-                remedy=f"{remedy}, and install its package or set PYTHONPATH",
+                remedy=f"{remedy}, and install its package, or run cxrkit in the folder that holds "
+                f"{_file_of(module_name)}",
             ) from None
         raise
     try:
         return functools.reduce(getattr, attribute.split("."), module)
     except AttributeError:
-        raise UserError(f"{target!r}: module {module_name!r} has no attribute {attribute!r}", remedy=remedy) from None
+        what, here = f"{target!r}: module {module_name!r} has no attribute {attribute!r}", _hidden(module)
+        if here:
+            what += f"; it is {getattr(module, '__file__', None) or 'part of Python'}, and not {here} in this folder"
+            remedy = f"give {here} another name: installed modules go before those of the current folder"
+        raise UserError(what, remedy=remedy) from None
+
+
+def _are_names(*dotted: str) -> bool:
+    return all(part.isidentifier() for name in dotted for part in name.split("."))
+
+
+def _file_of(module_name: str) -> str:
+    return module_name.partition(".")[0] + ("" if "." in module_name else ".py")
+
+
+def _hidden(module: Any) -> str | None:
+    """Return what of the current folder has the name of a module that was found elsewhere."""
+    here = current_folder.holds(module.__name__)
+    file = getattr(module, "__file__", None)
+    return here if here and not (file and Path(file).is_relative_to(Path.cwd() / here)) else None
 
 
 def construct(

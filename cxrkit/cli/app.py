@@ -13,7 +13,7 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from cxrkit import __version__
-from cxrkit.base import registry
+from cxrkit.base import current_folder, registry
 from cxrkit.base.errors import UserError, shown
 from cxrkit.base.plain_text import survive_any_encoding
 
@@ -107,6 +107,7 @@ def _say_interrupted(command: str, said: str = "") -> None:
 def main() -> None:
     """Run the command line. Exit code 2: the user's mistake, with its remedy; 1: ours."""
     survive_any_encoding(sys.stdout, sys.stderr)
+    current_folder.search_last()
     debug = "--debug" in sys.argv
     # A flag for every command, wherever it stands.
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]

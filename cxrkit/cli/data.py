@@ -76,13 +76,13 @@ def verify(
     workers: Annotated[int | None, typer.Option(help="Processes.", show_default="one per core")] = None,
 ) -> None:
     """Read a prepared folder again, every byte, against its checksums."""
-    from cxrkit.base import registry
     from cxrkit.prepare import verify as check
+    from cxrkit.prepare.records import read_records
 
     if source:
         if deep:
             raise UserError("--deep and --source: one reads the shards, the other their sources", remedy="choose one")
-        records = registry.load("dataset", dataset)(raw, allow_missing=True)
+        records = read_records(dataset, raw, allow_missing=True)
         report = check.verify_sources(data, raw, records, workers=workers, console=console)
     else:
         report = check.verify(data, deep=deep, workers=workers, console=console)

@@ -67,12 +67,15 @@ def evaluate(
     replicates: Annotated[
         int | None, typer.Option(min=1, help="Bootstrap replicates of the intervals.", show_default="1000")
     ] = None,
+    evaluator: Annotated[
+        str | None, typer.Option(help="Evaluator, or several: auc,package.module:function.", show_default="the run's")
+    ] = None,
 ) -> None:
     """Compute a run's AUCs and their patient-level intervals from its predictions."""
     from cxrkit import pipeline
     from cxrkit.runs.folder import RunFolder
 
-    pipeline.evaluate(RunFolder(run), data, console, replicates=replicates)
+    pipeline.evaluate(RunFolder(run), data, console, replicates=replicates, evaluator=evaluator)
 
 
 @app.command()

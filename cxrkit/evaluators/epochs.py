@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
+from cxrkit.base import registry
 from cxrkit.base.contracts import EVALUATED, Subset
 from cxrkit.base.errors import UserError
 from cxrkit.evaluators import auc, gates
-from cxrkit.evaluators.scoring import ChosenEvaluator, choose_evaluator, score_subset
+from cxrkit.evaluators.scoring import ChosenEvaluator, choose_evaluators, score_subset, with_validation
 from cxrkit.evaluators.truth import Truth
 from cxrkit.runs import epochs
 from cxrkit.runs.epoch_scores import EpochScores, RunEpochs, write_epoch_scores
@@ -18,7 +21,7 @@ from cxrkit.runs.folder import RunFolder
 from cxrkit.runs.predictions import Predictions, read_predictions
 from cxrkit.runs.scores import IDENTITY, Scores, SubsetScores
 
-_POINTS = ChosenEvaluator(auc.NAME, auc.without_intervals, {})
+_AUC = ChosenEvaluator(auc.NAME, auc.without_intervals, {})
 _OF_AN_EPOCH = ("epoch", "checkpoint_sha256")  # in these an epoch may differ from the run's own scores
 
 
@@ -32,7 +35,7 @@ def evaluate_epochs(run: RunFolder, truth: Truth, scores: Scores) -> RunEpochs |
     kept = epochs.kept(run)
     if not kept or "test" not in scores.subsets:
         return None
-    chosen = _POINTS if scores.evaluator == auc.NAME else choose_evaluator(scores.evaluator, {})
+    chosen = [_quickly(item) for item in choose_evaluators(scores.evaluator, {})]
     records: pl.DataFrame | None = None
     split: pl.DataFrame | None = None
     found, unusable = [], {}
@@ -46,10 +49,18 @@ def evaluate_epochs(run: RunFolder, truth: Truth, scores: Scores) -> RunEpochs |
                 about = files["test"].about
                 records = gates.check_labels(epochs.predictions_of(run, epoch, "test"), about, truth)
                 split = gates.read_split(run.split, about)
-            how: dict[Subset, ChosenEvaluator] = {"val": _POINTS, "test": chosen}
+            of = {epochs.predictions_of(run, epoch, subset): file for subset, file in files.items()}
+            truths = {path: gates.true_labels(path, file, records, truth.source) for path, file in of.items()}
+            if split is not None:
+                for path, file in of.items():
+                    gates.check_leakage(path, file, split)
+            checked = split is not None
             val, test = (
-                _scored(epochs.predictions_of(run, epoch, name), files[name], records, split, truth.source, how[name])
-                for name in EVALUATED
+                replace(
+                    _points(file, truths[path], [with_validation(item, of, truths) for item in how]),
+                    leakage_checked=checked,
+                )
+                for (path, file), how in zip(of.items(), ([_AUC], chosen), strict=True)
             )
             if test.images_digest != scores.subsets["test"].images_digest:
                 path = epochs.predictions_of(run, epoch, "test")
@@ -74,15 +85,14 @@ def _check_identity(path: Path, file: Predictions, subset: Subset, epoch: int, s
             raise UserError(f"{path}: of another {name} than the run's own predictions")
 
 
-def _scored(
-    path: Path,
-    file: Predictions,
-    records: pl.DataFrame,
-    split: pl.DataFrame | None,
-    source: Path,
-    chosen: ChosenEvaluator,
-) -> SubsetScores:
-    if split is not None:
-        gates.check_leakage(path, file, split)
-    scores = score_subset(file, gates.true_labels(path, file, records, source), chosen)
-    return replace(scores, leakage_checked=split is not None)
+def _quickly(item: ChosenEvaluator) -> ChosenEvaluator:
+    """Return an evaluator that makes as few replicates as it can: no interval of an epoch is ever shown."""
+    if item.name == auc.NAME:
+        return _AUC
+    return item if registry.is_foreign("evaluator", item.name) else replace(item, options={"replicates": 1})
+
+
+def _points(file: Predictions, truth_NL: np.ndarray, chosen: Sequence[ChosenEvaluator]) -> SubsetScores:
+    scores = score_subset(file, truth_NL, chosen)
+    points = (replace(metric, lower=None, upper=None, interval=auc.NOT_MADE) for metric in scores.metrics)
+    return replace(scores, metrics=tuple(points))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,11 @@ from cxrkit.base.labels import LabelSet
 from cxrkit.evaluators import gates
 from cxrkit.evaluators.truth import Truth
 from cxrkit.runs.predictions import SUBSETS, Predictions, read_predictions
-from cxrkit.runs.scores import IDENTITY, Scores, SubsetScores, check_metrics, write_scores
+from cxrkit.runs.scores import IDENTITY, Scores, SubsetScores, check_metrics, read_scores, write_scores
 
 _NUMBERS = dict.fromkeys(("value", "lower", "upper"), float) | dict.fromkeys(("positives", "negatives", "labels"), int)
+_MADE_UP = 24  # images of a rehearsal, two a patient
+_FAST = {"replicates": 1}
 
 
 @dataclass(frozen=True)
@@ -41,11 +44,12 @@ class ChosenEvaluator:
 def evaluate_run(run: Path, truth: Truth, evaluator: str = "auc", options: Mapping[str, Any] | None = None) -> Scores:
     """Evaluate every prediction file of a run folder, write its `scores.json`, and return what was written.
 
-    evaluator: registered name, or package.module:function. options: its keyword arguments. Raises UserError, and
-    leaves an earlier `scores.json` as it is, when the run has no predictions, when its files are of different
-    checkpoints, and when a gate refuses one (cxrkit/evaluators/gates.py).
+    evaluator: registered name, or package.module:function; several are joined by commas. options: keyword arguments
+    for those that take them. Raises UserError, and leaves an earlier `scores.json` as it is, when the run has no
+    predictions, when its files are of different checkpoints, and when a gate refuses one
+    (cxrkit/evaluators/gates.py).
     """
-    chosen = choose_evaluator(evaluator, options or {})
+    chosen = choose_evaluators(evaluator, options or {})
     paths = [path for path in (run / "predictions" / f"{name}.parquet" for name in SUBSETS) if path.is_file()]
     if not paths:
         raise UserError(
@@ -58,19 +62,19 @@ def evaluate_run(run: Path, truth: Truth, evaluator: str = "auc", options: Mappi
     split = gates.read_split(run / "split.parquet", about)
     subsets = {}
     truths = {path: gates.true_labels(path, file, records, truth.source) for path, file in predicted.items()}
-    chosen = _with_validation(chosen, predicted, truths)
+    chosen = [with_validation(item, predicted, truths) for item in chosen]
     for path, file in predicted.items():
         if split is not None:
             gates.check_leakage(path, file, split)
         scores = score_subset(file, truths[path], chosen)
         subsets[file.about.subset] = replace(scores, leakage_checked=split is not None)
     identity = {name: getattr(about, name) for name in IDENTITY}
-    found = Scores(**identity, evaluator=evaluator, subsets=subsets)
+    found = Scores(**identity, evaluator=",".join(item.name for item in chosen), subsets=subsets)
     write_scores(run / "scores.json", found)
     return found
 
 
-def _with_validation(
+def with_validation(
     chosen: ChosenEvaluator, predicted: Mapping[Path, Predictions], truths: Mapping[Path, np.ndarray]
 ) -> ChosenEvaluator:
     """Return the evaluator with the validation images' scores and truth, where it asks for them."""
@@ -86,7 +90,14 @@ def _with_validation(
     return replace(chosen, options={**chosen.options, "validation": found})
 
 
-def score_subset(predictions: Predictions, truth_NL: np.ndarray, chosen: ChosenEvaluator) -> SubsetScores:
+def is_by(run: Path, evaluator: str) -> bool:
+    """Return whether the scores of a run folder are by the evaluators asked for, which a resumed run may change."""
+    with suppress(UserError):  # scores that cannot be read are by nobody
+        return list(read_scores(run / "scores.json").evaluators) == [name.strip() for name in evaluator.split(",")]
+    return False
+
+
+def score_subset(predictions: Predictions, truth_NL: np.ndarray, chosen: Sequence[ChosenEvaluator]) -> SubsetScores:
     """Return the scores of one prediction file against the labels of its images, 1, 0 or NaN, in its order."""
     frame, about = predictions.frame, predictions.about
     score_NL = frame.select(about.labels.labels).to_numpy()
@@ -99,23 +110,107 @@ def score_subset(predictions: Predictions, truth_NL: np.ndarray, chosen: ChosenE
         patients=frame["patient_id"].n_unique(),
         predictions_sha256=predictions.sha256,
         leakage_checked=False,
-        metrics=_checked(_call(chosen, score_NL, truth_NL, cluster_N, about.labels), about.labels, chosen),
+        metrics=_metrics(score_NL, truth_NL, cluster_N, about.labels, chosen),
     )
 
 
-def choose_evaluator(name: str, options: Mapping[str, Any]) -> ChosenEvaluator:
-    """Return the evaluator. Raises UserError for an unknown name, and for an option that it does not take."""
+def rehearse(evaluator: str, labels: LabelSet) -> None:
+    """Try the evaluators that are not cxrkit's own on made-up scores: their faults are heard before a training.
+
+    evaluator: as `evaluate_run` takes it. Raises UserError for a wrong name, and for what an evaluator does wrong.
+    """
+    chosen = choose_evaluators(evaluator, {})
+    if not any(registry.is_foreign("evaluator", item.name) for item in chosen):
+        return
+    chosen = [replace(item, options=_FAST if item.name == "auc" else {}) for item in chosen]
+    clusters_N = np.arange(_MADE_UP) // 2
+    for what, score_NL, truth_NL in _made_up(labels):
+        try:
+            _metrics(score_NL, truth_NL, clusters_N, labels, chosen)
+        except UserError as error:
+            raise UserError(
+                f"{error.what}\n  tried before the training, on made-up scores of {_MADE_UP} images: {what}",
+                remedy=error.remedy,
+            ) from error
+
+
+def _made_up(labels: LabelSet) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Yield what is special, scores and truth (_MADE_UP, L): what small subsets and weak networks hold, too."""
+    generator = np.random.default_rng(0)
+    score_NL = generator.random((_MADE_UP, len(labels)), dtype=np.float32)
+    truth_NL = (np.arange(_MADE_UP)[:, None] + np.arange(len(labels))) % 3 == 0
+    yield "nothing is special about them", score_NL, truth_NL.astype(np.float32)
+    yield "all scores are equal", np.full_like(score_NL, 0.5), truth_NL.astype(np.float32)
+    sparse_NL = truth_NL.astype(np.float32)
+    sparse_NL[1::5] = np.nan
+    absent, first = f"no image has {labels.labels[0]}", ""
+    sparse_NL[:, 0] = 0
+    if len(labels) > 1:
+        sparse_NL[:, 1] = np.nan
+        first = f", {labels.labels[1]} is not known of any"
+    yield f"{absent}{first}, and other labels are not known of all", score_NL, sparse_NL
+
+
+def choose_evaluators(names: str, options: Mapping[str, Any]) -> list[ChosenEvaluator]:
+    """Return the evaluators, whose names are joined by commas, with those of the options that each takes.
+
+    Raises UserError for an unknown name, one given twice, and an option that none of them takes.
+    """
+    several = [name.strip() for name in names.split(",")]
+    remedy = "name each once, joined by commas: auc,mine:brier"
+    if "" in several:
+        raise UserError(f"--evaluator {names!r}: an evaluator without a name", remedy=remedy)
+    if twice := [name for name in several if several.count(name) > 1]:
+        raise UserError(f"--evaluator {names}: {twice[0]} is named twice", remedy=remedy)
+    functions = {name: _function(name) for name in several}
+    for option in options:
+        if not any(_takes(function, option) for function in functions.values()):
+            who = f"evaluator {names!r} takes no" if len(several) == 1 else f"none of the evaluators {names!r} takes"
+            raise UserError(f"{who} {option!r}", remedy=f"leave --{option} out")
+    return [
+        ChosenEvaluator(name, function, {key: value for key, value in options.items() if _takes(function, key)})
+        for name, function in functions.items()
+    ]
+
+
+def _function(name: str) -> Evaluator:
     function: Evaluator = registry.load("evaluator", name)
     if not callable(function):
         raise UserError(f"evaluator {name!r} is not a function", remedy="name it as package.module:function")
+    return function
+
+
+def _takes(function: Evaluator, option: str) -> bool:
     try:
-        parameters = list(inspect.signature(function).parameters.values())
+        parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):  # some callables written in C have none: the call will tell
-        return ChosenEvaluator(name, function, options)
-    if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
-        for option in options.keys() - {parameter.name for parameter in parameters}:
-            raise UserError(f"evaluator {name!r} takes no {option!r}", remedy=f"leave --{option} out")
-    return ChosenEvaluator(name, function, options)
+        return True
+    return option in parameters or any(item.kind is item.VAR_KEYWORD for item in parameters.values())
+
+
+def _metrics(
+    score_NL: np.ndarray,
+    truth_NL: np.ndarray,
+    cluster_N: np.ndarray,
+    labels: LabelSet,
+    chosen: Sequence[ChosenEvaluator],
+) -> tuple[Metric, ...]:
+    """Return what all evaluators find. Raises UserError for a metric that two of them give."""
+    found: dict[tuple[str, str | None], Metric] = {}
+    owner: dict[tuple[str, str | None], str] = {}
+    for item in chosen:
+        # Copies: whatever one does to them, the next is given what was predicted.
+        metrics = _call(item, score_NL.copy(), truth_NL.copy(), cluster_N.copy(), labels)
+        for metric in _checked(metrics, labels, item):
+            key = metric.name, metric.label
+            if key in found:
+                raise UserError(
+                    f"evaluators {owner[key]!r} and {item.name!r} both give {metric.name} of "
+                    f"{metric.label or 'the mean'}",
+                    remedy="choose one of them, or give your metric a name of its own",
+                )
+            found[key], owner[key] = metric, item.name
+    return tuple(found.values())
 
 
 def _call(
@@ -127,12 +222,10 @@ def _call(
     except UserError:
         raise
     except Exception as error:
-        if chosen.function.__module__.startswith("cxrkit."):
+        if not registry.is_foreign("evaluator", chosen.name):
             raise
-        raise UserError(
-            f"evaluator {chosen.name!r} failed: {type(error).__name__}: {error}",
-            remedy="correct it; --debug shows where it failed",
-        ) from error
+        doing = f"given the scores of {len(score_NL):,} images and {len(labels)} labels"
+        raise registry.failed("evaluator", chosen.name, error, doing) from error
 
 
 def _checked(metrics: list[Any], labels: LabelSet, chosen: ChosenEvaluator) -> tuple[Metric, ...]:
@@ -145,7 +238,7 @@ def _checked(metrics: list[Any], labels: LabelSet, chosen: ChosenEvaluator) -> t
     except ValueError as error:
         raise UserError(
             f"evaluator {chosen.name!r}: {error}",
-            remedy="correct it; cxrkit/evaluators/__init__.py says what an evaluator returns",
+            remedy="correct it; cxrkit/base/contracts.py says what an evaluator returns (Evaluator, Metric)",
         ) from None
     return found
 
@@ -154,8 +247,13 @@ def _plain(metric: Any) -> Metric:
     """Return the metric with Python's own numbers: JSON knows no NumPy, and no NaN."""
     if not isinstance(metric, Metric):
         raise ValueError(f"{metric!r} is not a Metric")
+    if not isinstance(metric.name, str) or not metric.name.strip() or not metric.name.isprintable():
+        raise ValueError(f"a metric is called {metric.name!r}, expected a printable name")
     of = f"{metric.name} of {metric.label or 'the mean'}"
-    changed: dict[str, Any] = {}
+    changed: dict[str, Any] = {"constant": bool(metric.constant)}
+    for field in ("reason", "interval"):
+        if not isinstance(getattr(metric, field), str):
+            raise ValueError(f"{of}: {field} is {getattr(metric, field)!r}, not text")
     for field, kind in _NUMBERS.items():
         number = getattr(metric, field)
         try:

@@ -278,6 +278,10 @@ class Inputs:
         self._open.append(loader)
         return loader
 
+    def forget(self, loader: Loader) -> None:
+        """Leave it to the caller to close a loader."""
+        self._open.remove(loader)
+
     def close(self) -> None:
         """Close the loaders and the store."""
         for loader in self._open:

@@ -17,7 +17,6 @@ from pathlib import Path
 import polars as pl
 from rich.console import Console
 
-from cxrkit.base import registry
 from cxrkit.base.contracts import IMAGE_SIZE, Note, Records
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import claimed, output_error, publish, remove_parts
@@ -25,6 +24,7 @@ from cxrkit.base.progress import progress_bar
 from cxrkit.base.workers import Workers
 from cxrkit.prepare.config import MIN_LEVEL, PrepareConfig, check_levels, default_levels, parse_levels
 from cxrkit.prepare.plan import PreparationPlan, finished_shards, other_settings, with_stamps
+from cxrkit.prepare.records import read_records
 from cxrkit.prepare.start import start_last, start_workers
 from cxrkit.prepare.summary import PrepareSummary, damage_list
 from cxrkit.prepare.worker import ShardResult, ShardTask
@@ -57,10 +57,10 @@ def prepare_raw(
 ) -> PrepareSummary:
     """Read the records of `config.raw` and prepare its images; see `prepare`. The workers start meanwhile."""
     if config.tables_only:
-        return prepare_tables(config, registry.load("dataset", config.dataset)(config.raw, allow_missing=True))
+        return prepare_tables(config, read_records(config.dataset, config.raw, allow_missing=True))
     with nullcontext(workers) if workers else start_workers(config.data, config.workers) as workers:
         start_last(workers, config.data)
-        records = registry.load("dataset", config.dataset)(config.raw, allow_missing=config.allow_missing)
+        records = read_records(config.dataset, config.raw, allow_missing=config.allow_missing)
         return prepare(config, records, console=console, workers=workers)
 
 

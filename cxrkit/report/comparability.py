@@ -15,6 +15,7 @@ from cxrkit.base.origin import Difference, Origin, Part, differences
 from cxrkit.report.reference import KnownSplit, known_splits, reference_origin
 from cxrkit.report.runs import AUC, Run, stale_reasons
 
+_AUC_BY = {AUC, "youden"}  # the evaluators whose AUC is cxrkit's own
 _ANYWHERE: tuple[Part, ...] = ("data set", "labels", "metadata", "pixels")
 _ON_A_KNOWN_SPLIT: tuple[Part, ...] = (*_ANYWHERE, "split", "training images")
 
@@ -138,7 +139,7 @@ def _doubts(run: Run) -> list[str]:
             by_basis.setdefault(basis, []).append("training images" if part == "training" else part)
     how_said = {"declared": "declared, not checked", "unknown": "unknown"}
     doubts = [f"{', '.join(parts)} {how_said[basis]}" for basis, parts in by_basis.items()]
-    if run.has_auc and run.scores.evaluator not in (AUC, "youden"):  # whose AUC is that of the former
+    if run.has_auc and not _AUC_BY & set(run.scores.evaluators):
         doubts.append(f"{AUC} by evaluator {run.scores.evaluator}, not by cxrkit's own")
     return doubts
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from cxrkit.base.labels import CHESTXRAY14
-from cxrkit.report import published
+from cxrkit.report import own_metrics, published
 from cxrkit.report.cells import (
     CONSTANT_NOTE,
     aucs,
@@ -50,6 +50,7 @@ def official(runs: Path, also: Sequence[str] = (), epoch: EpochChoice = "own") -
         tables.append(_interval_table(own))
     apart = [verdict for verdict in verdicts if not verdict.comparable] + list(at.without)
     tables += not_comparable_tables(apart, detailed=lambda run: run.split == SPLIT)
+    tables += own_metrics.tables(run for run in found.runs if run.split not in folds)
     notes = [*found.unusable, *probes_note, *elsewhere_note(found.runs, folds, "resampling folds", "cxrkit report")]
     return Report("ChestX-ray14, official split", tuple(tables), tuple(notes))
 

@@ -38,7 +38,7 @@ def format_of(out: Path) -> str:
 def _markdown(report: Report) -> str:
     parts = [f"# {report.title}"]
     for table in report.tables:
-        parts += [f"## {table.title}", _markdown_table(table)]
+        parts += [f"## {_plain_markdown(table.title)}", _markdown_table(table)]
         if table.notes:
             parts.append("\n".join(f"- {_plain_markdown(note)}" for note in table.notes))
     if report.notes:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cxrkit.base.labels import CHESTXRAY14
-from cxrkit.report import published
+from cxrkit.report import own_metrics, published
 from cxrkit.report.cells import CONSTANT_NOTE, csv_name, has_constant, run_heading
 from cxrkit.report.comparability import Verdict, judge
 from cxrkit.report.epochs import AtEpochs, EpochChoice, at_epochs
@@ -55,6 +55,7 @@ def resampled(runs: Path, epoch: EpochChoice = "own") -> Report:
     tables += _seeds_table(pooled, words)
     apart = [verdict for verdict in verdicts if not verdict.comparable] + list(at.without)
     tables += not_comparable_tables(apart, detailed=lambda run: run.split in splits)
+    tables += own_metrics.tables(run for run in found.runs if run.split != OFFICIAL)
     notes = [*found.unusable, *probes_note]
     if not pooled:
         notes.insert(

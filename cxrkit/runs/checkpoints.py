@@ -135,8 +135,8 @@ def restate_best(path: Path, info: CheckpointInfo, trainer: str) -> None:
     if not path.exists():
         raise UserError(
             f"{path}: trainer {trainer!r} has left no checkpoint there",
-            remedy="train again under another --name or --runs folder; a trainer of your own must write it, with "
-            "cxrkit.runs.checkpoints.save(task.run.best, task.model, task.info)",
+            remedy="a trainer of your own must write it, with cxrkit.runs.checkpoints.save(task.run.best, task.model, "
+            "task.info); then run the same command again, with --resume where the run has a checkpoint",
         )
     tensors, found = read(path)
     stated = replace(info, epoch=found.epoch, progress=found.progress)

@@ -106,7 +106,7 @@ class Scores:
     """Data, labels, pixels, split and training behind the numbers."""
 
     evaluator: str
-    """Registered name of the evaluator, or package.module:function."""
+    """Registered name of the evaluator, or package.module:function; several are joined by commas."""
 
     subsets: dict[str, SubsetScores]
     """By name: "val" and "test", where they were predicted."""
@@ -116,6 +116,11 @@ class Scores:
 
     schema_version: int = SCHEMA_VERSION
     """Of this file; another one is refused."""
+
+    @property
+    def evaluators(self) -> tuple[str, ...]:
+        """The evaluators, one by one."""
+        return tuple(self.evaluator.split(","))
 
     @property
     def labels(self) -> LabelSet:

@@ -141,7 +141,12 @@ class SelectionSettings:
 class EvaluationSettings:
     """How a trained network is tried."""
 
-    evaluator: str = setting("auc", "evaluator name, or package.module:function", decides=False, resumable=True)
+    evaluator: str = setting(
+        "auc",
+        "evaluator name, or package.module:function; several, as in auc,mine:brier, stand side by side",
+        decides=False,
+        resumable=True,
+    )
 
 
 @dataclass(frozen=True)
