@@ -8,6 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
+import psutil
 from ray.cluster_utils import Cluster
 
 from cxrkit.base.contracts import Share
@@ -31,9 +32,11 @@ def lose_it() -> None:
     if not nodes or not item.run.metrics.exists() or item.run.metrics.read_text().count('"kind": "epoch"') < 2:
         return
     training = json.loads((item.run.path / ".lock").read_text())["pid"]
+    worker = psutil.Process(training).ppid()
     os.kill(training, signal.SIGSTOP)
     try:
         cluster.add_node(num_cpus=1)
+        os.kill(worker, signal.SIGKILL)
         cluster.remove_node(nodes.pop(), allow_graceful=False)
     finally:
         os.kill(training, signal.SIGKILL)

@@ -360,7 +360,7 @@ def test_a_dry_run_starts_nothing_and_says_what_is_missing(tables: Path, tmp_pat
     assert well
     assert not InProcess.started
     assert "mlp-meta/resample-1" in said
-    assert "1 runs, 1 to do" in said
+    assert "1 run, 1 to do" in said
     assert "images/s, measured here, on noise" in said
     measured = json.loads((runs / ".reproduce" / "calibration.json").read_text())
     assert reproduce(path, tables, runs, folds=("1",))[0]

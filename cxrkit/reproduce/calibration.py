@@ -48,8 +48,13 @@ def calibrate(costs: Costs, runs: Sequence[Planned], file: Path, threads: int, c
     try:
         with progress_bar("measuring", len(unknown), console=console, unit="networks") as bar:
             for kind, item in unknown.items():
-                measured[_key(kind)] = measure(item)
-                costs.known[kind] = Known(measured[_key(kind)], _SOURCE)
+                try:
+                    measured[_key(kind)] = measure(item)
+                except Exception as error:  # a network that learns from something else; a GPU that is too small
+                    reason = (str(error).splitlines() or [type(error).__name__])[0]
+                    console.print(f"{kind.text}: not measured ({reason})", highlight=False, markup=False)
+                else:
+                    costs.known[kind] = Known(measured[_key(kind)], _SOURCE)
                 bar.advance()
     finally:
         torch.set_num_threads(before)

@@ -130,7 +130,7 @@ class GridDisplay:
             parts.append(f"{counts['waiting']} waiting")
         if counts["held"]:
             parts.append(f"{counts['held']} not started")
-        return Text(f"{len(self._grid.runs)} runs: {', '.join(parts)}{self._time()}", style="bold")
+        return Text(f"{_runs(len(self._grid.runs))}: {', '.join(parts)}{self._time()}", style="bold")
 
     def _time(self) -> str:
         """Return when all will be done, as far as that is known."""
@@ -175,5 +175,9 @@ def failures_text(grid: Grid) -> Sequence[str]:
             lines += [f"failed: {name}: {failure.reason}", *(f"    {line}" for line in failure.lines)]
             lines += [f"  log: {failure.log}"]
     held = Counter(failure.reason for name, failure in grid.failures.items() if grid.status[name] == "held")
-    lines += [f"{count} {'run' if count == 1 else 'runs'} {reason}" for reason, count in held.items()]
+    lines += [f"{_runs(count)} {reason}" for reason, count in held.items()]
     return lines
+
+
+def _runs(count: int) -> str:
+    return f"{count} {'run' if count == 1 else 'runs'}"

@@ -33,26 +33,29 @@ def show(title: str, runs: Sequence[Planned], costs: Costs, beside: int, console
         if item.done:
             table.add_row(*row, "", "")
             continue
-        epoch_seconds = costs.epoch_seconds(item)
-        assert epoch_seconds is not None, "every kind was measured"
-        seconds.append(seconds_left(item, seen, epoch_seconds))
         size.append(disk_bytes(item))
-        table.add_row(*row, duration(seconds[-1]), f"{size[-1] / GB:.2f}")
+        epoch_seconds = costs.epoch_seconds(item)
+        if epoch_seconds is not None:
+            seconds.append(seconds_left(item, seen, epoch_seconds))
+        table.add_row(*row, "?" if epoch_seconds is None else duration(seconds[-1]), f"{size[-1] / GB:.2f}")
     console.print(table)
-    say(console, f"{len(runs)} runs, {len(seconds)} to do")
-    if not seconds:
+    say(console, f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}, {len(size)} to do")
+    if not size:
         return
     where = existing(runs[0].config.run.runs)
     free = shutil.disk_usage(where).free
-    say(console, f"time: {duration(sum(seconds))} one after another{_beside(seconds, beside)}")
+    more = "" if len(seconds) == len(size) else "more than "
+    say(console, f"time: {more}{duration(sum(seconds))} one after another{_beside(seconds, beside)}")
     say(console, f"disk: {sum(size) / GB:.1f} GB, of {free / GB:.1f} GB free in {where}")
     for kind in dict.fromkeys(Kind.of(item) for item in runs if not item.done):
-        known = costs.known[kind]
+        known = costs.known.get(kind)
+        if known is None:
+            continue
         say(console, f"  {kind.text}: {1 / known.train_seconds:,.1f} images/s, {known.source}")
 
 
 def _beside(seconds: Sequence[float], beside: int) -> str:
-    if beside < 2:
+    if beside < 2 or not seconds:
         return ""
     return f", {duration(max(sum(seconds) / beside, max(seconds)))} with {beside} at a time"
 

@@ -16,7 +16,7 @@ from cxrkit.base.errors import UserError
 from cxrkit.base.labels import LabelSet
 from cxrkit.datasets import splits
 from cxrkit.reproduce.study import Study, Wanted
-from cxrkit.runs.config import TrainConfig, settings, to_toml
+from cxrkit.runs.config import TrainConfig, parse_set, settings, to_toml, with_set
 from cxrkit.runs.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 # Chosen afterwards, the common best epoch needs the predictions of all; a version without this does without.
 _ALWAYS = {"run.keep_epochs": True}
+_NEEDS = "{needs}"  # in a setting: the folder of the run that is needed
 GB = 10**9
 
 
@@ -115,11 +116,16 @@ def _resolve(wanted: Wanted, places: Places) -> Planned:
     needed = RunFolder.of(places.runs, wanted.needs, split, wanted.seed) if wanted.needs else None
     known = {item.path for item in settings()}
     values = [(path, value) for path, value in _ALWAYS.items() if path in known]
-    values += [(path, _with_needed(value, needed)) for path, value in wanted.settings]
+    values += wanted.settings
     said: dict[str, Any] = {"data": places.data, "runs": places.runs, "fold": wanted.fold, "seed": wanted.seed}
     said |= {"name": wanted.name or None}
-    sets = [*(f"{path}={_toml(value)}" for path, value in values), *places.sets]
+    # What the needed run decides cannot be looked up before it is trained; the job itself does it then.
+    later = [(path, value) for path, value in values if _NEEDS in str(value) and not _trained(needed)]
+    now = [item for item in values if item not in later]
+    sets = [*(_set(path, value, needed) for path, value in now), *places.sets]
     config = pipeline.resolve(said, recipe=wanted.recipe, sets=sets, resume=True)
+    for path, value in later:
+        config = with_set(config, *parse_set(_set(path, value, needed)))
     run = pipeline.folder_of(config)
     item = Planned(_name(run, places.runs), config, run, _name(needed, places.runs) if needed else "")
     if places.weights is not None and item.spec.pretrained:
@@ -131,14 +137,17 @@ def _name(run: RunFolder, runs: Path) -> str:
     return run.path.relative_to(runs).as_posix()
 
 
-def _with_needed(value: Any, needed: RunFolder | None) -> Any:
-    return value.replace("{needs}", str(needed.path)) if needed and isinstance(value, str) else value
+def _trained(needed: RunFolder | None) -> bool:
+    return needed is not None and needed.state() not in ("new", "training")
 
 
-def _toml(value: Any) -> str:
+def _set(path: str, value: Any, needed: RunFolder | None) -> str:
+    """Return a setting as `--set` takes it, with the folder of the needed run in its place."""
     import tomli_w
 
-    return tomli_w.dumps({"value": value}).partition(" = ")[2].strip()
+    if needed is not None and isinstance(value, str):
+        value = value.replace(_NEEDS, str(needed.path))
+    return f"{path}={tomli_w.dumps({'value': value}).partition(' = ')[2].strip()}"
 
 
 def _needed_first(planned: Mapping[str, Planned], study: Study) -> list[Planned]:
@@ -170,7 +179,7 @@ def check(runs: Sequence[Planned]) -> list[Planned]:
     counted: dict[tuple[Any, ...], tuple[dict[Subset, int], LabelSet]] = {}
     checked = []
     for item in runs:
-        where, pixels = item.config.run, item.spec.image
+        where, pixels = item.config.run, looks_at_pixels(item.spec)
         for kind, name in (("trainer", where.trainer), ("evaluator", item.config.test.evaluator)):
             registry.load(kind, name)
         if item.config.model.weights is not None and not item.config.model.weights.is_file() and not item.needs:
@@ -191,6 +200,11 @@ def check(runs: Sequence[Planned]) -> list[Planned]:
         images, labels = counted[key]
         checked.append(replace(item, images=images, labels=labels))
     return checked
+
+
+def looks_at_pixels(spec: ModelSpec) -> bool:
+    """Whether a network needs the images: itself, or for the features that it learns from."""
+    return bool(getattr(spec, "pixels", spec.image))
 
 
 def refuse_full_disk(runs_folder: Path, needed_bytes: int) -> None:
