@@ -24,9 +24,28 @@ def text(findings: list[doctor.Finding]) -> str:
 
 def test_machine(tmp_path: Path) -> None:
     findings = {finding.what: finding for finding in doctor.examine(None, tmp_path)}
-    assert {"Python", "torch", "CUDA", "DALI", "processor", "disk"} <= set(findings)
+    assert {"Python", "torch", "CUDA", "DALI", "processor", "cores", "disk"} <= set(findings)
     assert not [finding for finding in findings.values() if finding.state == "problem"]
     assert all(finding.remedy for finding in findings.values() if finding.state != "ok")
+
+
+@pytest.mark.parametrize(
+    ("cores", "free", "omp", "state", "text"),
+    [
+        (2, 2, None, "ok", "2 of 2 free now; threads of a training on the CPU: 2 compute (--compute-threads changes"),
+        (4, 1, None, "note", "1 of 4 free now; threads of a training on the CPU: 1 compute"),
+        (4, 1, 4, "note", "4 compute (OMP_NUM_THREADS says so), 1 load"),
+        (4, 4, 4, "ok", "4 compute (OMP_NUM_THREADS says so), 1 load"),
+    ],
+)
+def test_free_cores(
+    monkeypatch: pytest.MonkeyPatch, cores: int, free: int, omp: int | None, state: str, text: str
+) -> None:
+    monkeypatch.setattr("cxrkit.trainers.threads.torch_default", lambda: 64)
+    finding = doctor._cores(cores, free, omp)
+    assert (finding.what, finding.state) == ("cores", state)
+    assert text in finding.found
+    assert bool(finding.remedy) == (state != "ok")
 
 
 def test_download_that_is_none(tmp_path: Path) -> None:

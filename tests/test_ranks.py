@@ -56,13 +56,15 @@ def test_numbers_that_cannot_be_are_refused(change: dict[str, str]) -> None:
         Ranks.of(TORCHRUN | change)
 
 
-@pytest.mark.parametrize(("batch", "world", "fewer", "more"), [(16, 3, 2, 18), (8, 16, 8, 16), (7, 2, 1, 8)])
+@pytest.mark.parametrize(("batch", "world", "fewer", "more"), [(16, 3, 2, 18), (8, 16, 8, 16), (9, 4, 3, 12)])
 def test_a_batch_that_cannot_be_shared_has_a_remedy(batch: int, world: int, fewer: int, more: int) -> None:
     text = f"a batch of {batch} images cannot be shared equally by {world} processes\n  remedy: start {fewer} processes"
     with pytest.raises(UserError, match=f"{text}, or give --batch-size {more}"):
         Ranks(0, world).share(batch)
     assert Ranks(0, fewer).share(batch) * fewer == batch
     assert Ranks(0, world).share(more) * world == more
+    with pytest.raises(UserError, match=r"remedy: start one without torchrun, or give --batch-size 8"):
+        Ranks(0, 2).share(7)
 
 
 @pytest.mark.parametrize(("images", "batch", "world"), [(23, 4, 3), (24, 4, 2), (3, 4, 2), (0, 4, 2), (9, 1, 4)])

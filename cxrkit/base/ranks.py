@@ -9,6 +9,7 @@ for breaks off. A key in the store through which they met sees to it that the fi
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -103,10 +104,13 @@ class Ranks:
         """Return each one's share of a batch. Raises UserError where it cannot be shared equally."""
         if batch_size % self.world_size:
             multiple = -(-batch_size // self.world_size) * self.world_size
+            fewer = _largest_divisor(batch_size, self.world_size)
             raise UserError(
                 f"a batch of {batch_size} images cannot be shared equally by {self.world_size} processes",
-                remedy=f"start {_largest_divisor(batch_size, self.world_size)} processes, or give --batch-size "
-                f"{multiple}, and at least as many training images",
+                remedy=f"start {fewer} processes" * (fewer > 1)
+                + "start one without torchrun" * (fewer == 1)
+                + ", or give "
+                f"--batch-size {multiple}, and at least as many training images",
             )
         return batch_size // self.world_size
 
@@ -233,5 +237,6 @@ def _of_the_others(error: BaseException) -> str | None:
     import torch.distributed as dist
 
     text = next(iter(str(error).strip().splitlines()), "")
+    said = re.sub(r"^\[\S+:\d+\] ", "", text).partition(". ")[0]  # without the line of its source, and its advice
     of_gloo = isinstance(error, RuntimeError) and "gloo" in text and any(sign in text for sign in _BROKEN)
-    return (text or type(error).__name__) if of_gloo or isinstance(error, dist.DistError) else None
+    return (said or type(error).__name__) if of_gloo or isinstance(error, dist.DistError) else None
