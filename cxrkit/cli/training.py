@@ -15,7 +15,7 @@ from cxrkit.cli.app import app, console
 from cxrkit.runs.config import Setting, default_text, settings
 
 
-def train(said: dict[str, Any], recipe: str | None, sets: list[str], resume: bool) -> None:
+def train(said: dict[str, Any], recipe: str | None, sets: list[str], resume: bool, seeds: str | None = None) -> None:
     """Train one experiment of the paper (or your own), then predict and evaluate it.
 
     The defaults are the paper's protocol. Everything goes into RUNS/NAME/SPLIT; a killed training goes on with
@@ -23,13 +23,22 @@ def train(said: dict[str, Any], recipe: str | None, sets: list[str], resume: boo
     """
     from cxrkit import pipeline
     from cxrkit.base.ranks import joined
+    from cxrkit.cli import seeds as several
 
     with joined() as ranks:
         shown = console if ranks.first else Console(quiet=True, force_terminal=False)
-        config = ranks.once(lambda: pipeline.resolve(said, recipe=recipe, sets=sets, resume=resume))
-        run = pipeline.train(config, resume, shown, ranks)
+        if seeds is not None:
+            runs = several.train(said, several.parse(seeds), recipe, sets, resume, shown, ranks)
+            what = f"{len(runs)} seeds beside {runs[0].path}"
+        else:
+            config = ranks.once(lambda: pipeline.resolve(said, recipe=recipe, sets=sets, resume=resume))
+            runs = [pipeline.train(config, resume, shown, ranks)]
+            what = f"{runs[0].path}"
         shown.print(
-            f"done: {run.path}. Next: cxrkit report --runs {run.path.parent.parent}", markup=False, highlight=False
+            f"done: {what}. Next: cxrkit report --runs {runs[0].path.parent.parent}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
         )
 
 
@@ -47,23 +56,27 @@ def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
-def with_config_flags(command: Callable[[dict[str, Any], str | None, list[str], bool], None]) -> Callable[..., None]:
+def with_config_flags(
+    command: Callable[[dict[str, Any], str | None, list[str], bool, str | None], None],
+) -> Callable[..., None]:
     """Return `command` with one flag per setting of a training: the fields are the only list of them."""
     recipe = typer.Option(
         "--recipe", "--config", help="Recipe to start from: a name, or a TOML file such as a run's config.toml."
     )
     sets = typer.Option("--set", help="Any setting, as section.key=value; goes before flags.")
     resume = typer.Option("--resume", help="Go on with the training that the run folder holds.")
+    seeds = typer.Option("--seeds", help="Several seeds, as in 0,1,2: one after the other, folders side by side.")
     parameters = [
         _keyword("recipe", Annotated[str | None, recipe], None),
         *(_flag_of(item) for item in settings() if item.is_flag),
         _keyword("sets", Annotated[list[str] | None, sets], None),
         _keyword("resume", Annotated[bool, resume], False),
+        _keyword("seeds", Annotated[str | None, seeds], None),
     ]
 
     def wrapper(**values: Any) -> None:
-        recipe, sets, resume = (values.pop(name) for name in ("recipe", "sets", "resume"))
-        command(values, recipe, sets or [], resume)
+        recipe, sets, resume, seeds = (values.pop(name) for name in ("recipe", "sets", "resume", "seeds"))
+        command(values, recipe, sets or [], resume, seeds)
 
     wrapper.__doc__ = command.__doc__
     wrapper.__name__ = command.__name__
