@@ -163,6 +163,21 @@ def test_predict_writes_the_same_predictions_again(probes: Any, tmp_path: Path) 
     assert read_predictions(run.predictions("test")).frame.equals(before)
 
 
+def test_a_probe_is_told_where_its_run_has_moved(extractor: RunFolder, prepared: Path, tmp_path: Path) -> None:
+    old = Path(shutil.copytree(extractor.path, tmp_path / "old"))
+    said = PROBE | {"data": prepared, "runs": tmp_path, "model": "resnet50-large-vp"}
+    run, _ = train(said | {"from_": old})
+    before = read_predictions(run.predictions("test")).frame
+    new = old.rename(tmp_path / "new")
+    with pytest.raises(UserError, match=r"--from .*old: not a run folder") as caught:
+        pipeline.predict(run, Console(quiet=True), device="cpu", threads=1)
+    assert "tell the probe by `cxrkit train --resume --from RUN`" in str(caught.value)
+    train({"model": "resnet50-large-vp", "runs": tmp_path, "from_": new}, resume=True)
+    assert read_config(run.config).model.from_run == new
+    pipeline.predict(run, Console(quiet=True), device="cpu", threads=1)
+    assert read_predictions(run.predictions("test")).frame.equals(before)
+
+
 def resolve(extractor: RunFolder, **said: Any) -> Any:
     return pipeline.resolve({"model": "resnet50-large-vp", "from_": extractor.path, "runs": Path("runs")} | said)
 

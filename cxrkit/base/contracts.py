@@ -168,10 +168,12 @@ class Batch:
     """(B, 1, H, W) uint8, gray levels, not yet normalised."""
 
     target: torch.Tensor
-    """(B, L) float32: 1 where the image has the label, 0 where it has not, NaN where that is not known."""
+    """(B, L) float32: 1 where the image has the label, 0 where it has not, NaN where that is not known; the amount
+    where labels have a unit."""
 
     meta: torch.Tensor
-    """(B, 3) float32: age scaled to [0, 1], sex (M = 1) and view (AP = 1); 0.5 where not known."""
+    """(B, 3) float32: age scaled to [0, 1], sex (M = 1) and view (AP = 1); 0.5 where not known. A probe is given (B, F)
+    features of another network in their place."""
 
     index: torch.Tensor
     """(B,) int64, rows of the store's index."""
@@ -182,7 +184,8 @@ class Outputs:
     """What a network says of a batch."""
 
     logits: torch.Tensor
-    """(B, L) float32, in the order of the LabelSet; the sigmoid is in the loss and in the scores."""
+    """(B, L) float32, in the order of the LabelSet; the sigmoid is in the loss and in the scores. Where the model's
+    spec names a unit, amounts in it."""
 
     maps: torch.Tensor | None = None
     """(B, L, h, w) score maps of each label, for networks that have them: for activation maps and patch losses."""

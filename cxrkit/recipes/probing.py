@@ -34,7 +34,8 @@ def extractor_of(config: TrainConfig) -> RunFolder:
         if state == "new":
             raise UserError(
                 f"--from {run.path}: not a run folder (no config.toml)",
-                remedy="name a run that is trained, RUNS/NAME/SPLIT, such as runs/resnet50-large/resample-1",
+                remedy="name a run that is trained, RUNS/NAME/SPLIT; where it has moved since a probe started from it, "
+                "tell the probe by `cxrkit train --resume --from RUN`",
             )
         raise UserError(
             f"--from {run.path}: its training has not come to its end",
