@@ -60,6 +60,7 @@ def test_replicates_without_a_value_leave_no_interval_when_they_are_many():
     drawn_R = np.full(100, 0.7)
     drawn_R[:11] = np.nan
     assert intervals.of_replicates(0.7, drawn_R, MANY).reason == "defined in 89 of 100 replicates"
+    assert intervals.of_replicates(0.7, drawn_R[-1:], MANY).reason == "a single replicate has no spread"
     drawn_R[0] = 0.6
     assert intervals.of_replicates(0.7, drawn_R, MANY).lower is not None
 
