@@ -305,6 +305,15 @@ class Metric:
     constant: bool = False
     """Whether every image has the same score: such a model says nothing of this label."""
 
+    positive_patients: int | None = None
+    """How many patients have an image with the label; for a mean, the fewest of its labels."""
+
+    clusters_effective: float | None = None
+    """Effective number of patients behind the interval; for a mean, the smallest of its labels."""
+
+    mark: str = ""
+    """How far the interval can be trusted: "approximate", "too few patients" (there is none then), or nothing."""
+
 
 class Evaluator(Protocol):
     """A pure function from scores and truth to metrics."""

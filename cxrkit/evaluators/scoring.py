@@ -21,7 +21,9 @@ from cxrkit.evaluators.truth import Truth
 from cxrkit.runs.predictions import SUBSETS, Predictions, read_predictions
 from cxrkit.runs.scores import IDENTITY, Scores, SubsetScores, check_metrics, write_scores
 
-_NUMBERS = dict.fromkeys(("value", "lower", "upper"), float) | dict.fromkeys(("positives", "negatives", "labels"), int)
+_NUMBERS = dict.fromkeys(("value", "lower", "upper", "clusters_effective"), float) | dict.fromkeys(
+    ("positives", "negatives", "labels", "positive_patients"), int
+)
 
 
 @dataclass(frozen=True)
