@@ -59,7 +59,7 @@ def evaluate(
     replicates, seed: of the bootstrap over patients. confidence: of the intervals. Raises UserError when one of these
     cannot be.
     """
-    _check_settings(replicates, confidence)
+    check_settings(replicates, confidence)
     known_NL = ~np.isnan(truth_NL)
     positive_NL = truth_NL > 0.5  # NaN compares as False, and is masked
     drawn_RL = ranking.bootstrap(
@@ -82,7 +82,8 @@ def evaluate(
     yield _mean_metric({label: found[label] for label in labels.averaged}, supports, drawn)
 
 
-def _check_settings(replicates: int, confidence: float) -> None:
+def check_settings(replicates: int, confidence: float) -> None:
+    """Raise a UserError for a number of replicates, or a confidence, that cannot be."""
     if replicates < 1:
         raise UserError(f"{replicates} bootstrap replicates; expected at least 1", remedy="1000 is the default")
     if not 0 < confidence < 1:
