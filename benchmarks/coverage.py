@@ -170,7 +170,7 @@ def entries(of: Population, found: Sequence[Found], of_patient: float) -> list[E
 
 
 def _percent(share_S: NDArray[np.float64]) -> float:
-    return round(100 * float(share_S.mean()), 1)
+    return round(100 * float(np.nanmean(share_S)), 1)
 
 
 def targets(rows: Sequence[Entry]) -> list[Target]:

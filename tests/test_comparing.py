@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from cxrkit.statistics import clustered, comparing, ranking
+from cxrkit.statistics.intervals import APPROXIMATE, TOO_FEW
 
 
 def cohort(generator, patients=150, images=900, models=2, shared=0.5, gain=0.0):
@@ -68,15 +69,22 @@ def test_equal_models_are_called_different_by_images_not_by_patients():
     assert by_image > 40
 
 
-@pytest.mark.parametrize(("ill", "reason"), [(9, "9 patients, fewer than 10"), (10, "")])
-def test_too_few_patients_give_a_difference_without_a_p_value(ill, reason):
+@pytest.mark.parametrize(
+    ("ill", "mark", "reason"),
+    [
+        (9, TOO_FEW, "9 patients with the finding, fewer than 10"),
+        (10, APPROXIMATE, "10 patients with the finding, fewer than 30"),
+        (30, "", ""),
+        (200, TOO_FEW, "0 patients without the finding, fewer than 10"),
+    ],
+)
+def test_too_few_patients_give_a_difference_without_a_p_value(ill, mark, reason):
     generator = np.random.default_rng(4)
     truth_N = np.arange(200) < ill
     found = comparing.compare(*estimates(generator.normal(size=(200, 2)), truth_N, np.arange(200)))
-    assert found.reason == reason
-    assert np.isfinite(found.difference)
-    assert np.isfinite(found.standard_error)
-    assert np.isnan([found.p_value, found.lower, found.upper]).all() == bool(reason)
+    assert (found.mark, found.reason) == (mark, reason)
+    assert np.isfinite([found.difference, found.standard_error]).all() == (ill < 200)
+    assert np.isnan([found.p_value, found.lower, found.upper]).all() == (mark == TOO_FEW)
 
 
 # Seeds and folds
@@ -129,6 +137,31 @@ def test_a_single_fold_has_no_spread():
 
 
 # Many labels, many models
+
+
+def test_labels_are_compared_one_by_one_and_in_the_mean():
+    generator = np.random.default_rng(11)
+    score_NM, truth_N, cluster_N = cohort(generator, models=6, gain=0.4)
+    truth_NL = np.stack([truth_N, np.roll(truth_N, 5), ~truth_N], axis=1)
+    known_NL = generator.random(truth_NL.shape) < 0.9
+    sides = [
+        clustered.estimates(score_NM[:, part], truth_NL, cluster_N, known_NL=known_NL)
+        for part in (slice(3), slice(3, 6))
+    ]
+    found = comparing.compare_labels([sides[0]], [sides[1]], [0, 2])
+    for place, (one, other) in enumerate(zip(*sides, strict=True)):
+        alone = clustered.estimate(
+            score_NM[known_NL[:, place], place], truth_NL[known_NL[:, place], place], cluster_N[known_NL[:, place]]
+        )
+        assert one.value == alone.value
+        assert found.labels[place] == comparing.compare(one, other)
+    assert found.adjusted[::2] == pytest.approx(comparing.holm([found.labels[0].p_value, found.labels[2].p_value]))
+    assert np.isnan(found.adjusted[1])
+    means = [clustered.mean([side[0], side[2]]) for side in sides]
+    assert found.mean == comparing.compare(*means)
+    seeds = comparing.compare_labels([sides[0], sides[1]], [sides[1]], [0, 2])
+    assert seeds.mean.standard_error > 0
+    assert seeds.mean.difference == pytest.approx(found.mean.difference / 2)
 
 
 def test_holm_equals_statsmodels():

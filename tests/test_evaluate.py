@@ -88,7 +88,7 @@ def test_scores_are_those_of_scikit_learn(run, records, split):
     assert mean.value == pytest.approx(np.mean([of(found, label).value for label in PATHOLOGIES]))
     assert mean.labels == 14
     assert mean.lower < mean.value < mean.upper
-    assert mean.interval.startswith("95 % percentile bootstrap over patients")
+    assert mean.interval.startswith("95 % logit-t with effective patients, bootstrap over patients")
     assert (found.images, found.patients, found.complete, found.leakage_checked) == (50, 20, True, True)
 
 
@@ -112,15 +112,67 @@ def test_undefined_auc_is_null_with_the_reason(run, records):
 
 
 def test_too_few_patients_give_an_auc_without_an_interval(run, records):
-    """One patient with the finding: a third of the replicates lack it, and the rest would feign certainty."""
-    records = records.with_columns((pl.col("patient_id") == "60").alias("Hernia"))
-    found = scored(run, records, replicates=200)
+    """Nine patients with the finding, and a mean that stands on them."""
+    records = records.with_columns(pl.col("patient_id").cast(pl.Int32).is_between(52, 60).alias("Hernia"))
+    found = scored(run, records, replicates=20)
     hernia = of(found, "Hernia")
     assert hernia.value is not None
-    assert (hernia.lower, hernia.upper) == (None, None)
-    assert hernia.interval.startswith("defined in 1")
-    assert hernia.interval.endswith("of 200 replicates")
-    assert of(found).lower is None
+    assert (hernia.lower, hernia.upper, hernia.mark) == (None, None, "too few patients")
+    assert (hernia.interval, hernia.positive_patients) == ("9 patients with the finding, fewer than 10", 9)
+    mean = of(found)
+    assert (mean.lower, mean.mark, mean.positive_patients) == (None, "too few patients", 9)
+    assert mean.interval == "Hernia: 9 patients with the finding, fewer than 10"
+
+
+def test_intervals_are_logit_t_of_the_replicates_with_effective_patients(run, records):
+    """From its definition, with scipy and nothing of cxrkit but the replicates."""
+    from scipy import special, stats
+
+    from cxrkit.statistics import ranking
+
+    path = run / "predictions" / "test.parquet"
+    file = read_predictions(path)
+    duller = file.frame.with_columns(pl.col(label) + pl.col(label).shuffle(1) for label in LABELS)
+    duller = duller.with_columns(pl.col(label) / 2 for label in LABELS)  # no replicate has an AUC of 1
+    write_predictions(path, duller, file.about)
+    found = scored(run, records, replicates=60, seed=3)
+    frame = duller.join(records, on="image_id", suffix="_true", maintain_order="left")
+    patients, cluster_N = np.unique(frame["patient_id"].to_numpy(), return_inverse=True)
+    truth_NL = frame.select(f"{label}_true" for label in LABELS).to_numpy()
+    drawn_RL = ranking.bootstrap(frame.select(LABELS).to_numpy(), truth_NL, cluster_N, replicates=60, seed=3)
+    smallest = np.inf
+    for place, label in enumerate(LABELS):
+        counts = [np.bincount(cluster_N[chosen_N]) for chosen_N in (truth_NL[:, place], ~truth_NL[:, place])]
+        effective = min(count_K.sum() ** 2 / (count_K**2).sum() for count_K in counts)
+        metric = of(found, label)
+        assert metric.clusters_effective == pytest.approx(effective)
+        assert metric.positive_patients == len(set(cluster_N[truth_NL[:, place]])) < len(patients)
+        assert metric.mark == "approximate"  # of 20 patients
+        if label in PATHOLOGIES:
+            smallest = min(smallest, effective)
+        half = stats.t.ppf(0.975, effective - 1) * special.logit(drawn_RL[:, place]).std(ddof=1)
+        expected = special.expit(special.logit(metric.value) + np.array([-half, half]))
+        assert (metric.lower, metric.upper) == pytest.approx(tuple(expected), abs=1e-9)
+    mean = of(found)
+    averaged = [LABELS.index(label) for label in PATHOLOGIES]
+    half = stats.t.ppf(0.975, smallest - 1) * special.logit(drawn_RL[:, averaged].mean(axis=1)).std(ddof=1)
+    expected = special.expit(special.logit(mean.value) + np.array([-half, half]))
+    assert (mean.lower, mean.upper) == pytest.approx(tuple(expected), abs=1e-9)
+    assert mean.clusters_effective == pytest.approx(smallest)
+
+
+def test_scores_of_before_the_effective_patients_are_read(run, records):
+    """The fields are new in a file of the same version: who does not know them passes them over, and they may lack."""
+    scores = evaluate_run(run, truth_of(records), options=QUICK)
+    path = run / "scores.json"
+    content = json.loads(path.read_text())
+    for metric in content["subsets"]["test"]["metrics"]:
+        assert metric.pop("clusters_effective") > 1
+        del metric["positive_patients"], metric["mark"]
+    path.write_text(json.dumps(content))
+    read = of(read_scores(path).subsets["test"], "Mass")
+    assert (read.clusters_effective, read.positive_patients, read.mark) == (None, None, "")
+    assert read.value == of(scores.subsets["test"], "Mass").value
 
 
 def test_part_of_a_subset_is_not_complete(run, records, split, origin):

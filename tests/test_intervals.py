@@ -60,8 +60,17 @@ def test_replicates_without_a_value_leave_no_interval_when_they_are_many():
     drawn_R = np.full(100, 0.7)
     drawn_R[:11] = np.nan
     assert intervals.of_replicates(0.7, drawn_R, MANY).reason == "defined in 89 of 100 replicates"
+    assert intervals.of_replicates(0.7, drawn_R[-1:], MANY).reason == "a single replicate has no spread"
     drawn_R[0] = 0.6
     assert intervals.of_replicates(0.7, drawn_R, MANY).lower is not None
+
+
+def test_percentiles_are_for_amounts():
+    drawn_R = np.append(np.arange(101.0), np.nan)
+    found = intervals.of_percentiles(drawn_R, confidence=0.9)
+    assert (found.lower, found.upper) == pytest.approx((5.0, 95.0))
+    assert intervals.of_percentiles(np.full(4, np.nan)).reason == "defined in 0 of 4 replicates"
+    assert intervals.of_percentiles(np.ones(1)).reason == "a single replicate has no spread"
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])

@@ -589,6 +589,16 @@ def test_numbers_of_another_evaluator_or_label_set_are_named(tmp_path):
         assert "Lung Lesion" in report.render(shown, format)
 
 
+@pytest.mark.parametrize(
+    ("patients", "text"), [(9, "0.900 (9 patients)"), (1, "0.900 (1 patient)"), (500, "0.900 (too few patients)")]
+)
+def test_an_auc_of_too_few_patients_says_so_where_its_interval_would_be(tmp_path, patients, text):
+    few = Metric("auc", 0.9, "Hernia", positives=86, negatives=900, positive_patients=patients, mark="too few patients")
+    save(tmp_path, with_metrics(make_scores("resnet50-large-meta", "official", dataset="synthetic"), few))
+    (numbers,) = [table for table in report.official(tmp_path).tables if "their numbers" in table.title]
+    assert next(row for row in numbers.rows if row.key == "Hernia").cells[0].text == text
+
+
 @pytest.mark.parametrize("fold", splits.FOLDS)
 def test_the_real_data_set_is_what_published_numbers_are_compared_on(fold):
     """The reference comes from the manifests; the records and splits of the real data set must agree with it."""

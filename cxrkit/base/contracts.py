@@ -312,6 +312,15 @@ class Metric:
     constant: bool = False
     """Whether every image has the same score: such a model says nothing of this label."""
 
+    positive_patients: int | None = None
+    """How many patients have an image with the label; for a mean, the fewest of its labels."""
+
+    clusters_effective: float | None = None
+    """Effective number of patients behind the interval; for a mean, the smallest of its labels."""
+
+    mark: str = ""
+    """How far the interval can be trusted: "approximate", "too few patients" (there is none then), or nothing."""
+
 
 @dataclass(frozen=True)
 class Validation:
@@ -322,6 +331,9 @@ class Validation:
 
     truth: NDArray[np.float32]
     """(N, L): 1, 0 or NaN, or an amount."""
+
+    clusters: NDArray[np.intp]
+    """(N,) the number of each image's patient, from 0."""
 
 
 class Evaluator(Protocol):

@@ -1,14 +1,13 @@
-"""AUC per label and their unweighted mean, with patient-cluster bootstrap intervals.
+"""AUC per label and their unweighted mean, with intervals from a bootstrap over patients.
 
 The protocol of Baltruschat et al. 2019 (AUC per pathology, mean over 14, "No Finding" beside), plus what the paper
-leaves out: counts and intervals.
+leaves out: counts and intervals (cxrkit/statistics/intervals.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-from functools import partial
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,16 +15,33 @@ from numpy.typing import NDArray
 from cxrkit.base.contracts import Metric
 from cxrkit.base.errors import UserError
 from cxrkit.base.labels import LabelSet
-from cxrkit.statistics import ranking
+from cxrkit.statistics import intervals, ranking
+from cxrkit.statistics.intervals import Interval, Support
 
 NAME = "auc"
-# An interval is given only where at least this share of the replicates defines the AUC. With k patients who have the
-# finding, a share of about 1 - exp(-k) does: so an interval needs positives (and negatives) from three patients.
-DEFINED_SHARE = 0.9
-NOT_MADE = "none is made for the epochs that are kept"
 
-# Lower and upper bound, both or neither, and how they were made, or why there are none.
-Interval = tuple[float | None, float | None, str]
+
+@dataclass(frozen=True)
+class _Drawn:
+    """The replicates of a value, and what its interval is made with."""
+
+    replicates: NDArray[np.float64]
+    confidence: float
+    how: str
+
+    def interval(self, metric: Metric, rests_on: Support) -> Metric:
+        """Return `metric` with its interval, or with the reason why it has none."""
+        assert metric.value is not None
+        found: Interval = intervals.of_replicates(metric.value, self.replicates, rests_on, confidence=self.confidence)
+        return replace(
+            metric,
+            lower=found.lower,
+            upper=found.upper,
+            interval=found.reason if found.lower is None else self.how,
+            mark=found.mark,
+            positive_patients=rests_on.positive_patients,
+            clusters_effective=rests_on.clusters_effective,
+        )
 
 
 def evaluate(
@@ -40,8 +56,8 @@ def evaluate(
 ) -> Iterator[Metric]:
     """Yield the AUC of each label, then their mean over the averaged labels (cxrkit.evaluators.Evaluator).
 
-    replicates, seed: of the bootstrap over patients. confidence: of the percentile intervals. Raises UserError when
-    one of these cannot be.
+    replicates, seed: of the bootstrap over patients. confidence: of the intervals. Raises UserError when one of these
+    cannot be.
     """
     check_settings(replicates, confidence)
     known_NL = ~np.isnan(truth_NL)
@@ -49,40 +65,24 @@ def evaluate(
     drawn_RL = ranking.bootstrap(
         scores_NL, positive_NL, clusters_N, known_NL=known_NL, replicates=replicates, seed=seed
     )
-    how = method(replicates, seed, confidence)
-    interval = partial(percentile_interval, confidence=confidence, how=how)
-    found = {}
+    how = f"{100 * confidence:g} % logit-t with effective patients, {drawn_how(replicates, seed)}"
+    found, supports = {}, {}
     for number, label in enumerate(labels.labels):
         known_N = known_NL[:, number]
-        score_N, truth_N = scores_NL[known_N, number], positive_NL[known_N, number]
-        found[label] = _label_metric(label, score_N, truth_N, interval(drawn_RL[:, number]))
+        truth_N, drawn = positive_NL[known_N, number], _Drawn(drawn_RL[:, number], confidence, how)
+        supports[label] = intervals.support(truth_N, clusters_N[known_N])
+        found[label] = _label_metric(label, scores_NL[known_N, number], truth_N, supports[label], drawn)
     yield from found.values()
-    averaged = [labels.labels.index(label) for label in labels.averaged]
-    yield _mean_metric([found[label].value for label in labels.averaged], drawn_RL[:, averaged], interval)
+    defined = [label for label in labels.averaged if found[label].value is not None]
+    columns = [labels.labels.index(label) for label in defined or labels.averaged]
+    drawn = _Drawn(drawn_RL[:, columns].mean(axis=1), confidence, how)
+    yield _mean_metric({label: found[label] for label in labels.averaged}, supports, drawn)
 
 
-def without_intervals(
-    scores_NL: NDArray[np.float32],
-    truth_NL: NDArray[np.float32],
-    clusters_N: NDArray[np.intp],
-    labels: LabelSet,
-) -> Iterator[Metric]:
-    """Yield what `evaluate` does, without the intervals: of the many epochs that are kept of a training."""
-    known_NL, found = ~np.isnan(truth_NL), {}
-    for number, label in enumerate(labels.labels):
-        known_N = known_NL[:, number]
-        score_N, truth_N = scores_NL[known_N, number], truth_NL[known_N, number] > 0.5
-        found[label] = _label_metric(label, score_N, truth_N, (None, None, NOT_MADE))
-    yield from found.values()
-    values = [found[label].value for label in labels.averaged]
-    yield _mean_metric(values, np.empty((0, len(values))), lambda _: (None, None, NOT_MADE))
-
-
-def method(replicates: int, seed: int, confidence: float) -> str:
-    """Return in words how the intervals are made."""
+def drawn_how(replicates: int, seed: int) -> str:
+    """Return in words how replicates are drawn."""
     return (
-        f"{100 * confidence:g} % percentile bootstrap over patients, drawn with replacement with all their images, "
-        f"{replicates:,} replicates, seed {seed}"
+        f"bootstrap over patients, drawn with replacement with all their images, {replicates:,} replicates, seed {seed}"
     )
 
 
@@ -94,42 +94,34 @@ def check_settings(replicates: int, confidence: float) -> None:
         raise UserError(f"confidence {confidence}; expected a number between 0 and 1", remedy="0.95 is the default")
 
 
-def _label_metric(label: str, score_N: NDArray[np.float32], truth_N: NDArray[np.bool_], interval: Interval) -> Metric:
+def _label_metric(
+    label: str, score_N: NDArray[np.float32], truth_N: NDArray[np.bool_], rests_on: Support, drawn: _Drawn
+) -> Metric:
     positives = int(truth_N.sum())
-    negatives = len(truth_N) - positives
     metric = Metric(
         NAME,
         None,
         label,
         positives=positives,
-        negatives=negatives,
+        negatives=len(truth_N) - positives,
         constant=len(score_N) > 0 and bool((score_N == score_N[0]).all()),
     )
-    if not positives or not negatives:
+    if not positives or positives == len(truth_N):
         reason = "0 positives" if not positives else "0 negatives"
         return replace(metric, reason=reason, interval=reason)
-    lower, upper, how = interval
-    return replace(metric, value=ranking.auc(score_N, truth_N), lower=lower, upper=upper, interval=how)
+    return drawn.interval(replace(metric, value=ranking.auc(score_N, truth_N)), rests_on)
 
 
-def _mean_metric(
-    values: list[float | None], drawn_RL: NDArray[np.float64], interval: Callable[[NDArray[np.float64]], Interval]
-) -> Metric:
+def _mean_metric(found: dict[str, Metric], supports: dict[str, Support], drawn: _Drawn) -> Metric:
     """Average the labels that have an AUC; a replicate counts only where all of these have one."""
-    defined = [number for number, value in enumerate(values) if value is not None]
-    reason = "" if len(defined) == len(values) else f"over {len(defined)} of {len(values)}"
+    defined = {label: metric.value for label, metric in found.items() if metric.value is not None}
+    reason = "" if len(defined) == len(found) else f"over {len(defined)} of {len(found)}"
+    metric = Metric(NAME, None, labels=len(defined), reason=reason, interval=reason)
     if not defined:
-        return Metric(NAME, None, labels=0, reason=reason, interval=reason)
-    mean = float(np.mean([values[number] for number in defined]))
-    lower, upper, how = interval(drawn_RL[:, defined].mean(axis=1))
-    return Metric(NAME, mean, None, lower, upper, labels=len(defined), reason=reason, interval=how)
-
-
-def percentile_interval(drawn_R: NDArray[np.float64], confidence: float, how: str) -> Interval:
-    """Return the percentile interval of the replicates and how it was made, or why there is none."""
-    defined = drawn_R[~np.isnan(drawn_R)]
-    if len(defined) < DEFINED_SHARE * len(drawn_R):
-        return None, None, f"defined in {len(defined):,} of {len(drawn_R):,} replicates"
-    tail = (1 - confidence) / 2
-    lower, upper = np.quantile(defined, [tail, 1 - tail])
-    return float(lower), float(upper), how
+        return metric
+    mean = replace(metric, value=float(np.mean(list(defined.values()))))
+    mean = drawn.interval(mean, Support.weakest([supports[label] for label in defined]))
+    if mean.mark != intervals.TOO_FEW:
+        return mean
+    rarest = min(defined, key=lambda label: supports[label].fewest)
+    return replace(mean, interval=f"{rarest}: {mean.interval}")

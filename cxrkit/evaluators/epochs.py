@@ -21,7 +21,9 @@ from cxrkit.runs.folder import RunFolder
 from cxrkit.runs.predictions import Predictions, read_predictions
 from cxrkit.runs.scores import IDENTITY, Scores, SubsetScores
 
-_AUC = ChosenEvaluator(auc.NAME, auc.without_intervals, {})
+_QUICK = {"replicates": 1}
+_AUC = ChosenEvaluator(auc.NAME, auc.evaluate, _QUICK)
+_NO_INTERVAL = "none is made for the epochs that are kept"
 _OF_AN_EPOCH = ("epoch", "checkpoint_sha256")  # in these an epoch may differ from the run's own scores
 
 
@@ -87,12 +89,10 @@ def _check_identity(path: Path, file: Predictions, subset: Subset, epoch: int, s
 
 def _quickly(item: ChosenEvaluator) -> ChosenEvaluator:
     """Return an evaluator that makes as few replicates as it can: no interval of an epoch is ever shown."""
-    if item.name == auc.NAME:
-        return _AUC
-    return item if registry.is_foreign("evaluator", item.name) else replace(item, options={"replicates": 1})
+    return item if registry.is_foreign("evaluator", item.name) else replace(item, options=_QUICK)
 
 
 def _points(file: Predictions, truth_NL: np.ndarray, chosen: Sequence[ChosenEvaluator]) -> SubsetScores:
     scores = score_subset(file, truth_NL, chosen)
-    points = (replace(metric, lower=None, upper=None, interval=auc.NOT_MADE) for metric in scores.metrics)
+    points = (replace(metric, lower=None, upper=None, mark="", interval=_NO_INTERVAL) for metric in scores.metrics)
     return replace(scores, metrics=tuple(points))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cxrkit.base.contracts import Metric, Validation
 from cxrkit.base.labels import LabelSet
 from cxrkit.evaluators import auc
-from cxrkit.statistics import ranking
+from cxrkit.statistics import intervals, ranking
 
 _NAMES = ("mae", "mae_sd", "mae_of_median")
 
@@ -38,7 +38,7 @@ def evaluate(
     Raises UserError for settings that cannot be.
     """
     auc.check_settings(replicates, confidence)
-    how = auc.method(replicates, seed, confidence)
+    how = f"{100 * confidence:g} % percentiles, {auc.drawn_how(replicates, seed)}"
     weight_RK = ranking.draw(int(clusters_N.max()) + 1, replicates, seed)
     for number, label in enumerate(labels.labels):
         truth_N = truth_NL[:, number].astype(np.float64)
@@ -49,10 +49,10 @@ def evaluate(
             continue
         reason = "" if count == len(known_N) else f"{count:,} of {len(known_N):,} images, of which it is known"
         error_N = np.abs(scores_NL[known_N, number] - truth_N[known_N])
-        lower, upper, how_made = auc.percentile_interval(
-            _drawn_means(error_N, clusters_N[known_N], weight_RK), confidence, how
-        )
-        yield Metric("mae", float(error_N.mean()), label, lower, upper, reason=reason, interval=how_made)
+        drawn_R = _drawn_means(error_N, clusters_N[known_N], weight_RK)
+        found = intervals.of_percentiles(drawn_R, confidence=confidence)
+        made = found.reason if found.lower is None else how
+        yield Metric("mae", float(error_N.mean()), label, found.lower, found.upper, reason=reason, interval=made)
         spread = float(error_N.std(ddof=1)) if count > 1 else None
         yield Metric("mae_sd", spread, label, reason="" if count > 1 else "1 image")
         yield _of_median(label, truth_N[known_N], None if validation is None else validation.truth[:, number])

@@ -22,7 +22,9 @@ from cxrkit.evaluators.truth import Truth
 from cxrkit.runs.predictions import SUBSETS, Predictions, read_predictions
 from cxrkit.runs.scores import IDENTITY, Scores, SubsetScores, check_metrics, read_scores, write_scores
 
-_NUMBERS = dict.fromkeys(("value", "lower", "upper"), float) | dict.fromkeys(("positives", "negatives", "labels"), int)
+_NUMBERS = dict.fromkeys(("value", "lower", "upper", "clusters_effective"), float) | dict.fromkeys(
+    ("positives", "negatives", "labels", "positive_patients"), int
+)
 _MADE_UP = 24  # images of a rehearsal, two a patient
 _FAST = {"replicates": 1}
 
@@ -86,7 +88,8 @@ def with_validation(
     found = None
     for path, file in predicted.items():
         if file.about.subset == "val":
-            found = Validation(file.frame.select(file.about.labels.labels).to_numpy(), truths[path])
+            scores_NL = file.frame.select(file.about.labels.labels).to_numpy()
+            found = Validation(scores_NL, truths[path], _clusters(file))
     return replace(chosen, options={**chosen.options, "validation": found})
 
 
@@ -101,7 +104,7 @@ def score_subset(predictions: Predictions, truth_NL: np.ndarray, chosen: Sequenc
     """Return the scores of one prediction file against the labels of its images, 1, 0 or NaN, in its order."""
     frame, about = predictions.frame, predictions.about
     score_NL = frame.select(about.labels.labels).to_numpy()
-    _, cluster_N = np.unique(frame["patient_id"].to_numpy(), return_inverse=True)
+    cluster_N = _clusters(predictions)
     return SubsetScores(
         subset=about.subset,
         images=len(frame),
@@ -112,6 +115,11 @@ def score_subset(predictions: Predictions, truth_NL: np.ndarray, chosen: Sequenc
         leakage_checked=False,
         metrics=_metrics(score_NL, truth_NL, cluster_N, about.labels, chosen),
     )
+
+
+def _clusters(predictions: Predictions) -> np.ndarray:
+    """Return the number of each image's patient, from 0."""
+    return np.unique(predictions.frame["patient_id"].to_numpy(), return_inverse=True)[1]
 
 
 def rehearse(evaluator: str, labels: LabelSet) -> None:

@@ -7,9 +7,8 @@ chosen on val and stays as it is for test: chosen on the images that are counted
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import replace
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,8 @@ from numpy.typing import NDArray
 from cxrkit.base.contracts import Metric, Validation
 from cxrkit.base.labels import LabelSet
 from cxrkit.evaluators import auc
-from cxrkit.statistics import ranking
+from cxrkit.statistics import thresholds
+from cxrkit.statistics.thresholds import Share, Threshold
 
 _NAMES = ("threshold", "sensitivity", "specificity")
 
@@ -42,58 +42,45 @@ def evaluate(
     yield from auc.evaluate(
         scores_NL, truth_NL, clusters_N, labels, replicates=replicates, seed=seed, confidence=confidence
     )
-    weight_RK = ranking.draw(int(clusters_N.max()) + 1, replicates, seed)
-    interval = partial(auc.percentile_interval, confidence=confidence, how=auc.method(replicates, seed, confidence))
     for number, label in enumerate(labels.labels):
-        threshold = None if validation is None else _best(validation, number)
-        if threshold is None:
+        chosen = None if validation is None else _chosen(validation, number)
+        if chosen is None or math.isnan(chosen.value):
             why = "no validation predictions" if validation is None else "validation images of one kind only"
             yield from (Metric(name, None, label, reason=f"no threshold: {why}") for name in _NAMES)
             continue
-        yield Metric("threshold", threshold, label, reason="chosen on val by Youden's index")
-        for name, positive in (("sensitivity", True), ("specificity", False)):
-            counted_N = truth_NL[:, number] == float(positive)  # NaN is neither
-            right_N = counted_N & ((scores_NL[:, number] >= threshold) == positive)
-            count = int(counted_N.sum())
-            metric = Metric(
-                name, None, label, positives=count if positive else None, negatives=None if positive else count
-            )
-            if not count:
-                yield replace(metric, reason="0 positives" if positive else "0 negatives")
-                continue
-            lower, upper, how = interval(_drawn_shares(right_N, counted_N, clusters_N, weight_RK))
-            yield replace(metric, value=float(right_N.sum() / count), lower=lower, upper=upper, interval=how)
+        few = f"; {chosen.support.reason}" if chosen.support.mark else ""
+        yield Metric("threshold", chosen.value, label, reason=f"chosen on val by Youden's index{few}")
+        known_N = ~np.isnan(truth_NL[:, number])
+        point = thresholds.operating_point(
+            scores_NL[known_N, number],
+            truth_NL[known_N, number] > 0.5,
+            clusters_N[known_N],
+            chosen.value,
+            confidence=confidence,
+        )
+        how = f"{100 * confidence:g} % logit-t with effective patients, of a ratio of sums over patients"
+        yield _metric("sensitivity", label, point.sensitivity, how)
+        yield _metric("specificity", label, point.specificity, how)
 
 
-def youden_threshold(score_N: NDArray[np.floating], truth_N: NDArray[np.bool_]) -> float:
-    """Return the score at which sensitivity + specificity - 1 is largest, counting scores of at least it as positive.
-
-    Of several such scores the highest. There must be positives and negatives.
-    """
-    order = np.argsort(-score_N, kind="stable")
-    score_N, truth_N = score_N[order], truth_N[order]
-    # Times positives and negatives, so that equal ones are equal to the last digit.
-    found_N = np.cumsum(truth_N) * int((~truth_N).sum()) - np.cumsum(~truth_N) * int(truth_N.sum())
-    last_of_its_score = np.flatnonzero(np.append(score_N[1:] != score_N[:-1], True))
-    return float(score_N[last_of_its_score[np.argmax(found_N[last_of_its_score])]])
-
-
-def _best(validation: Validation, number: int) -> float | None:
+def _chosen(validation: Validation, number: int) -> Threshold:
     score_N, truth_N = validation.scores[:, number], validation.truth[:, number]
     known_N = ~np.isnan(truth_N)
-    positive_N = truth_N[known_N] > 0.5
-    if not positive_N.any() or positive_N.all():
-        return None
-    return youden_threshold(score_N[known_N], positive_N)
+    return thresholds.youden(score_N[known_N], truth_N[known_N] > 0.5, validation.clusters[known_N])
 
 
-def _drawn_shares(
-    right_N: NDArray[np.bool_], counted_N: NDArray[np.bool_], clusters_N: NDArray[np.intp], weight_RK: NDArray[np.int32]
-) -> NDArray[np.float64]:
-    """Return which share of the counted images is right in each replicate of drawn patients; NaN: none was drawn."""
-    patients = weight_RK.shape[1]
-    with np.errstate(invalid="ignore"):  # 0 / 0: undefined
-        shares_R: NDArray[np.float64] = (weight_RK @ np.bincount(clusters_N, right_N, patients)) / (
-            weight_RK @ np.bincount(clusters_N, counted_N, patients)
-        )
-    return shares_R
+def _metric(name: str, label: str, found: Share, how: str) -> Metric:
+    """Return a share of the images of one kind as a metric, with its interval or the reason why it has none."""
+    positive, interval = name == "sensitivity", found.interval
+    return Metric(
+        name,
+        found.value,
+        label,
+        interval.lower,
+        interval.upper,
+        positives=found.images if positive else None,
+        negatives=None if positive else found.images,
+        reason="" if found.images else f"0 {'positives' if positive else 'negatives'}",
+        interval=interval.reason if interval.lower is None else how,
+        mark=interval.mark,
+    )

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from cxrkit.base.contracts import Metric
 from cxrkit.report.runs import Run
 from cxrkit.report.tables import AVERAGE, CONSTANT, EMPTY, UNCHECKED, Cell, heading_lines
+from cxrkit.statistics.intervals import MIN_PATIENTS, TOO_FEW
 
 CONSTANT_NOTE = f"{CONSTANT}: every image has the same score for this label; such an AUC says nothing of it"
 
@@ -14,7 +15,7 @@ CONSTANT_NOTE = f"{CONSTANT}: every image has the same score for this label; suc
 def score_cells(run: Run, *, uncertainty: bool = False) -> dict[str, Cell]:
     """Return the run's test AUCs by row key, three decimals; an undefined one is "n/a" with the reason.
 
-    uncertainty: print the interval too, or how few positives or negatives there are where no interval could be made.
+    uncertainty: print the interval too, or how few patients, positives or negatives there are where there is none.
     """
     return {metric.label or AVERAGE: _score_cell(metric, uncertainty) for metric in aucs(run)}
 
@@ -44,6 +45,9 @@ def _score_cell(metric: Metric, uncertainty: bool) -> Cell:
 def _uncertainty(metric: Metric) -> str:
     if metric.lower is not None:
         return f" [{metric.lower:.3f}, {metric.upper:.3f}]"
+    patients = metric.positive_patients
+    if metric.mark == TOO_FEW and metric.label is not None and patients is not None:
+        return f" ({patients:,} patient{'s' * (patients != 1)})" if patients < MIN_PATIENTS else f" ({TOO_FEW})"
     counts = [
         (count, what)
         for count, what in ((metric.positives, "positive"), (metric.negatives, "negative"))

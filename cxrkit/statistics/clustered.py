@@ -127,6 +127,23 @@ def estimate(
     return Estimate(auc, _influence(a_K, b_K, counts), *about)
 
 
+def estimates(
+    score_NL: NDArray[np.floating],
+    truth_NL: NDArray[np.bool_],
+    cluster_N: NDArray[np.intp],
+    *,
+    known_NL: NDArray[np.bool_] | None = None,
+    clusters: int | None = None,
+) -> list[Estimate]:
+    """Return the estimate of each label, their patients numbered alike; see `estimate`."""
+    clusters = int(cluster_N.max(initial=-1)) + 1 if clusters is None else clusters
+    known_LN = [None] * truth_NL.shape[1] if known_NL is None else known_NL.T
+    return [
+        estimate(score_N, truth_N, cluster_N, clusters=clusters, known_N=known_N)
+        for score_N, truth_N, known_N in zip(score_NL.T, truth_NL.T, known_LN, strict=True)
+    ]
+
+
 def _influence(a_K: NDArray[np.float64], b_K: NDArray[np.float64], counts: Sequence[int]) -> NDArray[np.float64]:
     """Return u, v and w of the module's text one behind the other, from what each patient adds to the AUC."""
     c10, c01, c = (count / (count - 1) for count in counts)

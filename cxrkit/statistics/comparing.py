@@ -8,7 +8,7 @@ here is over patients (clustered.py), and Student's t has one degree of freedom 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cxrkit.statistics import clustered
 from cxrkit.statistics.clustered import Estimate
-from cxrkit.statistics.intervals import MIN_PATIENTS, student_quantile
+from cxrkit.statistics.intervals import TOO_FEW, Support, student_quantile
 
 # Five resamples with 70 % for training and 20 % for testing: what Nadeau and Bengio call n2 / n1.
 TEST_TO_TRAIN = 2 / 7
@@ -44,18 +44,21 @@ class Comparison:
     p_value: float
     """Two-sided, of no difference."""
 
+    mark: str = ""
+    """intervals.APPROXIMATE, intervals.TOO_FEW, or nothing."""
+
     reason: str = ""
-    """Why there is no interval and no p-value."""
+    """Why there is no interval and no p-value, or why they are approximate."""
 
 
-def _student(difference: float, variance: float, freedom: float, confidence: float, reason: str = "") -> Comparison:
+def _student(difference: float, variance: float, freedom: float, confidence: float) -> Comparison:
     """Return the comparison by Student's t; equal models (no difference, no variance) are equal: p = 1."""
     from scipy.special import stdtr
 
-    if reason or not np.isfinite(variance) or freedom <= 0:
+    if not np.isfinite(variance) or freedom <= 0:
         nan = float("nan")
         error = float(np.sqrt(variance)) if np.isfinite(variance) else nan
-        return Comparison(difference, error, freedom, nan, nan, nan, reason or "no variance can be had")
+        return Comparison(difference, error, freedom, nan, nan, nan, reason="no spread to learn from")
     error = float(np.sqrt(variance))
     half = student_quantile(freedom, confidence) * error
     t = abs(difference) / error if error else (0.0 if difference == 0 else np.inf)
@@ -85,10 +88,50 @@ def compare_seeds(one: Sequence[Estimate], other: Sequence[Estimate], *, confide
         if len(seeds) > 1:
             spread = float(np.var([seed.value for seed in seeds], ddof=1))
             parts.append((spread / len(seeds), len(seeds) - 1.0))
-    fewest = min(gap.positive_patients, gap.negative_patients)
-    reason = f"{fewest} patients, fewer than {MIN_PATIENTS}" if fewest < MIN_PATIENTS else ""
     total = sum(variance for variance, _ in parts)
-    return _student(gap.value, total, _satterthwaite(parts), confidence, reason)
+    rests_on = Support(gap.positive_patients, gap.negative_patients, gap.clusters_effective)
+    if rests_on.mark == TOO_FEW:
+        found = _student(gap.value, total, 0.0, confidence)
+    else:
+        found = _student(gap.value, total, _satterthwaite(parts), confidence)
+    return replace(found, mark=rests_on.mark, reason=rests_on.reason or found.reason)
+
+
+@dataclass(frozen=True)
+class LabelComparisons:
+    """Two models on the same test images, label by label and on the mean."""
+
+    mean: Comparison
+    """Of the unweighted means over the averaged labels: the one primary outcome, whose p-value stands by itself."""
+
+    labels: tuple[Comparison, ...]
+    """Of each label."""
+
+    adjusted: tuple[float, ...]
+    """p-values of the averaged labels, adjusted by Holm for their number; NaN for a label that is not averaged."""
+
+
+def compare_labels(
+    one: Sequence[Sequence[Estimate]],
+    other: Sequence[Sequence[Estimate]],
+    averaged: Sequence[int],
+    *,
+    confidence: float = 0.95,
+) -> LabelComparisons:
+    """Compare two models in every label and in the mean.
+
+    one, other: for each seed the estimates of all labels (`clustered.estimates`); a single training is a list of one.
+    averaged: places of the labels that the mean is over, all of which have an AUC.
+    """
+
+    def compared(places: Sequence[int]) -> Comparison:
+        sides = ([clustered.mean([seed[place] for place in places]) for seed in seeds] for seeds in (one, other))
+        return compare_seeds(*sides, confidence=confidence)
+
+    labels = tuple(compared([place]) for place in range(len(one[0])))
+    adjusted = np.full(len(labels), np.nan)
+    adjusted[list(averaged)] = holm([labels[place].p_value for place in averaged])
+    return LabelComparisons(compared(averaged), labels, tuple(adjusted.tolist()))
 
 
 def _satterthwaite(parts: Sequence[tuple[float, float]]) -> float:
@@ -114,7 +157,7 @@ def compare_folds(
     """
     folds, average = len(difference_F), float(np.mean(difference_F))
     if folds < 2:
-        return _student(average, float("nan"), 0.0, confidence, "a single fold has no spread")
+        return replace(_student(average, float("nan"), 0.0, confidence), reason="a single fold has no spread")
     variance = (1 / folds + test_to_train) * float(np.var(difference_F, ddof=1))
     return _student(average, variance, folds - 1.0, confidence)
 

@@ -53,13 +53,17 @@ class Support:
     """Effective number of patients (clustered.effective_clusters)."""
 
     @property
+    def fewest(self) -> int:
+        """How many patients of the rarer kind there are."""
+        return min(self.positive_patients, self.negative_patients)
+
+    @property
     def mark(self) -> str:
         """TOO_FEW below ten patients of either kind, APPROXIMATE below thirty, else nothing."""
-        fewest = min(self.positive_patients, self.negative_patients)
         # One effective patient or less leaves no degree of freedom, however many patients there are.
-        if fewest < MIN_PATIENTS or self.clusters_effective <= 2:
+        if self.fewest < MIN_PATIENTS or self.clusters_effective <= 2:
             return TOO_FEW
-        return APPROXIMATE if fewest < FEW_PATIENTS else ""
+        return APPROXIMATE if self.fewest < FEW_PATIENTS else ""
 
     @property
     def reason(self) -> str:
@@ -67,9 +71,8 @@ class Support:
         if not self.mark:
             return ""
         positive = self.positive_patients <= self.negative_patients
-        fewest = self.positive_patients if positive else self.negative_patients
-        which = f"{fewest} {'patient' if fewest == 1 else 'patients'} with{'' if positive else 'out'} the finding"
-        if fewest >= MIN_PATIENTS and self.mark == TOO_FEW:
+        which = f"{self.fewest} patient{'s' * (self.fewest != 1)} with{'' if positive else 'out'} the finding"
+        if self.fewest >= MIN_PATIENTS and self.mark == TOO_FEW:
             return f"{which} that count as {self.clusters_effective:.1f}"
         return f"{which}, fewer than {FEW_PATIENTS if self.mark == APPROXIMATE else MIN_PATIENTS}"
 
@@ -125,13 +128,35 @@ def of_replicates(
     if rests_on.mark == TOO_FEW:
         return Interval(None, None, TOO_FEW, rests_on.reason)
     defined_R = drawn_R[~np.isnan(drawn_R)]
-    if len(defined_R) < max(2, DEFINED_SHARE * len(drawn_R)):
-        return Interval(None, None, "", f"defined in {len(defined_R):,} of {len(drawn_R):,} replicates")
+    if reason := _undefined(defined_R, drawn_R):
+        return Interval(None, None, "", reason)
     if not 0 < value < 1:
         return Interval(None, None, "", f"an AUC of {value:g} has no logit")
     spread = float(logit(_inside(defined_R)).std(ddof=1))
     lower, upper = on_logit_scale(value, spread, rests_on.clusters_effective - 1, confidence)
     return Interval(lower, upper, rests_on.mark, rests_on.reason)
+
+
+def of_percentiles(drawn_R: NDArray[np.float64], *, confidence: float = 0.95) -> Interval:
+    """Return the percentile interval of bootstrap replicates, or say why there is none.
+
+    For amounts that are no shares, such as a mean error in years. For AUCs it is too narrow: `of_replicates`.
+    """
+    defined_R = drawn_R[~np.isnan(drawn_R)]
+    if reason := _undefined(defined_R, drawn_R):
+        return Interval(None, None, "", reason)
+    tail = (1 - confidence) / 2
+    lower, upper = np.quantile(defined_R, [tail, 1 - tail])
+    return Interval(float(lower), float(upper))
+
+
+def _undefined(defined_R: NDArray[np.float64], drawn_R: NDArray[np.float64]) -> str:
+    """Return why the replicates make no interval, nothing where they do."""
+    if len(drawn_R) < 2:
+        return "a single replicate has no spread"
+    if len(defined_R) < max(2, DEFINED_SHARE * len(drawn_R)):
+        return f"defined in {len(defined_R):,} of {len(drawn_R):,} replicates"
+    return ""
 
 
 def _inside(drawn_R: NDArray[np.float64]) -> NDArray[np.float64]:
