@@ -52,10 +52,10 @@ def evaluate_epochs(run: RunFolder, truth: Truth, scores: Scores) -> RunEpochs |
                 records = gates.check_labels(epochs.predictions_of(run, epoch, "test"), about, truth)
                 split = gates.read_split(run.split, about)
             of = {epochs.predictions_of(run, epoch, subset): file for subset, file in files.items()}
-            truths = {path: gates.true_labels(path, file, records, truth.source) for path, file in of.items()}
             if split is not None:
                 for path, file in of.items():
                     gates.check_leakage(path, file, split)
+            truths = {path: gates.true_labels(path, file, records, truth.source) for path, file in of.items()}
             checked = split is not None
             val, test = (
                 replace(
@@ -94,5 +94,5 @@ def _quickly(item: ChosenEvaluator) -> ChosenEvaluator:
 
 def _points(file: Predictions, truth_NL: np.ndarray, chosen: Sequence[ChosenEvaluator]) -> SubsetScores:
     scores = score_subset(file, truth_NL, chosen)
-    points = (replace(metric, lower=None, upper=None, mark="", interval=_NO_INTERVAL) for metric in scores.metrics)
+    points = (replace(metric, lower=None, upper=None, interval=_NO_INTERVAL) for metric in scores.metrics)
     return replace(scores, metrics=tuple(points))

@@ -62,12 +62,13 @@ def evaluate_run(run: Path, truth: Truth, evaluator: str = "auc", options: Mappi
     about = gates.check_same_run(predicted)
     records = gates.check_labels(paths[0], about, truth)
     split = gates.read_split(run / "split.parquet", about)
-    subsets = {}
+    if split is not None:
+        for path, file in predicted.items():
+            gates.check_leakage(path, file, split)
     truths = {path: gates.true_labels(path, file, records, truth.source) for path, file in predicted.items()}
     chosen = [with_validation(item, predicted, truths) for item in chosen]
+    subsets = {}
     for path, file in predicted.items():
-        if split is not None:
-            gates.check_leakage(path, file, split)
         scores = score_subset(file, truths[path], chosen)
         subsets[file.about.subset] = replace(scores, leakage_checked=split is not None)
     identity = {name: getattr(about, name) for name in IDENTITY}
