@@ -40,7 +40,7 @@ def reproduce(study: Path, data: Path, runs: Path, *more: str) -> subprocess.Com
 
 
 def job(folder: Path, code: str, name: str = "job") -> Job:
-    """A job that runs some Python: `--threads N` is added to its arguments."""
+    """A job that runs some Python."""
     return Job(name, (sys.executable, "-c", textwrap.dedent(code)), folder, folder / "logs" / f"{name}.log")
 
 
@@ -62,10 +62,10 @@ def test_cores_are_shared_out_and_the_log_says_so(tmp_path: Path, monkeypatch: p
     executor.submit(job(tmp_path, shown))
     executor.submit(job(tmp_path, "raise SystemExit(7)", "other"))
     assert everything(executor, 2) == {"job": 0, "other": 7}
-    assert process.last_lines(tmp_path / "logs" / "job.log") == ["4 ['--threads', '4']"]
+    assert process.last_lines(tmp_path / "logs" / "job.log") == ["4 []"]
     (first, *_) = (tmp_path / "logs" / "job.log").read_text().splitlines()
     assert first.startswith("--- 2")
-    assert first.endswith("--threads 4")
+    assert sys.executable in first
 
 
 @pytest.mark.parametrize(
@@ -83,14 +83,18 @@ def test_every_job_has_its_gpu(
     gpus: str, share: Share, places: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+    monkeypatch.setattr(local, "available_cores", lambda: 8)
     executor = local.LocalExecutor(share)
     assert executor.places == len(places)
     for number in range(len(places)):
-        wanted = job(tmp_path, "import os; print('GPU', os.environ['CUDA_VISIBLE_DEVICES'])", f"job-{number}")
+        wanted = job(
+            tmp_path, "import os, sys; print('GPU', os.environ['CUDA_VISIBLE_DEVICES'], *sys.argv[1:])", f"job-{number}"
+        )
         executor.submit(Job(wanted.name, wanted.command, wanted.folder, wanted.log, gpu=True))
     everything(executor, len(places))
     logs = [process.last_lines(tmp_path / "logs" / f"job-{number}.log") for number in range(len(places))]
-    assert logs == [[f"GPU {place}".strip()] for place in places]
+    loading = f" --threads {max(1, 8 // len(places))}" if gpus else ""
+    assert logs == [[f"GPU {place}{loading}".strip()] for place in places]
 
 
 def test_what_cannot_be_started_has_ended(tmp_path: Path) -> None:

@@ -379,7 +379,8 @@ class Job:
     """Whether it computes on a GPU."""
 
     threads: int | None = None
-    """Threads that its study asks for, or None: the executor gives each job its share of the cores."""
+    """Threads that it computes with on a CPU, where it has begun or its study says so: its last digits depend on them.
+    None: the executor gives each job its share of the cores."""
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,8 @@ def calibrate(costs: Costs, runs: Sequence[Planned], file: Path, threads: int, c
     """Measure the kinds of runs of which nothing is known, with as many threads as each run will have."""
     import torch
 
-    unknown = costs.unknown(runs)
+    # A probe learns from another run's features in minutes; what it waits for is the other run.
+    unknown = costs.unknown(item for item in runs if not getattr(item.spec, "probe", False))
     if not unknown:
         return
     stored = _read(file)
@@ -50,7 +51,7 @@ def calibrate(costs: Costs, runs: Sequence[Planned], file: Path, threads: int, c
             for kind, item in unknown.items():
                 try:
                     measured[_key(kind)] = measure(item)
-                except Exception as error:  # a network that learns from something else; a GPU that is too small
+                except Exception as error:  # a GPU that is too small; a network of one's own
                     reason = (str(error).splitlines() or [type(error).__name__])[0]
                     console.print(f"{kind.text}: not measured ({reason})", highlight=False, markup=False)
                 else:

@@ -8,7 +8,7 @@ from typing import Any
 
 from cxrkit.base import registry
 from cxrkit.reproduce.planning import Planned
-from cxrkit.reproduce.watching import VALIDATION_SHARE, Seen
+from cxrkit.reproduce.watching import Seen, images_an_epoch
 
 _FLOAT_BYTES = 4
 _ROW_BYTES = 40  # of a prediction file, beside the scores: the names of image and patient
@@ -75,9 +75,7 @@ class Costs:
 
     def learn_pace(self, item: Planned, epoch_seconds: float) -> None:
         """Take note of what an epoch takes with all that belongs to it, by the clock of whoever watches."""
-        assert item.images is not None
-        images = item.images["train"] + VALIDATION_SHARE * item.images["val"]
-        self.known[Kind.of(item)] = Known(epoch_seconds / images, f"as {item.name} takes")
+        self.known[Kind.of(item)] = Known(epoch_seconds / images_an_epoch(item), f"as {item.name} takes")
 
     def unknown(self, items: Iterable[Planned]) -> dict[Kind, Planned]:
         """Return one run of each kind that nothing is known of."""
@@ -85,11 +83,8 @@ class Costs:
 
     def epoch_seconds(self, item: Planned) -> float | None:
         """Return about what an epoch of a run takes, validation included; None: nothing of its kind is known."""
-        assert item.images is not None
         known = self.known.get(Kind.of(item))
-        if known is None:
-            return None
-        return known.train_seconds * (item.images["train"] + VALIDATION_SHARE * item.images["val"])
+        return None if known is None else known.train_seconds * images_an_epoch(item)
 
 
 def disk_bytes(item: Planned) -> int:

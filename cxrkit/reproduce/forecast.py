@@ -50,6 +50,7 @@ def show(title: str, runs: Sequence[Planned], costs: Costs, beside: int, console
     for kind in dict.fromkeys(Kind.of(item) for item in runs if not item.done):
         known = costs.known.get(kind)
         if known is None:
+            say(console, f"  {kind.text}: not known; not counted")
             continue
         say(console, f"  {kind.text}: {1 / known.train_seconds:,.1f} images/s, {known.source}")
 

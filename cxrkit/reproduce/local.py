@@ -28,9 +28,10 @@ class LocalExecutor:
     def submit(self, job: Job) -> None:
         """Start the job at a free place; what keeps it from starting is its end."""
         place = self._free.pop(0)
-        environment = {} if place is None or not job.gpu else {"CUDA_VISIBLE_DEVICES": place}
+        on_gpu = place is not None and job.gpu
+        environment = {"CUDA_VISIBLE_DEVICES": str(place)} if on_gpu else {}
         try:
-            self._running[job.name] = (process.start(job, self._threads, environment), place)
+            self._running[job.name] = (process.start(job, self._threads, environment, on_gpu=on_gpu), place)
         except OSError as error:
             self._free.append(place)
             self._stillborn.append(Ended(job.name, 1, f"could not be started: {error}"))

@@ -45,7 +45,8 @@ class RayExecutor:
             max_retries=self._lost,
             retry_exceptions=False,
         )
-        self._running[task.remote(job, self._cpus)] = job.name
+        on_gpu = job.gpu and bool(self._gpu_share)
+        self._running[task.remote(job, self._cpus, on_gpu=on_gpu)] = job.name
 
     def ended(self) -> Iterator[Ended]:
         """Yield the jobs that have ended."""

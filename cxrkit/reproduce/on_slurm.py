@@ -22,15 +22,18 @@ class Task:
     threads: int
     """Its threads, where its node grants as many."""
 
+    on_gpu: bool
+    """Whether Slurm gives it a GPU."""
+
     def __call__(self) -> int:
         """Run the job to its end."""
-        return process.run(self.job, min(self.threads, available_cores()))
+        return process.run(self.job, min(self.threads, available_cores()), on_gpu=self.on_gpu)
 
     def checkpoint(self) -> Any:
         """Return what Slurm is to queue when the time is up or the job is preempted: the same again."""
         from submitit.helpers import DelayedSubmission
 
-        return DelayedSubmission(Task(self.job, self.threads))
+        return DelayedSubmission(self)
 
 
 class SlurmExecutor:
@@ -58,7 +61,7 @@ class SlurmExecutor:
         submitit = _submitit()
         self._folder = share.folder / "slurm"
         self.places = share.jobs
-        self._cpus = cpus
+        self._cpus, self._gpus = cpus, gpus
         if share.per_gpu > 1:
             raise UserError(
                 f"--per-gpu {share.per_gpu}: Slurm gives each job GPUs of its own",
@@ -80,7 +83,7 @@ class SlurmExecutor:
 
     def submit(self, job: Job) -> None:
         """Queue the job."""
-        self._running[job.name] = self._executor.submit(Task(job, self._cpus))
+        self._running[job.name] = self._executor.submit(Task(job, self._cpus, job.gpu and self._gpus > 0))
 
     def ended(self) -> Iterator[Ended]:
         """Yield the jobs that have ended."""

@@ -235,5 +235,8 @@ def make_job(item: Planned, own: Path) -> Job:
     gpu = item.config.run.device in ("auto", "cuda")
     config = own / f"{flat}.toml"
     files.write_text(config, to_toml(item.config))
-    command = (sys.executable, "-m", "cxrkit", "train", "--recipe", str(config), "--resume")
-    return Job(item.name, command, Path.cwd(), (own / f"{flat}.log").absolute(), gpu, item.config.run.threads)
+    command = [sys.executable, "-m", "cxrkit", "train", "--recipe", str(config), "--resume"]
+    if item.config.run.threads is not None:
+        command += ["--threads", str(item.config.run.threads)]
+    threads = getattr(item.config.run, "compute_threads", None)  # of a run that has begun, its own
+    return Job(item.name, tuple(command), Path.cwd(), (own / f"{flat}.log").absolute(), gpu, threads)

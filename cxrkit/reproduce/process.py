@@ -18,15 +18,18 @@ PATIENCE_SECONDS = 20.0  # what a training has to end after Ctrl-C: it writes no
 _TAIL_BYTES = 20_000
 
 
-def start(job: Job, threads: int, environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+def start(
+    job: Job, threads: int, environment: dict[str, str] | None = None, *, on_gpu: bool = False
+) -> subprocess.Popen[bytes]:
     """Start the job with its threads, printing to its log. Raises OSError.
 
-    environment: what is added to this process's. The job is in a session of its own: Ctrl-C in the terminal reaches
-    whoever started it, who ends it in order.
+    environment: what is added to this process's. on_gpu: whether it has a GPU to compute with; its threads are the
+    loader's then. The job is in a session of its own: Ctrl-C in the terminal reaches whoever started it, who ends it in
+    order.
     """
-    threads = job.threads or threads
-    command = [*job.command, "--threads", str(threads)]
-    environment = {"OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"} | (environment or {})
+    loading = ["--threads", str(threads)] if on_gpu and "--threads" not in job.command else []
+    command = [*job.command, *loading]
+    environment = {"OMP_NUM_THREADS": str(job.threads or threads), "PYTHONUNBUFFERED": "1"} | (environment or {})
     job.log.parent.mkdir(parents=True, exist_ok=True)
     with open(job.log, "ab") as log:
         # On one line, whatever a path holds: what the job itself says begins below it.
@@ -57,9 +60,9 @@ def stop(*processes: subprocess.Popen[bytes]) -> None:
                 process.wait(max(0.0, until - time.monotonic()))
 
 
-def run(job: Job, threads: int) -> int:
+def run(job: Job, threads: int, *, on_gpu: bool = False) -> int:
     """Run a job to its end and return its exit status: what engines on other machines call there."""
-    process = start(job, threads)
+    process = start(job, threads, on_gpu=on_gpu)
     try:
         return process.wait()
     finally:

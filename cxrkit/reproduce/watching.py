@@ -73,6 +73,13 @@ def _train_seconds(epochs: Sequence[Mapping[str, float]]) -> float | None:
     return 1 / rates[len(rates) // 2] if rates else None
 
 
+def images_an_epoch(item: Planned) -> float:
+    """Return the images of an epoch in those of a training step: validated, and predicted where epochs are kept."""
+    assert item.images is not None
+    kept = item.images["test"] if getattr(item.config.run, "keep_epochs", False) else 0
+    return item.images["train"] + VALIDATION_SHARE * (item.images["val"] + kept)
+
+
 def evaluation_seconds(item: Planned, epoch_seconds: float) -> float:
     """Return about what predicting validation and test images takes after the last epoch."""
     assert item.images is not None
