@@ -105,12 +105,10 @@ class Ranks:
         if batch_size % self.world_size:
             multiple = -(-batch_size // self.world_size) * self.world_size
             fewer = _largest_divisor(batch_size, self.world_size)
+            other = f"start {fewer} processes" if fewer > 1 else "start one without torchrun"
             raise UserError(
                 f"a batch of {batch_size} images cannot be shared equally by {self.world_size} processes",
-                remedy=f"start {fewer} processes" * (fewer > 1)
-                + "start one without torchrun" * (fewer == 1)
-                + ", or give "
-                f"--batch-size {multiple}, and at least as many training images",
+                remedy=f"{other}, or give --batch-size {multiple}, and at least as many training images",
             )
         return batch_size // self.world_size
 
