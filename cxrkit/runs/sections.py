@@ -226,7 +226,7 @@ class RunSettings:
     )
     keep_epochs: bool = setting(
         False,
-        "keep the predictions of every epoch, about 1 MB each: reports can choose one epoch for several runs then",
+        "keep the predictions of every epoch, about 2 MB each: reports can choose one epoch for several runs then",
         decides=False,
         resumable=True,
     )
