@@ -119,7 +119,7 @@ def test_features_are_computed_once_and_kept(probes: Any, extractor: RunFolder, 
     places = [names.index(inputs.frame["image_id"][int(row)]) for row in batch.index]
     inputs.close()
     assert expected.std() > 0
-    np.testing.assert_allclose(tensors["features"][places], expected, rtol=1e-3, atol=1e-4)  # other batches
+    np.testing.assert_allclose(tensors["features"][places], expected, atol=1e-4)  # memory laid out otherwise
 
 
 def test_a_probes_scores_are_its_dense_layer_on_the_features(probes: Any, extractor: RunFolder) -> None:
@@ -140,7 +140,7 @@ def test_the_age_shows_its_error_and_no_auc(probes: Any) -> None:
     (line, *_) = [line for line in read_metrics(run.metrics) if line["kind"] == "epoch"]
     assert line["val_auc"] is None
     assert line["val_unit"] == "years"
-    assert f"  MAE {line['val_mae']:.2f} years  lr" in printed
+    assert f"MAE {line['val_mae']:.2f} years  lr" in printed
 
 
 def test_a_probe_resumes_to_the_same_numbers(probes: Any, extractor: RunFolder, prepared: Path, tmp_path: Path) -> None:
@@ -199,7 +199,8 @@ def test_another_fold_than_the_extractors_is_refused(extractor: RunFolder) -> No
         ({"from_": Path("nowhere")}, "--from nowhere: not a run folder", "name a run that is trained"),
         ({"model": "resnet50-large"}, "resnet50-large learns from images, not", "leave out --from, or choose a probe"),
         ({"input_size": 64}, "--input-size 64: ", "leave out --input-size"),
-        ({"model": "resnet50-large-age", "select": "val_auc"}, "predicts an amount, which has no AUC", "leave it at"),
+        ({"model": "resnet50-large-age", "select": "val_auc"}, "predicts years, which have no AUC", "leave it at"),
+        ({"model": "resnet50-large-age", "loss": "bce-mean"}, "predicts years, not", "choose squared-error"),
         ({"from_": "mlp"}, "mlp-meta has no features of images", "name a run of a network that looks at images"),
         ({"from_": "probe"}, "resnet50-large-vp has no features of images", "name a run of a network that looks at"),
         ({"from_": "half"}, "its training has not come to its end", "finish it with `cxrkit train --resume`"),

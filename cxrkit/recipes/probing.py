@@ -69,11 +69,8 @@ def settled(config: TrainConfig, said: Collection[str]) -> TrainConfig:
             f"--input-size {config.input.size}: {run.path} looks at {info.input_size} pixels",
             remedy="leave out --input-size: a probe learns from what that network sees",
         )
-    if grammar.parse(config.model.name).unit and config.selection.metric == "val_auc":
-        raise UserError(
-            f"--select val_auc: {config.model.name} predicts an amount, which has no AUC",
-            remedy="leave it at val_loss",
-        )
+    if unit := grammar.parse(config.model.name).unit:
+        _refuse_probabilities(config, unit)
     values: dict[str, Any] = {
         "run.limit": config.run.limit if "run.limit" in said else stored.run.limit,
         "input.size": info.input_size,
@@ -84,6 +81,19 @@ def settled(config: TrainConfig, said: Collection[str]) -> TrainConfig:
     if "run.fold" not in said and config.run.fold == TrainConfig().run.fold:
         values["run.fold"] = stored.run.fold
     return config.with_values(values)
+
+
+def _refuse_probabilities(config: TrainConfig, unit: str) -> None:
+    """Raise a UserError for what makes sense of probabilities alone, where a probe predicts an amount."""
+    if config.selection.metric == "val_auc":
+        raise UserError(
+            f"--select val_auc: {config.model.name} predicts {unit}, which have no AUC", remedy="leave it at val_loss"
+        )
+    if config.loss.name in ("bce-mean", "bce-sum"):
+        raise UserError(
+            f"--loss {config.loss.name}: {config.model.name} predicts {unit}, not probabilities",
+            remedy="choose squared-error, its recipe's own, or absolute-error",
+        )
 
 
 def _refuse_other_fold(config: TrainConfig, run: RunFolder, info: CheckpointInfo, said: Collection[str]) -> None:
