@@ -2,7 +2,7 @@
 
     cxrkit train --model examples.dropout_net:build --data ...
 
-finds it from this repository's root, and from anywhere else once its package is installed or PYTHONPATH names its
-folder. What each kind is called with is in `cxrkit/base/contracts.py`; an installed package can give a plug-in a plain
-name through an entry point (see `cxrkit/base/registry.py`).
+finds it from this repository's root, since the current folder is searched (after what is installed); so is a file of
+your own, as `--model mynet:build`. What each kind is called with is in `cxrkit/base/contracts.py`. `examples/plugin` is
+a package to install, which gives its plug-ins plain names through entry points (see `cxrkit/base/registry.py`).
 """

@@ -64,7 +64,7 @@ _CALLED_WITH: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "trainer": (("task",), ()),
     "executor": (("share",), ()),
 }
-# Top-level packages of the plug-ins that were asked for and are not cxrkit's own.
+# Top-level packages of the plug-ins that were asked for; what is cxrkit's own is told from them by its name.
 _FOREIGN: set[str] = set()
 
 
@@ -128,7 +128,6 @@ def failed(kind: str, name: str, error: BaseException, doing: str) -> UserError:
 
 
 def _load_foreign(kind: str, name: str, target: str) -> Any:
-    _FOREIGN.add(target.partition(":")[0].partition(".")[0])
     found = load_attribute(target)
     positional, keywords = _CALLED_WITH.get(kind, ((), ()))
     try:
@@ -174,6 +173,7 @@ def load_attribute(target: str) -> Any:
         if _are_names(stem, attribute):  # the path of a file
             remedy = f"name it as {stem}:{attribute}, in the folder that it is found from"
         raise UserError(f"{target!r}: not of the form package.module:attribute", remedy=remedy)
+    _FOREIGN.add(module_name.partition(".")[0])
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:

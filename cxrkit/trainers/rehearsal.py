@@ -77,6 +77,8 @@ def generators_put_back(device: str) -> Iterator[None]:
     try:
         yield
     finally:
+        if not compute.on_cpu(device):
+            torch.cuda.empty_cache()  # a loader may be about to measure how much is free
         random.setstate(python)
         np.random.set_state(numpy)
         restore_generators(kept, device)
