@@ -58,7 +58,7 @@ ELSEWHERE := benchmarks/phantom_grid/elsewhere
 
 phantom-grid: $(GRID)/weights.safetensors
 	$(BIN)/cxrkit synth $(GRID)/raw --images 3000
-	$(BIN)/cxrkit prepare --dataset synthetic --raw $(GRID)/raw --data $(GRID)/shards --levels 256,128
+	$(BIN)/cxrkit prepare --dataset synthetic --raw $(GRID)/raw --data $(GRID)/shards --levels 128
 	$(BIN)/cxrkit reproduce benchmarks/phantom_grid/table3.toml --data $(GRID)/shards --runs $(GRID)/runs \
 		--weights $(GRID)/weights.safetensors --jobs $(JOBS)
 
@@ -67,7 +67,7 @@ $(GRID)/weights.safetensors: $(ELSEWHERE).py $(ELSEWHERE).toml | $(VENV)/install
 	rm -rf $(GRID)/elsewhere/shards $(GRID)/elsewhere/runs
 	$(BIN)/cxrkit synth $(GRID)/elsewhere/raw --images 3000 --seed 1
 	$(BIN)/python -m cxrkit prepare --dataset benchmarks.phantom_grid.elsewhere:read --raw $(GRID)/elsewhere/raw \
-		--data $(GRID)/elsewhere/shards --levels 256,128
+		--data $(GRID)/elsewhere/shards --levels 128
 	$(BIN)/python -m cxrkit train --recipe $(ELSEWHERE).toml --fold 1 --data $(GRID)/elsewhere/shards \
 		--runs $(GRID)/elsewhere/runs
 	$(BIN)/python -m benchmarks.phantom_grid.weights $(GRID)/elsewhere/runs/elsewhere/resample-1 $@

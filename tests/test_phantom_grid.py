@@ -76,4 +76,4 @@ def test_the_study_has_the_eight_set_ups_of_table_3_on_five_resamples() -> None:
     for run in study.runs:
         settings = dict(run.settings)
         assert {key: options[key] for key in SMALL} == {key: settings[f"model.options.{key}"] for key in SMALL}
-        assert settings["input.size"] == (128 if "large" in run.recipe else 64)
+        assert settings["input.size"] == (64 if "large" in run.recipe else 32)
