@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pytest
 import torch
 from conftest import REPOSITORY
@@ -20,6 +19,7 @@ from tiny_cohort import records, write_images
 
 from cxrkit import pipeline
 from cxrkit.base.errors import UserError
+from cxrkit.prepare.records import read_records
 from cxrkit.prepare.stage import PrepareConfig, prepare_raw
 from cxrkit.runs.folder import RunFolder
 from cxrkit.trainers import rehearsal, stepping
@@ -443,6 +443,14 @@ def test_a_data_sets_mistake_is_told_before_anything_is_prepared(
         assert prepare_raw(config).images == 20
 
 
-def test_a_data_set_that_is_right_passes(tmp_path: Path) -> None:
-    """Of the tests' own cohort every cell is known; of examples/table_dataset.py most are null (test_examples.py)."""
-    assert isinstance(records(tmp_path, 20).frame, pl.DataFrame)
+def test_a_data_set_that_is_right_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With every cell known, and with boxes; of examples/table_dataset.py most are null (test_examples.py)."""
+    module = "data_set_with_mistakes"
+    (tmp_path / f"{module}.py").write_text(
+        f"{DATASETS}\nfrom cxrkit.base.contracts import BOX_SCHEMA\n"
+        "listed = with_records(boxes=pl.DataFrame(schema=BOX_SCHEMA))\n"
+    )
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    for name in ("good", "listed"):
+        found = read_records(f"{module}:{name}", tmp_path, allow_missing=False)
+        assert found.frame.equals(records(tmp_path, 20).frame)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -155,14 +155,8 @@ class _Rehearsal:
     def _check_network(self) -> None:
         """Refuse what can be seen of a network without calling it."""
         name = f"model {self.task.config.model.name!r}"
-        try:
-            inspect.signature(self.model.forward).bind(None, None)
-        except TypeError as error:
-            raise UserError(
-                f"{name}: its forward cannot be called as (image_BCHW, meta_B3): {error}", remedy=_FORWARD
-            ) from None
-        except ValueError:  # some callables do not tell: the call will
-            pass
+        if wrong := _wrong_with_call(self.model.forward):
+            raise UserError(f"{name}: its forward cannot be called as (image_BCHW, meta_B3): {wrong}", remedy=_FORWARD)
         for path, parameter in self.model.named_parameters():
             if parameter.requires_grad and parameter.dtype != torch.float32:
                 raise UserError(
@@ -280,6 +274,19 @@ class _Rehearsal:
         step = stepping.Step(self.model, forward, self.loss, optimizer, scaler, self.task.config.loss.name)
         with self._blamed("model" if self.own_model else "loss", "in a step after a validation"):
             step.plain(batch)
+
+
+def _wrong_with_call(forward: Callable[..., Any]) -> str:
+    """Return why a function does not take two arguments; "" where it does, or does not tell: the call will."""
+    try:
+        signature = inspect.signature(forward)
+    except (TypeError, ValueError):
+        return ""
+    try:
+        signature.bind(None, None)
+    except TypeError as error:
+        return str(error)
+    return ""
 
 
 def with_unknown(batch: Batch) -> Batch:
