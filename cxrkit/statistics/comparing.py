@@ -1,8 +1,9 @@
 """Are two models different? On the same test images, over several seeds, over folds, and among many models.
 
-The images of a patient are not independent: taken as if they were, a difference that is none is called significant in
-a third (Hernia) to almost half (Effusion) of all comparisons at 5 % (benchmarks/coverage.py). So every standard error
-here is over patients (clustered.py), and Student's t has one degree of freedom less than there are effective patients.
+The images of a patient are not independent: taken as if they were, two models that know equally much are called
+different at 5 % in a fifth (Hernia) to half (Effusion) of all comparisons (benchmarks/results/statistics). So every
+standard error here is over patients (clustered.py), and Student's t has one degree of freedom less than there are
+effective patients.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
     logit(AUC) +- t(n - 1) * SD of logit(AUC*),   back-transformed
 
 where AUC* are the replicates and n is the effective number of patients (clustered.effective_clusters). The percentile
-interval of the same replicates is too narrow for findings of few patients: it covers 84 to 89 % instead of 95 %, this
-one 91 to 96 % (benchmarks/coverage.py). Below ten patients no interval can be trusted, and none is given.
+interval of the same replicates is too narrow for findings of few patients: with 14 to 32 patients it covers 83 to 91 %
+instead of 95 %, this one 91 to 95 % (benchmarks/results/statistics). For the mean over labels the smallest n of its
+labels is rather too small: it covers 97 to 98 %. Below ten patients no interval can be trusted, and none is given.
 """
 
 from __future__ import annotations
