@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,7 @@ class Planned:
     labels: LabelSet | None = None
     """What its data set knows of each image; None before `check` has looked."""
 
-    @property
+    @cached_property  # of a network of one's own it is known by building it
     def spec(self) -> ModelSpec:
         """Its network, at the size that it is trained at."""
         from cxrkit import models
