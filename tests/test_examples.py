@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from tiny_cohort import image_id, write_images
 
 from cxrkit import losses, models, pipeline
 from cxrkit.base import registry
-from cxrkit.base.contracts import Batch, Outputs
+from cxrkit.base.contracts import Batch, Job, Outputs, Share
 from cxrkit.base.errors import UserError
 from cxrkit.base.labels import ADJUDICATED, CHESTXRAY8, CHESTXRAY14
 from cxrkit.loaders import targets
@@ -33,6 +34,7 @@ EXAMPLES = {
     "loader": "examples.plain_loader:PlainLoader",
     "trainer": "examples.head_first_trainer:train",
     "evaluator": "examples.brier_evaluator:evaluate",
+    "executor": "examples.serial_executor:SerialExecutor",
 }
 
 
@@ -168,6 +170,17 @@ def test_an_evaluator(plugged: dict[str, str]) -> None:
     assert [metric.label for metric in metrics] == list(ADJUDICATED.labels)
     assert [metric.value for metric in metrics] == [pytest.approx(0.83 / 3), 0.25, None, 0]
     assert [metric.positives for metric in metrics] == [2, 0, None, 0]
+
+
+def test_an_executor(plugged: dict[str, str], tmp_path: Path) -> None:
+    executor = registry.load("executor", plugged["executor"])(Share(folder=tmp_path), nice=1)
+    for code in (0, 3):
+        command = (sys.executable, "-c", f"print('said'); raise SystemExit({code})")
+        executor.submit(Job(f"job-{code}", command, tmp_path, tmp_path / "jobs.log"))
+    assert [(end.name, end.code) for end in executor.ended()] == [("job-0", 0), ("job-3", 3)]
+    assert (tmp_path / "jobs.log").read_text() == "said\nsaid\n"
+    assert not list(executor.ended())
+    executor.close()
 
 
 def test_a_data_set_with_labels_of_its_own(tmp_path: Path) -> None:

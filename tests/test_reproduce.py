@@ -233,7 +233,7 @@ def test_a_run_that_is_there_with_other_settings_is_refused(tables: Path, tmp_pa
 
 
 def test_a_disk_that_is_too_small_is_told_before(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"that are missing need .* GB, and the disk has .* GB left\n  remedy: free"):
+    with pytest.raises(UserError, match=r"that are missing need .* GB, and the disk has .* [GM]B left\n  remedy: free"):
         planning.refuse_full_disk(tmp_path / "not" / "there", shutil.disk_usage(tmp_path).total + 10**11)
 
 

@@ -120,7 +120,9 @@ class GridDisplay:
         epoch_seconds = self._costs.epoch_seconds(item)
         if epoch_seconds is None:
             return None
-        return seconds_left(item, self._seen.get(item.name) or see(item), epoch_seconds)
+        if item.name not in self._seen:  # it waits, so one look will do until it is started
+            self._seen[item.name] = see(item)
+        return seconds_left(item, self._seen[item.name], epoch_seconds)
 
     def _summary(self) -> Text:
         counts = Counter(self._grid.status.values())

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from cxrkit.base.progress import duration
 from cxrkit.reproduce.costs import Costs, Kind, disk_bytes
-from cxrkit.reproduce.planning import GB, Planned, existing
+from cxrkit.reproduce.planning import Planned, existing, size_text
 from cxrkit.reproduce.watching import Seen, seconds_left, see
 
 
@@ -20,7 +20,7 @@ def show(title: str, runs: Sequence[Planned], costs: Costs, beside: int, console
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("run", overflow="fold")
     table.add_column("state", no_wrap=True)
-    for heading in ("epochs", "time left", "GB"):
+    for heading in ("epochs", "time left", "disk"):
         table.add_column(heading, justify="right", no_wrap=True)
     seconds, size = [], []
     for item in runs:
@@ -37,7 +37,7 @@ def show(title: str, runs: Sequence[Planned], costs: Costs, beside: int, console
         epoch_seconds = costs.epoch_seconds(item)
         if epoch_seconds is not None:
             seconds.append(seconds_left(item, seen, epoch_seconds))
-        table.add_row(*row, "?" if epoch_seconds is None else duration(seconds[-1]), f"{size[-1] / GB:.2f}")
+        table.add_row(*row, "?" if epoch_seconds is None else duration(seconds[-1]), size_text(size[-1]))
     console.print(table)
     say(console, f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}, {len(size)} to do")
     if not size:
@@ -46,7 +46,7 @@ def show(title: str, runs: Sequence[Planned], costs: Costs, beside: int, console
     free = shutil.disk_usage(where).free
     more = "" if len(seconds) == len(size) else "more than "
     say(console, f"time: {more}{duration(sum(seconds))} one after another{_beside(seconds, beside)}")
-    say(console, f"disk: {sum(size) / GB:.1f} GB, of {free / GB:.1f} GB free in {where}")
+    say(console, f"disk: {size_text(sum(size))}, of {size_text(free)} free in {where}")
     for kind in dict.fromkeys(Kind.of(item) for item in runs if not item.done):
         known = costs.known.get(kind)
         if known is None:

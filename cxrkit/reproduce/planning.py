@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,7 @@ class Planned:
     labels: LabelSet | None = None
     """What its data set knows of each image; None before `check` has looked."""
 
-    @property
+    @cached_property  # of a network of one's own it is known by building it
     def spec(self) -> ModelSpec:
         """Its network, at the size that it is trained at."""
         from cxrkit import models
@@ -212,10 +213,15 @@ def refuse_full_disk(runs_folder: Path, needed_bytes: int) -> None:
     free = shutil.disk_usage(existing(runs_folder)).free
     if needed_bytes > free:
         raise UserError(
-            f"{runs_folder}: the runs that are missing need {needed_bytes / GB:.1f} GB, and the disk has "
-            f"{free / GB:.1f} GB left",
+            f"{runs_folder}: the runs that are missing need {size_text(needed_bytes)}, and the disk has "
+            f"{size_text(free)} left",
             remedy="free some space, choose another --runs folder, or take fewer --folds at a time",
         )
+
+
+def size_text(size: int) -> str:
+    """Return a size on a disk as people read it."""
+    return f"{size / GB:.1f} GB" if size >= GB else f"{size / 1e6:.1f} MB"
 
 
 def existing(folder: Path) -> Path:
