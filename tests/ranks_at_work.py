@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from rich.console import Console
 from torch import nn
@@ -75,6 +76,19 @@ def gradients(ranks: Ranks) -> None:
         torch.testing.assert_close(parameter.grad, gradient, atol=1e-6, rtol=1e-5)
 
 
+def a_parameter_without_gradient(ranks: Ranks) -> None:
+    """It is named before a second step is taken: the processes would go apart."""
+    model = NormFree(3)
+    model.spare = nn.Linear(2, 2)
+    batch = Batch(torch.zeros((2, 1, 32, 32)), torch.zeros((2, 3)), torch.zeros((2, 3)), torch.arange(2))
+    shared, loss = sharing.shared(
+        ranks, compute.Forward(model, model.spec, "cpu", "fp32"), lambda outputs, _: outputs.logits.mean(), images=False
+    )
+    loss(shared(batch), batch).backward()
+    with pytest.raises(UserError, match=r"'norm-free': some of its parameters require a gradient and got none"):
+        shared(batch)
+
+
 def scores(ranks: Ranks, data: Path) -> None:
     """Each image is scored once, in order, to the same bits, also where a rank has no batch at all."""
     inputs = Inputs.of(data, "official", None)
@@ -123,6 +137,7 @@ def main() -> None:
         assert ranks.once(lambda: ranks.rank) == 0
         assert ranks.in_turn(["a", "c"] if ranks.first else ["b"]) == ["a", "b", "c"]
         gradients(ranks)
+        a_parameter_without_gradient(ranks)
         scores(ranks, data)
         generators(ranks)
         train(ranks, runs / "resumed", {"model": "ranks_at_work:norm_free", "epochs": 3}, True)
