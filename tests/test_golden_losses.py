@@ -8,7 +8,7 @@ first step is the gradient divided by its own size, so that a gradient of roundi
 rate. With the paper's 0.01 for networks from scratch the losses of AVX-512 and of SSE 4 differ by 8 % at the second
 step and by as much as they are at the eighth (resnet50-1channel, measured with ATEN_CPU_CAPABILITY and
 DNNL_MAX_CPU_ISA). Such losses can be no golden ones: the two networks from scratch are trained at a rate of 1e-6 here,
-all else as in their recipes.
+with a quarter of the channels; all else is as in their recipes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ SET_UPS: dict[str, dict[str, Any]] = {
     "resnet38-1channel": {"input_size": 32, "lr": 1e-6},
     "resnet38-large-meta": {"input_size": 64, "lr": 1e-6},
 }
-TOLERANCES = (1e-4, 3e-3, 2e-2)
+NARROW = "model.options.width=16"  # a quarter of the channels: a sixteenth of the weights to step and to write
+# Relative, at least ten times what was measured between AVX-512, AVX2 and SSE 4, for other versions of the libraries:
+# of the first step 2e-6, of the first epoch 2e-5, of all 3e-4; of mlp-meta, at its own rate, 2e-7 throughout.
+TOLERANCES = {"mlp-meta": (1e-4,) * 3} | dict.fromkeys(("resnet38-1channel", "resnet38-large-meta"), (1e-4, 1e-3, 3e-3))
 SMALL = {
     "model": "resnet14-small-meta", "input_size": 32, "batch_size": 8, "precision": "fp32", "threads": 1, "limit": 24,
     "epochs": 2, "log_steps": 1,
@@ -51,8 +54,10 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def train(said: dict[str, Any], resume: bool = False, recipe: Path | None = None) -> RunFolder:
-    config = pipeline.resolve(said, recipe=None if recipe is None else str(recipe), resume=resume)
+def train(
+    said: dict[str, Any], resume: bool = False, recipe: Path | None = None, sets: tuple[str, ...] = ()
+) -> RunFolder:
+    config = pipeline.resolve(said, recipe=None if recipe is None else str(recipe), sets=sets, resume=resume)
     return pipeline.train(config, resume, Console(quiet=True))
 
 
@@ -73,18 +78,33 @@ def text(run: RunFolder) -> str:
 
 @pytest.mark.parametrize("model", SET_UPS)
 def test_golden_losses(model: str, prepared: Path, tmp_path: Path) -> None:
-    run = train(TERMS | {"model": model, "data": prepared, "runs": tmp_path} | SET_UPS[model])
+    narrow = () if model == "mlp-meta" else (NARROW,)
+    run = train(TERMS | {"model": model, "data": prepared, "runs": tmp_path} | SET_UPS[model], sets=narrow)
     path = GOLDEN / "losses" / f"{model}.txt"
     if os.environ.get("CXRKIT_UPDATE_GOLDEN"):
         path.parent.mkdir(exist_ok=True)
         path.write_text(text(run), encoding="utf-8")
-    golden = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
-    found = losses(run)
-    assert [(what, int(number)) for what, number, _ in golden] == [(what, number) for what, number, _ in found]
-    assert len([line for line in found if line[0] == "step"]) == 20
-    for place, ((*_, expected), (*_, loss)) in enumerate(zip(golden, found, strict=True)):
-        tolerance = TOLERANCES[min(place, 1) if place < 5 else 2] if model != "mlp-meta" else TOLERANCES[0]
-        assert loss == pytest.approx(float(expected), rel=tolerance), place
+    assert len([line for line in losses(run) if line[0] == "step"]) == 20
+    assert differences(run, path, model) == []
+
+
+def differences(run: RunFolder, path: Path, model: str) -> list[str]:
+    """Return the lines of a golden file that a run does not meet."""
+    golden = path.read_text(encoding="utf-8").splitlines()
+    found = text(run).splitlines()
+    assert [line.rpartition(" ")[0] for line in golden] == [line.rpartition(" ")[0] for line in found]
+    wrong = []
+    for place, (expected, line) in enumerate(zip(golden, found, strict=True)):
+        value, tolerance = float(expected.split()[-1]), TOLERANCES[model][min(place, 1) if place < 6 else 2]
+        if float(line.split()[-1]) != pytest.approx(value, rel=tolerance):
+            wrong.append(f"{line}, not {value}")
+    return wrong
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"lr": 0.002}, {"beta2": 0.9}])
+def test_golden_losses_can_fail(change: dict[str, Any], prepared: Path, tmp_path: Path) -> None:
+    run = train(TERMS | {"model": "mlp-meta", "data": prepared, "runs": tmp_path} | change)
+    assert differences(run, GOLDEN / "losses" / "mlp-meta.txt", "mlp-meta")
 
 
 @pytest.fixture(scope="module")
