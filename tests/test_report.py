@@ -45,7 +45,10 @@ from cxrkit.shards.file import ShardSettings
 
 GOLDEN = Path(__file__).parent / "golden"
 BASE = dict(zip(LABELS, np.linspace(0.92, 0.70, len(LABELS)).tolist(), strict=True))
-HOW = "95 % percentile bootstrap over patients, drawn with replacement with all their images, 1,000 replicates, seed 0"
+HOW = (
+    "95 % logit-t with effective patients, bootstrap over patients, drawn with replacement with all their images, "
+    "1,000 replicates, seed 0"
+)
 IDENTITY = {field for field in PredictionInfo.__dataclass_fields__ if field in Scores.__dataclass_fields__}
 
 PREPARATION = ShardSettings("nih-chestxray14", "jpeg", 95, (1024, 512, 256), 1024).digest  # the default
