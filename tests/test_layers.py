@@ -18,6 +18,7 @@ FLOORS = [
     ["pipeline", "doctor"],
     ["report"],
     ["trainers", "predict"],
+    ["imports"],
     ["evaluators"],
     ["loaders"],
     ["prepare"],
