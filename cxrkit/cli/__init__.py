@@ -4,7 +4,7 @@
 in which `cxrkit --help` lists them.
 """
 
-from cxrkit.cli import data, training, results, splits, machine  # isort: skip
+from cxrkit.cli import data, training, results, imports, splits, machine  # isort: skip
 from cxrkit.cli.app import main
 
-__all__ = ["data", "machine", "main", "results", "splits", "training"]
+__all__ = ["data", "imports", "machine", "main", "results", "splits", "training"]

@@ -56,13 +56,18 @@ def evaluate_run(run: Path, truth: Truth, evaluator: str = "auc", options: Mappi
     about = gates.check_same_run(predicted)
     records = gates.check_labels(paths[0], about, truth)
     split = gates.read_split(run / "split.parquet", about)
+    declared = gates.read_declared(run / "training.parquet", about)
+    # Of a model from elsewhere the split says what it was to be trained on, not what it was.
+    checked = split is not None and (about.origin.basis.training == "checked" or declared is not None)
     subsets = {}
     for path, file in predicted.items():
         if split is not None:
             gates.check_leakage(path, file, split)
+        if declared is not None:
+            gates.check_declared(path, file, declared)
         truth_NL = gates.true_labels(path, file, records, truth.source)
         scores = score_subset(file, truth_NL, chosen)
-        subsets[file.about.subset] = replace(scores, leakage_checked=split is not None)
+        subsets[file.about.subset] = replace(scores, leakage_checked=checked)
     identity = {name: getattr(about, name) for name in IDENTITY}
     found = Scores(**identity, evaluator=evaluator, subsets=subsets)
     write_scores(run / "scores.json", found)
@@ -72,7 +77,9 @@ def evaluate_run(run: Path, truth: Truth, evaluator: str = "auc", options: Mappi
 def score_subset(predictions: Predictions, truth_NL: np.ndarray, chosen: ChosenEvaluator) -> SubsetScores:
     """Return the scores of one prediction file against the labels of its images, 1, 0 or NaN, in its order."""
     frame, about = predictions.frame, predictions.about
-    score_NL = frame.select(about.labels.labels).to_numpy()
+    labels = about.scored
+    score_NL = frame.select(labels.labels).to_numpy()
+    truth_NL = truth_NL[:, [about.labels.labels.index(label) for label in labels.labels]]
     _, cluster_N = np.unique(frame["patient_id"].to_numpy(), return_inverse=True)
     return SubsetScores(
         subset=about.subset,
@@ -82,7 +89,7 @@ def score_subset(predictions: Predictions, truth_NL: np.ndarray, chosen: ChosenE
         patients=frame["patient_id"].n_unique(),
         predictions_sha256=predictions.sha256,
         leakage_checked=False,
-        metrics=_checked(_call(chosen, score_NL, truth_NL, cluster_N, about.labels), about.labels, chosen),
+        metrics=_checked(_call(chosen, score_NL, truth_NL, cluster_N, labels), labels, chosen),
     )
 
 

@@ -24,6 +24,7 @@ from cxrkit.report.reference import known_splits
 from cxrkit.report.runs import Run, find_runs
 from cxrkit.report.tables import AVERAGE, UNCHECKED, Cell, Column, Report, Table, bold_best, label_rows
 from cxrkit.report.variants import Variant, details, full_name, is_altered, variant_of
+from cxrkit.runs.predictions import IMPORTED
 
 SPLIT = "official"
 DECIMALS = 3
@@ -130,6 +131,9 @@ def doubt_notes(verdict: Verdict, name: str) -> list[str]:
 
 def _origin(run: Run, variant: Variant, name: str) -> str:
     scores, test = run.scores, run.test
+    if scores.recipe == IMPORTED:
+        what = f"{name}: predictions from elsewhere, file {scores.checkpoint_sha256[:12]}"
+        return f"{what}; {test.images:,} images of {test.patients:,} patients"
     terms = f"recipe {variant.recipe}" + (f" with {', '.join(variant.changes)}" if variant.changes else "")
     return (
         f"{name}: your run at {scores.input_size} px, {terms}, epoch {scores.epoch}, "
