@@ -16,6 +16,7 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_tables import small_cohort, write_raw
 from typer.testing import CliRunner
 
 from cxrkit.base.errors import UserError
@@ -24,6 +25,7 @@ from cxrkit.datasets import export, image_names, known_splits, lists, splits
 from cxrkit.datasets.audit import Audit, Shared, audit
 from cxrkit.datasets.nih import roster
 from cxrkit.imports import cohort as cohorts
+from cxrkit.prepare.stage import PrepareConfig, prepare_raw
 from cxrkit.report import render
 from cxrkit.report.split_audit import audit_report, known_report, split_report
 
@@ -338,12 +340,13 @@ def test_what_cannot_be_exported(tmp_path: Path) -> None:
         export.split_named("9", roster.read())
 
 
-def test_another_data_set(prepared: Path, cohort: Path) -> None:
-    records = cohorts.records_of(None, prepared)
-    exported = invoke("export", "official", "--data", prepared)
-    assert len(exported.splitlines()) == len(records) + 1
-    assert exported == invoke("export", "official", "--raw", cohort, "--dataset", "synthetic")
+def test_another_data_set(tmp_path: Path) -> None:
+    raw = write_raw(tmp_path / "raw", small_cohort(), synthetic=True)
+    prepare_raw(PrepareConfig(raw=raw, data=tmp_path / "tables", dataset="synthetic", tables_only=True))
+    exported = invoke("export", "official", "--data", tmp_path / "tables")
+    assert len(exported.splitlines()) == len(small_cohort()) + 1
+    assert exported == invoke("export", "official", "--raw", raw, "--dataset", "synthetic")
     with pytest.raises(UserError, match="a synthetic cohort"):
-        cohorts.records_of(cohort, None)
+        cohorts.records_of(raw, None)
     with pytest.raises(UserError, match="--raw and --data: both are given"):
-        cohorts.records_of(cohort, prepared)
+        cohorts.records_of(raw, tmp_path / "tables")

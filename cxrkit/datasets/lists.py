@@ -115,6 +115,7 @@ def _opened(file: IO[bytes], start: bytes) -> Any:
         return file
     archive = zipfile.ZipFile(file)
     if any(name.endswith(".npy") for name in archive.namelist()):  # an .npz is a zip, too
+        file.seek(0)
         return file
     names = [info for info in archive.infolist() if not info.is_dir() and "__MACOSX" not in info.filename]
     if len(names) != 1:
