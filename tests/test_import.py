@@ -586,6 +586,10 @@ def test_the_official_table_has_it_beside_published_results(nih_csv: Path, tmp_p
     table = reports.official(tmp_path / "runs").tables[0]
     assert [column.heading for column in table.columns if column.own] == [("theirs *", "imported")]
     assert any("pixels, training images, pretraining unknown" in note for note in table.notes)
+    with pytest.raises(
+        UserError, match="its images are the 25,596 test images of split official, not those of resample-1"
+    ):
+        import_predictions(replace(asked, split="resample-1", name="elsewhere"))
     # A list of the same test images is the same split by another name.
     listed(tmp_path / "theirs.txt", records["image_id"])
     made = import_predictions(replace(asked, split=str(tmp_path / "theirs.txt"), name="by-list"))

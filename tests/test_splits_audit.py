@@ -197,6 +197,14 @@ def test_a_list_of_another_data_set(tmp_path: Path) -> None:
         audited(path)
 
 
+def test_one_list_alone(tmp_path: Path) -> None:
+    test = roster.read().filter(pl.col("official") == "test")["image_id"]
+    text = render(audit_report(audited(write(tmp_path / "theirs.txt", "\n".join(test)))), "md")
+    assert "theirs is the official test set: 25,596 images of 2,797 patients" in text
+    assert "none of the known splits" not in text
+    assert "What its subsets share" not in text
+
+
 # Formats
 
 

@@ -93,6 +93,7 @@ def import_predictions(request: ImportRequest) -> ImportedRun:
     chosen = reading.choose_columns(read, found.frame["image_id"], found.labels, request.columns)
     frame = checking.scores_of(read, chosen, found.frame, found.labels, logits=request.logits)
     checking.refuse_truth(read, chosen, frame, found.frame)
+    splitting.refuse_other_test(request.file, split, frame["image_id"], found)
     parts, left_out = _by_subset(request, split, frame)
     tested = pl.concat([part.select("image_id", "patient_id") for part in parts.values()])
     training = splitting.training_of(request.trained_on, found, tested) if request.trained_on else None

@@ -120,6 +120,22 @@ def _known(found: Split, cohort: Cohort) -> tuple[Split, tuple[str, ...]]:
     return found, ()
 
 
+def refuse_other_test(file: Path, split: Split, images: pl.Series, cohort: Cohort) -> None:
+    """Raise a UserError where predictions are of just the test images of another known split than the one that is said.
+
+    Such a model was trained on the rest, and so on images that the split that is said tests with.
+    """
+    if cohort.dataset != NIH:
+        return
+    predicted = known_splits.list_digest(images)
+    for name, known in known_splits.known_splits().items():
+        if known.test_digest == predicted and name != split.name:
+            raise UserError(
+                f"{file}: its images are the {known.test:,} test images of split {name}, not those of {split.name}",
+                remedy=f"give --split {name}",
+            )
+
+
 def training_of(path: Path, cohort: Cohort, tested: pl.DataFrame) -> Training:
     """Return the training images that a file lists. Raises UserError where the model has seen what it is tested on.
 

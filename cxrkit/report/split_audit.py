@@ -157,7 +157,7 @@ def _verdicts(found: Audit) -> Iterator[str]:
             yield f"This is the split {name}" + (f" ({titles[name]})" if name in titles else "")
     elif found.alike:
         yield f"Its subsets are as large as those of {', '.join(found.alike)}, whose images are not known here"
-    else:
+    elif not (len(found.lists) == 1 and found.lists[0].known):
         yield "As a whole it is none of the known splits (`cxrkit splits list`)"
     leaks = {pair: shared for pair, shared in found.within.items() if shared.patients}
     for (one, other), shared in leaks.items():
@@ -174,7 +174,7 @@ def _contamination(found: Audit) -> Iterator[str]:
         return
     for item, shared in zip(found.lists, shared_by, strict=True):
         if _is_official_test(item):
-            yield f"{item.name} is the official test set"
+            yield f"{item.name} is the official test set: {item.images:,} images of {item.patients:,} patients"
         elif shared.patients:
             yield (
                 f"{item.name} has {shared.images:,} images and {shared.patients:,} patients of the official test set: "
