@@ -371,6 +371,8 @@ def test_mistakes(asked: ImportRequest, tmp_path: Path, frame: pl.DataFrame, mes
             "no array says which labels the 15 columns of 'p'",
         ),
         ({"labels": np.array(LABELS), "a": SCORE_NL, "b": SCORE_NL}, "2 arrays with two axes, a, b; expected one"),
+        ({"labels": np.array(["Mass", "Mass"]), "p": np.zeros((3, 2))}, "'labels' names Mass more than once"),
+        ({"p": np.zeros((3, 2, 1))}, "no array with one axis or two"),
         ({"ids": np.array(["a"]), "Mass": np.zeros(3)}, "its arrays are of different lengths .ids 1, Mass 3"),
         ({"ids": np.array(["a", None]), "Mass": np.zeros(2)}, "not a readable .npz"),
     ],
@@ -403,10 +405,13 @@ def test_mistakes_in_what_is_asked(asked: ImportRequest, changes: dict[str, Any]
 
 
 def test_files_that_are_no_table(asked: ImportRequest, tmp_path: Path) -> None:
+    as_npz_matrix(tmp_path / "whole.npz", predictions())
+    whole = (tmp_path / "whole.npz").read_bytes()
     for name, content, message in (
         ("x.pkl", b"\x80\x04", "the ending '.pkl' and its first bytes are those of no table"),
         ("x.parquet", b"PAR1 and no more", "not a readable parquet file"),
         ("x.csv", b"a\0b", "not a text file"),
+        ("x.npz", whole.replace(b"image", b"IMAGE", 1), "not a readable .npz"),
         ("x.csv.gz", gzip.compress(b"image_id,Mass\n" * 99)[:-9], "cannot be unpacked"),
     ):
         (tmp_path / name).write_bytes(content)

@@ -17,6 +17,7 @@ from cxrkit.datasets import image_names
 from cxrkit.datasets.image_names import plain
 from cxrkit.datasets.lists import read_csv, read_parquet, text_of, unpacked
 from cxrkit.imports.label_names import label_of, nearest
+from cxrkit.sources.archives import ZIP_ERRORS
 
 PLACE = "{label}"
 _LABEL_ARRAYS = ("labels", "labelnames", "classes", "classnames", "pathologies", "findings", "columns", "targets")
@@ -76,11 +77,12 @@ def _from_npz(path: Path, content: bytes) -> pl.DataFrame:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, KeyError) as error:
-        reason = str(error).splitlines()[0]
+    except (*ZIP_ERRORS, OSError, MemoryError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"{path}: not a readable .npz ({shown(reason)})", remedy="write names as text, not as Python objects"
         ) from None
+    arrays = {name: array for name, array in arrays.items() if array.dtype.kind in "USbiuf"}  # text and numbers
     scores = {name: array for name, array in arrays.items() if array.ndim == 2}
     if len(scores) > 1:
         raise UserError(
@@ -96,7 +98,13 @@ def _from_npz(path: Path, content: bytes) -> pl.DataFrame:
                 remedy="add an array `labels` with their names, in their order",
             )
         labels = [_text(value) for value in columns.pop(names)]
+        if twice := {label for label in labels if label and labels.count(label) > 1}:
+            raise UserError(
+                f"{path}: {names!r} names {shown(min(twice))} more than once", remedy="name each column of scores once"
+            )
         columns |= {label: array[:, place] for place, label in enumerate(labels)}
+    if not columns:
+        raise UserError(f"{path}: no array with one axis or two, of text or numbers", remedy=_REMEDY)
     lengths = {len(array) for array in columns.values()}
     if len(lengths) != 1:
         found = ", ".join(f"{name} {len(array):,}" for name, array in columns.items())
@@ -110,7 +118,7 @@ def _from_npz(path: Path, content: bytes) -> pl.DataFrame:
 
 
 def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def choose_columns(read: Read, image_ids: pl.Series, labels: LabelSet, pattern: str | None) -> Chosen:
