@@ -135,6 +135,15 @@ def test_it_is_no_training(asked: ImportRequest) -> None:
         import_predictions(asked)
 
 
+def test_an_import_that_was_cut_off_is_begun_again(asked: ImportRequest) -> None:
+    run = import_predictions(asked).run
+    run.imported.unlink()  # it is written last
+    run.predictions("test").rename(run.predictions("val"))
+    assert run.state() == "new"
+    assert aucs(do(asked)) == pytest.approx(EXPECTED, abs=1e-12)
+    assert not run.predictions("val").exists()
+
+
 def test_a_training_is_not_written_over(asked: ImportRequest) -> None:
     run = RunFolder.of(asked.runs, "mine", "official")
     run.path.mkdir(parents=True)

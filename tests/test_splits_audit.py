@@ -104,9 +104,13 @@ def test_every_split_of_others_says_where_it_is_from() -> None:
 def test_reports_of_known_splits() -> None:
     listed = render(known_report(), "md")
     for name in (*known_splits.known_splits(), *known_splits.foreign_splits()):
-        assert f"| {name.replace('_', '_')} |" in listed
-    assert "| test | 22,424 | 6,066 | 5e6feb4f6e86ac37" in render(split_report(known_splits.get("3")), "md")
-    assert "| val | 11,219 | not known |" in render(split_report(known_splits.get("chexnet")), "md")
+        assert f"| {name} |" in listed
+    third = render(split_report(known_splits.get("3")), "md")
+    assert "| test | 22,424 | 6,066 |" in third
+    assert f"- test: {known_splits.known_splits()['resample-3'].test_digest}\n" in third
+    theirs = render(split_report(known_splits.get("chexnet")), "md")
+    assert "| val | 11,219 |" in theirs
+    assert "- val: not known\n" in theirs
     with pytest.raises(UserError, match="unknown split 'jlianlab'\n  remedy: did you mean jlianglab"):
         known_splits.get("jlianlab")
 

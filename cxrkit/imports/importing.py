@@ -219,6 +219,8 @@ def _write(
             )
         run.remove_parts()
         run.forget("predict", "evaluate")
+        for left in (run.predictions("val"), run.predictions("test"), run.training_list):
+            left.unlink(missing_ok=True)  # of an import that did not come to its end
         used = pl.concat([frame.select("image_id") for frame, _ in files.values()])
         write_split(run, split, used.with_columns(used=pl.lit(True), source_crc32=pl.lit(None, pl.UInt32)))
         if training is not None:

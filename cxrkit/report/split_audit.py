@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from cxrkit.base.contracts import SUBSETS
 from cxrkit.datasets import known_splits
@@ -38,36 +38,38 @@ def _known_row(split: KnownSplit | ForeignSplit, official: bool) -> Row:
 
 def split_report(split: KnownSplit | ForeignSplit) -> Report:
     """Return all that is known of one split."""
-    if isinstance(split, ForeignSplit):
-        digests = [getattr(split, f"{name}_digest") for name in SUBSETS]
-        counts = [getattr(split, name) for name in SUBSETS]
-        rows = tuple(
-            Row("", subset, (Cell(f"{count:,}"), Cell(digest or "not known")))
-            for subset, count, digest in zip(SUBSETS, counts, digests, strict=True)
-            if count
-        )
-        columns = (Column("images", ("Images",)), Column("digest", ("SHA-256 of the sorted names",), left=True))
-        table = Table(split.title, "Subset", columns, rows)
-        return Report(split.name, (table,), (f"Source: {split.source}", f"Basis: {split.basis}"))
-    return _our_report(split)
+    return _their_report(split) if isinstance(split, ForeignSplit) else _our_report(split)
+
+
+def _their_report(split: ForeignSplit) -> Report:
+    counts = {subset: count for subset in SUBSETS if (count := getattr(split, subset))}
+    digests = {subset: getattr(split, f"{subset}_digest") for subset in counts}
+    rows = tuple(Row("", subset, (Cell(f"{count:,}"),)) for subset, count in counts.items())
+    table = Table(split.title, "Subset", (Column("images", ("Images",)),), rows, tuple(_digest_notes(digests)))
+    return Report(split.name, (table,), (f"Source: {split.source}", f"Basis: {split.basis}"))
 
 
 def _our_report(split: KnownSplit) -> Report:
     frame = known_splits.our_split(split.name).frame
     parts = {subset: frame.filter(frame["subset"] == subset) for subset in SUBSETS}
+    digests = {subset: known_splits.list_digest(part["image_id"]) for subset, part in parts.items()}
     rows = tuple(
-        Row("", subset, (Cell(f"{len(part):,}"), Cell(f"{part['patient_id'].n_unique():,}"), Cell(digest)))
+        Row("", subset, (Cell(f"{len(part):,}"), Cell(f"{part['patient_id'].n_unique():,}")))
         for subset, part in parts.items()
-        if (digest := known_splits.list_digest(part["image_id"]))
     )
-    columns = (
-        Column("images", ("Images",)),
-        Column("patients", ("Patients",)),
-        Column("digest", ("SHA-256 of the sorted names",), left=True),
-    )
-    whole = f"Digest of the whole split, as runs name it: {split.digest}"
+    columns = (Column("images", ("Images",)), Column("patients", ("Patients",)))
+    title = f"Split {split.name} of ChestX-ray14"
+    whole = f"the whole split, as runs name it: {split.digest}"
     use = f"`cxrkit train --fold {split.name}`; `cxrkit splits export {split.name} --out FILE`"
-    return Report(split.name, (Table(f"Split {split.name} of ChestX-ray14", "Subset", columns, rows),), (whole, use))
+    table = Table(title, "Subset", columns, rows, (*_digest_notes(digests), whole))
+    return Report(split.name, (table,), (use,))
+
+
+def _digest_notes(digests: Mapping[str, str]) -> Iterator[str]:
+    """Yield the digests in whole: a column of them would be cut on a terminal."""
+    yield "SHA-256 over the sorted names of a subset, one a line:"
+    for subset, digest in digests.items():
+        yield f"{subset}: {digest or 'not known'}"
 
 
 def audit_report(found: Audit) -> Report:
