@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from cxrkit.base.contracts import SUBSETS
 from cxrkit.datasets import known_splits
@@ -65,7 +66,7 @@ def _our_report(split: KnownSplit) -> Report:
     return Report(split.name, (table,), (use,))
 
 
-def _digest_notes(digests: Mapping[str, str]) -> Iterator[str]:
+def _digest_notes(digests: Mapping[Any, str]) -> Iterator[str]:
     """Yield the digests in whole: a column of them would be cut on a terminal."""
     yield "SHA-256 over the sorted names of a subset, one a line:"
     for subset, digest in digests.items():
