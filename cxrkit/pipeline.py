@@ -20,8 +20,10 @@ from cxrkit.base.ranks import ALONE, Ranks
 from cxrkit.datasets import splits
 from cxrkit.runs.config import TrainConfig, read_run_config
 from cxrkit.runs.folder import Predicted, RunFolder, Scored, Trained, claimed, read_split
+from cxrkit.runs.imported import read_imported
 
 if TYPE_CHECKING:
+    from cxrkit.imports.importing import ImportRequest
     from cxrkit.runs.scores import Scores
 
 
@@ -241,12 +243,50 @@ def digests_of_predictions(run: RunFolder) -> dict[str, str]:
 
 def run_config(run: RunFolder) -> TrainConfig:
     """Return the config of a run folder. Raises UserError when it is none."""
+    if run.imported.exists():
+        raise UserError(
+            f"{run.path}: holds predictions that were imported; there is no network to ask",
+            remedy="import what else was predicted under another --name",
+        )
     if not run.config.exists():
         raise UserError(
             f"{run.path}: not a run folder (no config.toml)",
             remedy="name a folder that `cxrkit train` made, such as runs/resnet50-large-meta/official",
         )
     return read_run_config(run.config)
+
+
+def evaluated_with(run: RunFolder, data: Path | None = None) -> tuple[Path, str]:
+    """Return where a run's labels are, `data` where that is given, and its evaluator."""
+    if not run.imported.exists():
+        config = run_config(run)
+        return data or config.run.data, config.test.evaluator
+    labels = data or read_imported(run.imported).truth
+    if labels is None:
+        raise UserError(
+            f"{run.path}: was imported with the labels of a raw folder", remedy="name a prepared folder with --data"
+        )
+    return labels, "auc"
+
+
+def import_predictions(request: ImportRequest, console: Console) -> RunFolder:
+    """Make a run folder of predictions that were made elsewhere, and evaluate it. Raises UserError."""
+    from cxrkit.evaluators.scoring import evaluate_run
+    from cxrkit.imports import importing
+
+    made = importing.import_predictions(request)
+    console.print(f"imported into {made.run.path}", highlight=False, markup=False)
+    for note in made.notes:
+        console.print(f"  {note}", highlight=False, markup=False)
+    with claimed(made.run):
+        scores = evaluate_run(made.run.path, made.truth)
+        made.run.finish("evaluate", Scored({name: part.predictions_sha256 for name, part in scores.subsets.items()}))
+    for name, part in scores.subsets.items():
+        mean = part.metric("auc")
+        if mean is not None and mean.value is not None:
+            interval = "" if mean.lower is None else f" [{mean.lower:.3f}, {mean.upper:.3f}]"
+            console.print(f"mean AUC on {name}: {mean.value:.3f}{interval}", highlight=False, markup=False)
+    return made.run
 
 
 def evaluate(
@@ -267,11 +307,11 @@ def evaluate(
     from cxrkit.evaluators.scoring import evaluate_run
     from cxrkit.evaluators.truth import read_truth
 
-    config = run_config(run)  # before a claim would make the folder
+    labels, by = evaluated_with(run, data)  # before a claim would make the folder
     options = {} if replicates is None else {"replicates": replicates}
     with nullcontext() if held else claimed(run):
-        truth, by = read_truth(data or config.run.data), evaluator or config.test.evaluator
-        scores = evaluate_run(run.path, truth, by, options)
+        truth = read_truth(labels)
+        scores = evaluate_run(run.path, truth, evaluator or by, options)
         kept = evaluate_epochs(run, truth, scores)
         run.finish("evaluate", Scored({name: part.predictions_sha256 for name, part in scores.subsets.items()}))
     console.print(f"scores in {run.scores}", highlight=False, markup=False)

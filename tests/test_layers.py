@@ -19,6 +19,7 @@ FLOORS = [
     ["pipeline", "doctor"],
     ["report"],
     ["trainers", "predict"],
+    ["imports"],
     ["evaluators"],
     ["loaders"],
     ["prepare"],

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,43 +38,72 @@ def evaluate_epochs(run: RunFolder, truth: Truth, scores: Scores) -> RunEpochs |
     if not kept or "test" not in scores.subsets:
         return None
     chosen = [_quickly(item) for item in choose_evaluators(scores.evaluator, {})]
-    records: pl.DataFrame | None = None
-    split: pl.DataFrame | None = None
+    against: _Against | None = None
     found, unusable = [], {}
     for epoch in kept:
         try:
-            loss = epochs.read(run, epoch).val_loss
-            files = {subset: read_predictions(epochs.predictions_of(run, epoch, subset)) for subset in EVALUATED}
-            for subset, file in files.items():
-                _check_identity(epochs.predictions_of(run, epoch, subset), file, subset, epoch, scores)
-            if records is None:
-                about = files["test"].about
-                records = gates.check_labels(epochs.predictions_of(run, epoch, "test"), about, truth)
-                split = gates.read_split(run.split, about)
-            of = {epochs.predictions_of(run, epoch, subset): file for subset, file in files.items()}
-            if split is not None:
-                for path, file in of.items():
-                    gates.check_leakage(path, file, split)
-            truths = {path: gates.true_labels(path, file, records, truth.source) for path, file in of.items()}
-            checked = split is not None
-            val, test = (
-                replace(
-                    _points(file, truths[path], [with_validation(item, of, truths) for item in how]),
-                    leakage_checked=checked,
-                )
-                for (path, file), how in zip(of.items(), ([_AUC], chosen), strict=True)
-            )
-            if test.images_digest != scores.subsets["test"].images_digest:
-                path = epochs.predictions_of(run, epoch, "test")
-                raise UserError(f"{path}: holds other images than the run's predictions/test.parquet")
+            files = _read(run, epoch, scores)
+            against = against or _Against.of(run, files, truth)
+            found.append(_scored(epoch, epochs.read(run, epoch).val_loss, files, against, chosen, scores))
         except UserError as error:
             unusable[str(epoch)] = error.what
-            continue
-        mean = val.metric(auc.NAME)
-        found.append(EpochScores(epoch, loss, mean.value if mean else None, val.predictions_sha256, test))
     written = RunEpochs(scores.evaluator, scores.subsets["test"].predictions_sha256, tuple(found), unusable)
     write_epoch_scores(run.epoch_scores, written)
     return written
+
+
+@dataclass(frozen=True)
+class _Against:
+    """What the predictions of every epoch are held against."""
+
+    records: pl.DataFrame
+    """The labels of all images."""
+
+    split: pl.DataFrame | None
+    """The run's split; None where it is gone."""
+
+    source: Path
+    """Where the labels come from, for messages."""
+
+    @classmethod
+    def of(cls, run: RunFolder, files: Mapping[Path, Predictions], truth: Truth) -> _Against:
+        """Read what is needed, once. Raises UserError where the labels are not those that were predicted."""
+        path, file = next(reversed(files.items()))
+        return cls(gates.check_labels(path, file.about, truth), gates.read_split(run.split, file.about), truth.source)
+
+
+def _read(run: RunFolder, epoch: int, scores: Scores) -> dict[Path, Predictions]:
+    """Return the predictions of an epoch by file, those of val first."""
+    files = {}
+    for subset in EVALUATED:
+        path = epochs.predictions_of(run, epoch, subset)
+        files[path] = read_predictions(path)
+        _check_identity(path, files[path], subset, epoch, scores)
+    return files
+
+
+def _scored(
+    epoch: int,
+    val_loss: float,
+    files: Mapping[Path, Predictions],
+    against: _Against,
+    chosen: Sequence[ChosenEvaluator],
+    scores: Scores,
+) -> EpochScores:
+    """Return the scores of one epoch. Raises UserError for what a gate refuses."""
+    if against.split is not None:
+        for path, file in files.items():
+            gates.check_leakage(path, file, against.split)
+    truths = {path: gates.true_labels(path, file, against.records, against.source) for path, file in files.items()}
+    val, test = (
+        _points(file, truths[path], [with_validation(item, files, truths) for item in how])
+        for (path, file), how in zip(files.items(), ([_AUC], chosen), strict=True)
+    )
+    if test.images_digest != scores.subsets["test"].images_digest:
+        raise UserError(f"{list(files)[-1]}: holds other images than the run's predictions/test.parquet")
+    test = replace(test, leakage_checked=against.split is not None)
+    mean = val.metric(auc.NAME)
+    return EpochScores(epoch, val_loss, mean.value if mean else None, val.predictions_sha256, test)
 
 
 def _check_identity(path: Path, file: Predictions, subset: Subset, epoch: int, scores: Scores) -> None:

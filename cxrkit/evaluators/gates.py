@@ -115,6 +115,36 @@ def check_leakage(path: Path, predictions: Predictions, split: pl.DataFrame) -> 
         )
 
 
+def read_declared(path: Path, about: PredictionInfo) -> pl.DataFrame | None:
+    """Return image_id and patient_id of the training images that are declared for an imported run; None: none are."""
+    if about.origin.basis.training != "declared":
+        return None
+    try:
+        with open(path, "rb") as file:  # polars takes brackets in a name for a pattern
+            frame = pl.read_parquet(file, columns=["image_id", "patient_id"])
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"{path}: the declared training images cannot be read ({line})", remedy="import the predictions again"
+        ) from None
+    return frame
+
+
+def check_declared(path: Path, predictions: Predictions, declared: pl.DataFrame) -> None:
+    """Refuse predictions of images, or of patients, that the model is declared to be trained on. Raises UserError."""
+    frame, subset = predictions.frame, predictions.about.subset
+    seen = frame.join(declared, on="image_id", how="semi")
+    shared = frame.join(declared, on="patient_id", how="semi")
+    if not len(shared):
+        return
+    patients = shared["patient_id"].n_unique()
+    raise UserError(
+        f"{path}: {len(seen):,} of {len(frame):,} {subset} images and {patients:,} of their patients are among the "
+        f"images that the model was trained on, first {(seen if len(seen) else shared)['image_id'][0]}",
+        remedy="scores of what a model was trained on mean nothing: import them for the split that it was trained with",
+    )
+
+
 def check_same_run(predicted: dict[Path, Predictions]) -> PredictionInfo:
     """Return what the prediction files of a run agree on; refuse files of different checkpoints, splits or labels."""
     (first_path, first), *others = predicted.items()

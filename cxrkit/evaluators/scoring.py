@@ -62,19 +62,31 @@ def evaluate_run(run: Path, truth: Truth, evaluator: str = "auc", options: Mappi
     about = gates.check_same_run(predicted)
     records = gates.check_labels(paths[0], about, truth)
     split = gates.read_split(run / "split.parquet", about)
-    if split is not None:
-        for path, file in predicted.items():
+    declared = gates.read_declared(run / "training.parquet", about)
+    # Of a model from elsewhere the split says what it was to be trained on, not what it was.
+    checked = split is not None and (about.origin.basis.training == "checked" or declared is not None)
+    for path, file in predicted.items():
+        if split is not None:
             gates.check_leakage(path, file, split)
+        if declared is not None:
+            gates.check_declared(path, file, declared)
     truths = {path: gates.true_labels(path, file, records, truth.source) for path, file in predicted.items()}
     chosen = [with_validation(item, predicted, truths) for item in chosen]
     subsets = {}
     for path, file in predicted.items():
         scores = score_subset(file, truths[path], chosen)
-        subsets[file.about.subset] = replace(scores, leakage_checked=split is not None)
+        subsets[file.about.subset] = replace(scores, leakage_checked=checked)
     identity = {name: getattr(about, name) for name in IDENTITY}
     found = Scores(**identity, evaluator=",".join(item.name for item in chosen), subsets=subsets)
     write_scores(run / "scores.json", found)
     return found
+
+
+def scored_arrays(predictions: Predictions, truth_NL: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return scores and truth without the labels that have no scores (PredictionInfo.unscored)."""
+    about = predictions.about
+    kept = [about.labels.labels.index(label) for label in about.scored.labels]
+    return predictions.frame.select(about.scored.labels).to_numpy(), truth_NL[:, kept]
 
 
 def with_validation(
@@ -89,8 +101,8 @@ def with_validation(
     found = None
     for path, file in predicted.items():
         if file.about.subset == "val":
-            scores_NL = file.frame.select(file.about.labels.labels).to_numpy()
-            found = Validation(scores_NL, truths[path], _clusters(file))
+            scores_NL, truth_NL = scored_arrays(file, truths[path])
+            found = Validation(scores_NL, truth_NL, _clusters(file))
     return replace(chosen, options={**chosen.options, "validation": found})
 
 
@@ -104,7 +116,8 @@ def is_by(run: Path, evaluator: str) -> bool:
 def score_subset(predictions: Predictions, truth_NL: np.ndarray, chosen: Sequence[ChosenEvaluator]) -> SubsetScores:
     """Return the scores of one prediction file against the labels of its images, 1, 0 or NaN, in its order."""
     frame, about = predictions.frame, predictions.about
-    score_NL = frame.select(about.labels.labels).to_numpy()
+    labels = about.scored
+    score_NL, truth_NL = scored_arrays(predictions, truth_NL)
     cluster_N = _clusters(predictions)
     return SubsetScores(
         subset=about.subset,
@@ -114,7 +127,7 @@ def score_subset(predictions: Predictions, truth_NL: np.ndarray, chosen: Sequenc
         patients=frame["patient_id"].n_unique(),
         predictions_sha256=predictions.sha256,
         leakage_checked=False,
-        metrics=_metrics(score_NL, truth_NL, cluster_N, about.labels, chosen),
+        metrics=_metrics(score_NL, truth_NL, cluster_N, labels, chosen),
     )
 
 

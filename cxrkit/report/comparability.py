@@ -50,7 +50,10 @@ def _reasons(run: Run, splits: Collection[str], label_release: str) -> list[str]
     reference = reference_origin(run.split if known else next(iter(splits)), label_release)
     if run.scores.labels.metadata:  # what a probe learns from age, sex and view has their digest
         reference = replace(reference, label_set=run.origin.label_set, labels_digest="")
-    found = differences(reference, run.origin, _ON_A_KNOWN_SPLIT if known else _ANYWHERE)
+    parts = _ON_A_KNOWN_SPLIT if known else _ANYWHERE
+    if run.origin.basis.training == "declared":  # a model from elsewhere: what must agree is what it was tested on
+        parts = tuple(part for part in parts if part != "training images")
+    found = differences(reference, run.origin, parts)
     if found and found[0].part == "data set":
         found = found[:1]  # everything else of another data set is another, too
     reasons = [_words(difference, run.origin) for difference in found]
@@ -116,7 +119,7 @@ def _gaps(run: Run) -> list[str]:
         reasons.append(f"AUC undefined for {named}")
     elif (mean := run.auc()) is None or mean.value is None:
         reasons.append(f"no mean {AUC} from its evaluator {run.scores.evaluator}")
-    if not run.test.leakage_checked:
+    if not run.test.leakage_checked and run.origin.basis.training != "unknown":  # that is a doubt, see `_doubts`
         reasons.append("not checked against its training images (no split.parquet)")
     return reasons
 

@@ -26,6 +26,7 @@ from cxrkit.report.runs import Run, find_runs, without_probes
 from cxrkit.report.seeds import seed_cells
 from cxrkit.report.tables import AVERAGE, UNCHECKED, Cell, Column, Report, Table, bold_best, label_rows
 from cxrkit.report.variants import Variant, details, full_name, is_altered, seeds_text
+from cxrkit.runs.predictions import IMPORTED
 
 SPLIT = "official"
 DECIMALS = 3
@@ -174,6 +175,9 @@ def doubt_notes(verdict: Verdict, name: str) -> list[str]:
 
 def _origin(runs: Sequence[Run], variant: Variant, name: str) -> str:
     scores, test = runs[0].scores, runs[0].test
+    if scores.recipe == IMPORTED:
+        files = ", ".join(run.scores.checkpoint_sha256[:12] for run in runs)
+        return f"{name}: predictions from elsewhere, file {files}; {test.images:,} images of {test.patients:,} patients"
     terms = f"recipe {variant.recipe}" + (f" with {', '.join(variant.changes)}" if variant.changes else "")
     tested = f"{test.images:,} images of {test.patients:,} patients"
     if len(runs) == 1:

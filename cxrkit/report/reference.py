@@ -2,49 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
 from functools import cache
 
 from cxrkit.base import manifests
 from cxrkit.base.labels import CHESTXRAY14
 from cxrkit.base.origin import Origin
+from cxrkit.datasets.known_splits import KnownSplit, known_splits
 from cxrkit.prepare.config import PrepareConfig, default_levels
 from cxrkit.shards.codecs import LOSSLESS
 from cxrkit.shards.file import ShardSettings
 
-
-@dataclass(frozen=True)
-class KnownSplit:
-    """One of the six splits of the paper's protocol, as `data_manifests/splits.toml` lists them."""
-
-    name: str
-    """"official" or "resample-1" to "resample-5"."""
-
-    train: int
-    """Images to train on."""
-
-    val: int
-    """Images to validate on."""
-
-    test: int
-    """Images to test on."""
-
-    test_patients: int
-    """Patients of the test images."""
-
-    test_digest: str
-    """SHA-256 over the sorted names of the test images, one a line."""
-
-    digest: str
-    """SHA-256 over which image is in which subset (splits.Split.digest)."""
-
-
-@cache
-def known_splits() -> dict[str, KnownSplit]:
-    """Return the six splits by name."""
-    names = [field.name for field in fields(KnownSplit)]
-    tables = manifests.read("splits.toml")["split"]
-    return {table["name"]: KnownSplit(**{name: table[name] for name in names}) for table in tables}
+__all__ = ["KnownSplit", "known_preparations", "known_splits", "reference_origin"]
 
 
 @cache

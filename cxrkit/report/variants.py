@@ -10,6 +10,7 @@ from cxrkit.report.comparability import Verdict
 from cxrkit.report.published import Published, PublishedFolds
 from cxrkit.report.reference import known_preparations
 from cxrkit.report.runs import Run
+from cxrkit.runs.predictions import IMPORTED
 
 _SHOWN = 3  # changed settings in a heading; the notes name all
 
@@ -141,7 +142,7 @@ def _words(variant: Variant, varying: set[str], paper: Published | PublishedFold
     if "model" in varying or variant.name != variant.model:  # a run may be called like a network that it is not
         words.append(variant.model)
     if "recipe" in varying or variant.recipe not in (variant.name, variant.model):
-        words.append(f"recipe {variant.recipe}")
+        words.append(IMPORTED if variant.recipe == IMPORTED else f"recipe {variant.recipe}")
     other_size = paper is not None and paper.input_size not in (0, variant.input_size)
     if "input_size" in varying or other_size:
         words.append(f"at {variant.input_size} px")

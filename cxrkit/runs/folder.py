@@ -80,6 +80,16 @@ class RunFolder:
         return self.path / "config.toml"
 
     @property
+    def imported(self) -> Path:
+        """What predictions from elsewhere were made of, in place of a config: see imported.py."""
+        return self.path / "import.json"
+
+    @property
+    def training_list(self) -> Path:
+        """The images that a model from elsewhere is declared to be trained on."""
+        return self.path / "training.parquet"
+
+    @property
     def provenance(self) -> Path:
         """Origin, versions, code state and machine."""
         return self.path / "provenance.json"
@@ -131,18 +141,20 @@ class RunFolder:
         """Return how far the run has come, from small files alone: each stage must have read what the one before made.
 
         A file that says nothing readable says that its stage is not done: it can be done again. So does a stage whose
-        own files are gone.
+        own files are gone. An imported run has no training: it is predicted or scored, or new where nothing is left.
         """
-        if not self.config.exists():
+        imported = self.imported.exists()
+        if not imported and not self.config.exists():
             return "new"
         trained = self._done("train", Trained)
-        if trained is None or not self.best.exists():
+        if not imported and (trained is None or not self.best.exists()):
             return "training"
+        unpredicted: RunState = "new" if imported else "trained"
         predicted = self._done("predict", Predicted)
-        if predicted is None or predicted.checkpoint_sha256 != trained.best_sha256:
-            return "trained"
+        if predicted is None or not (imported or predicted.checkpoint_sha256 == trained.best_sha256):
+            return unpredicted
         if not all((self.predictions("val").parent / f"{subset}.parquet").exists() for subset in predicted.predictions):
-            return "trained"
+            return unpredicted
         scored = self._done("evaluate", Scored)
         if scored is None or scored.predictions != predicted.predictions or not self.scores.exists():
             return "predicted"

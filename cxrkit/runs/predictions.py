@@ -1,9 +1,9 @@
 """The prediction file: one score per image and label, and in its metadata where the scores come from.
 
-`predictions/{val,test}.parquet` holds image_id (String), patient_id (String) and one Float32 probability for each label
-of the origin's label set (of a label with a unit, the amount: years of age); the file-level metadata key "cxrkit" holds
-PredictionInfo as JSON. Any tool that reads parquet can read it, and any tool that writes it can be evaluated and
-reported.
+`predictions/{val,test}.parquet` holds image_id (String), patient_id (String) and one probability for each label of the
+origin's label set (of a label with a unit, the amount: years of age), Float32 or, where it comes from elsewhere with
+more digits, Float64; the file-level metadata key "cxrkit" holds PredictionInfo as JSON. Any tool that reads parquet can
+read it, and any tool that writes it can be evaluated and reported.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from cxrkit.base.origin import Origin
 FORMAT_VERSION = 2
 METADATA_KEY = "cxrkit"
 SUBSETS = ("val", "test")
+IMPORTED = "imported"  # stands for the recipe of predictions that were made elsewhere
 _AGAIN = "predict again with `cxrkit predict`"
 _RETRAIN = "train, predict and evaluate again with this version"
 
@@ -74,10 +75,20 @@ class PredictionInfo:
     format_version: int = FORMAT_VERSION
     """Of this file; another one is refused."""
 
+    unscored: tuple[str, ...] = ()
+    """Labels beside the mean without scores, whose columns are null: a foreign model need not know "No Finding"."""
+
     @property
     def labels(self) -> LabelSet:
         """The label set that the columns are of."""
         return label_sets.get(self.origin.label_set)
+
+    @property
+    def scored(self) -> LabelSet:
+        """The label set without what has no scores: what is evaluated."""
+        labels = self.labels
+        kept = tuple(label for label in labels.labels if label not in self.unscored)
+        return replace(labels, labels=kept) if self.unscored else labels
 
 
 @dataclass(frozen=True)
@@ -177,6 +188,8 @@ def _checked(path: Path, frame: pl.DataFrame, about: PredictionInfo) -> pl.DataF
     """Return the frame with the columns and types of its label set, or say what is wrong with it."""
     _check_info(path, about)
     columns = schema(about.labels)
+    # More digits than ours are kept: rounded scores would tie, and ties move an AUC.
+    columns |= {name: pl.Float64() for name in about.labels.labels if frame.schema.get(name) == pl.Float64}
     missing = [name for name in columns if name not in frame.columns]
     if missing:
         raise UserError(f"{path}: no column {', '.join(map(repr, missing))}; expected one per label", remedy=_AGAIN)
@@ -191,8 +204,10 @@ def _checked(path: Path, frame: pl.DataFrame, about: PredictionInfo) -> pl.DataF
     repeated = frame.filter(frame["image_id"].is_duplicated())["image_id"].unique(maintain_order=True)
     if len(repeated):
         raise UserError(f"{path}: {len(repeated)} images occur more than once, first {repeated[0]}", remedy=_AGAIN)
-    for label in about.labels.labels:
+    for label in about.scored.labels:
         _check_scores(path, frame, label, about.labels.unit)
+    if full := [label for label in about.unscored if frame[label].null_count() < len(frame)]:
+        raise UserError(f"{path}: {full[0]} has scores, but is said to have none", remedy=_AGAIN)
     if len(frame) > about.subset_images:
         raise UserError(
             f"{path}: {len(frame):,} images, but the {about.subset} subset of {about.origin.split} has "
@@ -211,6 +226,8 @@ def _check_info(path: Path, about: PredictionInfo) -> None:
         label_sets.get(about.origin.label_set)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+    if wrong := [label for label in about.unscored if label not in about.labels.beside]:
+        raise UserError(f"{path}: no scores of {wrong[0]}, expected those of every averaged label", remedy=_AGAIN)
 
 
 def _check_scores(path: Path, frame: pl.DataFrame, label: str, unit: str) -> None:

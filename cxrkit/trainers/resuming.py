@@ -28,6 +28,11 @@ def check_existing(run: RunFolder, config: TrainConfig, resume: bool) -> str | S
 
     Raises UserError when the run exists and is not resumed, or is resumed with other settings or another split.
     """
+    if run.imported.exists():
+        raise UserError(
+            f"{run.path}: holds predictions that were imported; there is no training to go on with",
+            remedy="choose another --name or --runs folder",
+        )
     if not run.config.exists():
         return config.run.fold
     if not resume:
