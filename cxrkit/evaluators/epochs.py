@@ -68,7 +68,7 @@ class _Against:
     @classmethod
     def of(cls, run: RunFolder, files: Mapping[Path, Predictions], truth: Truth) -> _Against:
         """Read what is needed, once. Raises UserError where the labels are not those that were predicted."""
-        path, file = next(reversed(files.items()))
+        path, file = list(files.items())[-1]
         return cls(gates.check_labels(path, file.about, truth), gates.read_split(run.split, file.about), truth.source)
 
 
