@@ -9,18 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from conftest import REPOSITORY
 from rich.console import Console
 from safetensors.torch import load_file
 from test_loaders import write_folder
-from tiny_cohort import records, write_images
+from tiny_cohort import change_table, describe, records, table_of, write_images
 
 from cxrkit import pipeline
 from cxrkit.base.errors import UserError
+from cxrkit.base.labels import CHESTXRAY8, CHESTXRAY14
+from cxrkit.base.origin import labels_digest
 from cxrkit.prepare.records import read_records
 from cxrkit.prepare.stage import PrepareConfig, prepare_raw
+from cxrkit.reproduce import costs, planning, study
 from cxrkit.runs.folder import RunFolder
 from cxrkit.trainers import rehearsal, stepping
 
@@ -86,6 +90,9 @@ class Stateful(Net):
     def set_extra_state(self, state): pass
 
 def good(labels): return Net(len(labels))
+def for_eight(labels):
+    assert len(labels) == 8, f"for eight labels, not {len(labels)}"
+    return Net(8)
 def fourteen(labels): return Net(14)
 def double(labels): return Net().double()
 def frozen(labels): return Net().requires_grad_(False)
@@ -279,6 +286,23 @@ def test_a_mistake_is_told_before_the_training_and_leaves_no_run(
     if isinstance(caught.value, UserError):
         assert caught.value.remedy
     assert not list((tmp_path / "runs").rglob("*"))
+
+
+def test_a_network_is_built_for_the_labels_of_its_data_set_alone(tmp_path: Path) -> None:
+    """It may refuse any others: none are tried on it, not even to learn its input size."""
+    data, name = write_folder(tmp_path / "shards", "raw", 60, (64,)), f"{MODULE}:for_eight"
+    listed = pl.read_parquet(table_of(data, "records"))
+    eight = listed.drop(set(CHESTXRAY14.labels) - set(CHESTXRAY8.labels))
+    describe(data, label_set=CHESTXRAY8.name, labels_digest=labels_digest(eight, CHESTXRAY8))
+    change_table(data, "records", eight)
+    assert train(data, tmp_path / "runs", model=name).state() == "scored"
+    with pytest.raises(UserError, match="run `cxrkit prepare --data "):  # not: built for others, and failed
+        train(tmp_path / "none", tmp_path / "others", model=name)
+    (tmp_path / "eight.toml").write_text(f'[model]\nname = "{name}"\n')
+    (tmp_path / "study.toml").write_text('recipes = ["eight.toml"]\nfolds = [1]\n')
+    places = planning.Places(data, tmp_path / "others", ())
+    (planned,) = planning.check(planning.plan(study.read(str(tmp_path / "study.toml")), places))
+    assert costs.disk_bytes(planned) > 0
 
 
 def test_the_next_try_works_at_once(shards: Path, tmp_path: Path) -> None:

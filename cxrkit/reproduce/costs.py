@@ -111,7 +111,7 @@ def _numbers(item: Planned) -> tuple[int, int]:
     model: Any
     name = item.config.model.name
     if ":" in name or name in registry.names("model"):
-        model = models.build(name, options=item.config.model.options)
+        model = models.build(name, labels=item.labels, options=item.config.model.options)
     else:
         with torch.device("meta"):
             model = models.build_network(item.spec)
