@@ -48,8 +48,8 @@ class _Measure:
     factor: float = 1.0
     """Of the printed number: 100 for per cent."""
 
-    spread: str = ""
-    """The metric that stands behind the ±; "" for the standard deviation over the folds."""
+    spread: str | None = ""
+    """The metric that stands behind the ±; "" for the standard deviation over the folds, None for nothing."""
 
 
 _SHARES = (
@@ -59,7 +59,7 @@ _SHARES = (
 )
 _AMOUNTS = (
     _Measure("mae", ("Mean abs.", "error"), 2, spread="mae_sd"),
-    _Measure("mae_of_median", ("Saying the", "median"), 2),
+    _Measure("mae_of_median", ("Saying the", "median"), 2, spread=None),
 )
 
 
@@ -192,7 +192,7 @@ def _own_cell(line: _Line, labels: LabelSet, measure: _Measure) -> Cell:
         metric = _metric(line.verdicts[0].run, labels, measure.name)
         return EMPTY if metric is None else Cell(f"n/a ({metric.reason})" if metric.reason else "n/a")
     value = statistics.mean(values)
-    spread = statistics.stdev(values) if len(values) > 1 else None
+    spread = statistics.stdev(values) if len(values) > 1 and measure.spread == "" else None
     if measure.spread:
         spreads = _values(line, labels, measure.spread)
         spread = statistics.mean(spreads) if spreads else None
