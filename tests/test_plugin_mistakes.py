@@ -173,6 +173,7 @@ class Stepless(PlainLoader):
 def nan(scores, truth, clusters, labels): return [Metric("mine", float("nan"), labels.labels[0])]
 def nothing(scores, truth, clusters, labels): return []
 def strangers(scores, truth, clusters, labels): return [Metric("mine", 0.5, "Mumps")]
+def upside_down(scores, truth, clusters, labels): return [Metric("mine", 0.5, None, 0.9, 0.1)]
 def nameless(scores, truth, clusters, labels): return [Metric("", 0.5)]
 def auc(scores, truth, clusters, labels): return [Metric("auc", 0.5)]
 def hits(scores, truth, clusters, labels): return [Metric("hits", float((scores > 0.5).mean()))]
@@ -258,6 +259,7 @@ EVALUATORS = [
     ("nan", "evaluator '{}': mine of Cardiomegaly: value is nan; where it is undefined, give None and the reason"),
     ("nothing", "evaluator '{}': it found no metric\n  tried before the training, on made-up scores of 24 images"),
     ("strangers", "evaluator '{}': mine of Mumps: no label of chestxray14"),
+    ("upside_down", "evaluator '{}': mine of the mean has an interval that ends before it begins, [0.9, 0.1]"),
     ("nameless", "evaluator '{}': a metric is called '', expected a printable name"),
     ("only_both", f"plug-in {MODULE} failed: ValueError: only one class present\n  evaluator '{{}}', given the scores"),
     ("only_both", "on made-up scores of 24 images: no image has Cardiomegaly, Emphysema is not known of any"),
