@@ -511,7 +511,7 @@ def test_the_report_pools_folds_beside_the_paper(evaluated: Path) -> None:
     ]
     # Beside an error stands the deviation of the images' errors, as in the paper, not that over folds.
     assert rows_of(shown, "Age from the features, in years") == [
-        ["resnet50-large-age", "9.50 ± 8.50", "13.50 ± 0.00", "2 of 5"],
+        ["resnet50-large-age", "9.50 ± 8.50", "13.50", "2 of 5"],
         ["paper: ResNet-50-large-age", "9.13 ± 7.05", "-", "5 of 5"],
     ]
 
@@ -545,3 +545,5 @@ def test_probes_are_no_rows_of_the_other_reports(evaluated: Path) -> None:
         assert any(line.endswith(note) for line in shown.notes)
         assert not any("resnet50-large-vp" in row.heading for table in shown.tables for row in table.rows)
         assert not any(column.own for table in shown.tables for column in table.columns)
+    said = report.official(evaluated).tables[0].notes[-1]
+    assert said.startswith("None of your runs is of what these columns are of"), "no reasons follow"

@@ -42,6 +42,7 @@ from cxrkit.report.variants import details, variant_of
 from cxrkit.runs.predictions import METADATA_KEY, PredictionInfo, read_prediction_info
 from cxrkit.runs.scores import Scores, SubsetScores, write_scores
 from cxrkit.shards.file import ShardSettings
+from cxrkit.statistics.intervals import APPROXIMATE
 
 GOLDEN = Path(__file__).parent / "golden"
 BASE = dict(zip(LABELS, np.linspace(0.92, 0.70, len(LABELS)).tolist(), strict=True))
@@ -56,11 +57,15 @@ PREPARATION = ShardSettings("nih-chestxray14", "jpeg", 95, (1024, 512, 256), 102
 
 def label_metric(label: str, auc: float, images: int, positives: int = 500) -> Metric:
     negatives = max(images - positives, 1)
-    return Metric("auc", auc, label, auc - 0.02, auc + 0.015, positives, negatives, interval=HOW)
+    found = Metric("auc", auc, label, auc - 0.02, auc + 0.015, positives, negatives, interval=HOW)
+    if label == "Hernia":
+        return replace(found, positive_patients=29, clusters_effective=14.2, mark=APPROXIMATE)
+    return replace(found, positive_patients=240, clusters_effective=1234.5)
 
 
 def mean_metric(auc: float) -> Metric:
-    return Metric("auc", auc, None, auc - 0.01, auc + 0.01, labels=14, interval=HOW)
+    found = Metric("auc", auc, None, auc - 0.01, auc + 0.01, labels=14, interval=HOW)
+    return replace(found, positive_patients=29, clusters_effective=14.2, mark=APPROXIMATE)
 
 
 def make_origin(split: str, **changes) -> Origin:

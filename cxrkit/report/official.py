@@ -8,12 +8,14 @@ from pathlib import Path
 from cxrkit.base.labels import CHESTXRAY14
 from cxrkit.report import own_metrics, published
 from cxrkit.report.cells import (
+    APPROXIMATE_NOTE,
     CONSTANT_NOTE,
     aucs,
     csv_fields,
     csv_name,
     has_constant,
     interval_cells,
+    is_approximate,
     run_heading,
     score_cells,
 )
@@ -30,6 +32,10 @@ from cxrkit.runs.predictions import IMPORTED
 
 SPLIT = "official"
 DECIMALS = 3
+EFFECTIVE_NOTE = (
+    "Effective patients: how many with equally many images would say as much; of the positives or of the negatives, "
+    "whichever are fewer; of the average, the fewest of its labels"
+)
 
 
 def official(runs: Path, also: Sequence[str] = (), epoch: EpochChoice = "own") -> Report:
@@ -46,10 +52,10 @@ def official(runs: Path, also: Sequence[str] = (), epoch: EpochChoice = "own") -
     comparable = [verdict for verdict in verdicts if verdict.comparable]
     at = at_epochs(comparable, epoch, lambda run: judge([run], (SPLIT,), table.label_release)[0])
     own = _OwnColumns(at, columns)
-    tables = [_main_table(table.citation, columns, own)]
+    apart = [verdict for verdict in verdicts if not verdict.comparable] + list(at.without)
+    tables = [_main_table(table.citation, columns, own, reasons_follow=bool(apart))]
     if at.columns:
         tables.append(_interval_table(own))
-    apart = [verdict for verdict in verdicts if not verdict.comparable] + list(at.without)
     tables += not_comparable_tables(apart, detailed=lambda run: run.split == SPLIT)
     tables += own_metrics.tables(run for run in found.runs if run.split not in folds)
     notes = [*found.unusable, *probes_note, *elsewhere_note(found.runs, folds, "resampling folds", "cxrkit report")]
@@ -117,7 +123,7 @@ class _OwnColumns:
         return [is_altered(variant, self.papers.get(variant.model)) for variant in self.members]
 
 
-def _main_table(citation: str, columns: Sequence[Published], own: _OwnColumns) -> Table:
+def _main_table(citation: str, columns: Sequence[Published], own: _OwnColumns, *, reasons_follow: bool) -> Table:
     heads = [Column(column.name, column.heading, ("auc",)) for column in columns]
     rivals = {*range(len(heads)), *(len(heads) + index for index, altered in enumerate(own.altered) if not altered)}
     heads += own.columns()
@@ -127,7 +133,7 @@ def _main_table(citation: str, columns: Sequence[Published], own: _OwnColumns) -
         "Pathology",
         tuple(heads),
         bold_best(label_rows(cells, CHESTXRAY14), "auc", DECIMALS, rivals),
-        tuple(_notes(citation, columns, own)),
+        tuple(_notes(citation, columns, own, reasons_follow=reasons_follow)),
     )
 
 
@@ -138,7 +144,7 @@ def _published_cells(column: Published) -> dict[str, Cell]:
     return cells
 
 
-def _notes(citation: str, columns: Sequence[Published], own: _OwnColumns) -> list[str]:
+def _notes(citation: str, columns: Sequence[Published], own: _OwnColumns, *, reasons_follow: bool) -> list[str]:
     notes = [f"Published columns: {citation}, as printed there"]
     notes += [f"{' '.join(column.heading)}: {column.note}" for column in columns if column.note]
     bold = "Bold: the highest AUC of a row as printed, ties included"
@@ -163,8 +169,12 @@ def _notes(citation: str, columns: Sequence[Published], own: _OwnColumns) -> lis
             "Labels: your runs and the three ResNets on release v2020; the other works do not say, and the release "
             "of 2017 has 188 positive test labels fewer"
         )
-    else:
+    elif reasons_follow:
         notes.append("None of your runs compares with these columns; the reasons follow below")
+    else:
+        notes.append(
+            "None of your runs is one that these columns are about: a classifier, tested on the official split"
+        )
     return notes
 
 
@@ -193,23 +203,31 @@ def _epoch(run: Run) -> str:
 
 def _interval_table(own: _OwnColumns) -> Table:
     """Show the intervals by themselves: beside the AUCs they would not fit a terminal."""
-    # Comparable runs have the same test images and labels, hence the same positives.
-    first = own.verdicts[0].run
-    positives = {
-        metric.label: Cell(f"{metric.positives:,}")
-        for metric in aucs(first)
-        if metric.label is not None and metric.positives is not None
-    }
     heads = own.by_run()
-    made = [metric.interval for _, run in heads for metric in aucs(run) if metric.lower is not None]
+    metrics = [metric for _, run in heads for metric in aucs(run)]
+    # Comparable runs have the same test images and labels, hence the same positives and patients: those of the first
+    # run that has the label.
+    told = {metric.label or AVERAGE: metric for metric in reversed(metrics)}
+    positives = {key: Cell(f"{metric.positives:,}") for key, metric in told.items() if metric.positives is not None}
+    effective = {
+        key: Cell(f"{metric.clusters_effective:,.0f}")
+        for key, metric in told.items()
+        if metric.clusters_effective is not None
+    }
+    counts = [(Column("positives", ("Positives",)), positives)]
+    if effective:
+        counts.append((Column("effective patients", ("Effective", "patients")), effective))
+    made = [metric.interval for metric in metrics if metric.lower is not None]
     notes = [f"Intervals: {how}" for how in dict.fromkeys(made) if how]
+    notes += [EFFECTIVE_NOTE] * bool(effective)
+    notes += [APPROXIMATE_NOTE] * any(map(is_approximate, metrics))
     if any(run.own is not None for _, run in heads):
         notes.append("-: an epoch that is not the run's own best one has no intervals")
     return Table(
         "Intervals of your runs",
         "Pathology",
-        (Column("positives", ("Positives",)), *(head for head, _ in heads)),
-        label_rows([positives, *(interval_cells(run) for _, run in heads)], CHESTXRAY14),
+        (*(head for head, _ in counts), *(head for head, _ in heads)),
+        label_rows([*(cells for _, cells in counts), *(interval_cells(run) for _, run in heads)], CHESTXRAY14),
         tuple(notes),
     )
 
