@@ -108,6 +108,7 @@ def _numbers(item: Planned) -> tuple[int, int]:
 
     from cxrkit import models
 
+    assert item.labels is not None
     model: Any
     name = item.config.model.name
     if ":" in name or name in registry.names("model"):
