@@ -962,6 +962,22 @@ def test_write_is_atomic_and_follows_the_format(mixed, tmp_path):
     assert [path.name for path in out.parent.iterdir()] == ["table.md"]
 
 
+def test_a_heading_says_parts_by_what_they_are_and_no_size_that_is_not_known(tmp_path):
+    elsewhere = {"recipe": "imported", "input_size": 0, "model": "resnet50-large-meta"}
+    save(tmp_path, make_scores("theirs", "official", **elsewhere))
+    save(tmp_path, make_scores("mine", "official", model="resnet50-large-meta", changes=("loss.name=focal",)))
+    mine, theirs = own_columns(report.official(tmp_path))
+    assert mine == "mine, resnet50-large-meta, loss focal"
+    assert theirs.startswith("theirs, resnet50-large-meta, imported")
+    assert "0 px" not in report.render(report.official(tmp_path), "md")
+
+
+def test_a_network_that_looks_at_no_image_is_not_said_to_be_at_some_size(tmp_path):
+    save(tmp_path, make_scores("mlp-meta", "official", input_size=32, basis=Basis(pixels="unused")))
+    (note,) = [note for note in report.official(tmp_path).tables[0].notes if note.startswith("mlp-meta: ")]
+    assert note.startswith("mlp-meta: your run without images, recipe mlp-meta, epoch 12")
+
+
 def test_headings_break_after_hyphens():
     assert heading_lines("resnet50-large-meta") == ("resnet50-", "large-meta")
     assert "".join(heading_lines("package.module:function")) == "package.module:function"

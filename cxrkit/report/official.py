@@ -190,10 +190,11 @@ def _origin(runs: Sequence[Run], variant: Variant, name: str) -> str:
         return f"{name}: predictions from elsewhere, file {files}; {test.images:,} images of {test.patients:,} patients"
     terms = f"recipe {variant.recipe}" + (f" with {', '.join(variant.changes)}" if variant.changes else "")
     tested = f"{test.images:,} images of {test.patients:,} patients"
+    looks = "without images" if scores.origin.basis.pixels == "unused" else f"at {scores.input_size} px"
     if len(runs) == 1:
-        return f"{name}: your run at {scores.input_size} px, {terms}, {_epoch(runs[0])}; {tested}"
+        return f"{name}: your run {looks}, {terms}, {_epoch(runs[0])}; {tested}"
     each = "; ".join(f"seed {run.scores.seed}, {_epoch(run)}" for run in runs)
-    return f"{name}: the mean of your {len(runs)} runs at {scores.input_size} px, {terms}: {each}; {tested}"
+    return f"{name}: the mean of your {len(runs)} runs {looks}, {terms}: {each}; {tested}"
 
 
 def _epoch(run: Run) -> str:
