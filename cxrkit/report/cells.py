@@ -64,7 +64,13 @@ def _uncertainty(metric: Metric) -> str:
 
 def interval_cells(run: Run) -> dict[str, Cell]:
     """Return the intervals of the run's test AUCs by row key."""
-    return {metric.label or AVERAGE: EMPTY if metric.lower is None else Cell(_interval(metric)) for metric in aucs(run)}
+    return {metric.label or AVERAGE: _interval_cell(metric) for metric in aucs(run)}
+
+
+def _interval_cell(metric: Metric) -> Cell:
+    if metric.lower is None:
+        return EMPTY
+    return Cell(_interval(metric), {"lower": metric.lower, "upper": metric.upper})
 
 
 def _interval(metric: Metric) -> str:

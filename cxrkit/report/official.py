@@ -114,7 +114,9 @@ class _OwnColumns:
                 seed = seeds_text([verdict.run.scores.seed])
                 words = tuple(seed if word == seeds_text(variant.seeds) else word for word in self.words[variant])
                 heading = run_heading(variant.name, words, doubtful=bool(verdict.doubts), width=14)
-                heads.append((Column(full_name(variant, words), heading, own=True), verdict.run))
+                # The bounds of a run by itself stand in CSV beside its AUCs.
+                fields = ("lower", "upper") if len(members) > 1 else ()
+                heads.append((Column(full_name(variant, words), heading, fields, own=True), verdict.run))
         return heads
 
     @property

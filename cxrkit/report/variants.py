@@ -144,7 +144,9 @@ def _words(variant: Variant, varying: set[str], paper: Published | PublishedFold
     if "recipe" in varying or variant.recipe not in (variant.name, variant.model):
         words.append(IMPORTED if variant.recipe == IMPORTED else f"recipe {variant.recipe}")
     other_size = paper is not None and paper.input_size not in (0, variant.input_size)
-    if variant.input_size and ("input_size" in varying or other_size):  # of what comes from elsewhere it may not be known
+    if variant.input_size and (
+        "input_size" in varying or other_size
+    ):  # of what comes from elsewhere it may not be known
         words.append(f"at {variant.input_size} px")
     changes = [word for word in map(_change, variant.changes) if word not in words]
     words += changes[:_SHOWN]
