@@ -74,7 +74,7 @@ def test_the_study_has_the_eight_set_ups_of_table_3_on_five_resamples() -> None:
         for fold in range(1, 6)
     }
     options = read_config(FOLDER / "elsewhere.toml").model.options
-    for run in study.runs:
+    for run in found.runs:
         settings = dict(run.settings)
         assert {key: options[key] for key in SMALL} == {key: settings[f"model.options.{key}"] for key in SMALL}
         assert settings["input.size"] == (64 if "large" in run.recipe else 32)
