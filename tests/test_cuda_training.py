@@ -50,7 +50,7 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> A
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     if request.param == "cpu":
-        monkeypatch.setattr(stepping, "records", lambda graph, device: graph is not False)
+        monkeypatch.setattr(stepping, "records", lambda graph, *_: graph is not False)
         monkeypatch.setattr(stepping, "cuda_graph", again)
         monkeypatch.setattr(
             compute,

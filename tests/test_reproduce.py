@@ -89,7 +89,7 @@ def test_the_probes_come_after_the_network_that_they_look_into() -> None:
 def test_all_is_every_experiment_once() -> None:
     found = study.read("all")
     assert len(found.runs) == len({(run.recipe, run.fold) for run in found.runs}) == 40 + 3 + 15 + 6
-    assert found.reports == ("table3", "table5")
+    assert found.reports == ("table3", "table5", "probes")
 
 
 def test_folds_and_seeds_of_the_command_line_stand_in_for_the_studys(tmp_path: Path) -> None:

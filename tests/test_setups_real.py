@@ -12,10 +12,11 @@ from torchvision.models import resnet50
 from cxrkit import pipeline, recipes, report
 from cxrkit.datasets.nih.chestxray14 import read
 from cxrkit.prepare.stage import PrepareConfig, prepare
+from cxrkit.recipes.probing import is_probe
 from cxrkit.runs.metrics import read_metrics
 
 SIZE, LIMIT = 64, 24  # the paper's sizes are tried by hand: one step of ResNet-101 at 448 is seconds on a CPU
-SET_UPS = [name for name in recipes.names() if name.startswith("resnet") and not recipes.load(name).model.options]
+SET_UPS = [name for name in recipes.names() if name.startswith("resnet") and not is_probe(recipes.load(name))]
 
 
 @pytest.fixture(scope="module")

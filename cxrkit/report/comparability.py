@@ -33,6 +33,9 @@ class Verdict:
     doubts: tuple[str, ...]
     """What of their origin nobody has checked; such a run is marked."""
 
+    elsewhere: bool = False
+    """Whether the one reason is that it is of another data set or label set: such runs compare with each other."""
+
     @property
     def comparable(self) -> bool:
         """Whether nothing speaks against it."""
@@ -41,11 +44,21 @@ class Verdict:
 
 def judge(runs: Iterable[Run], splits: Collection[str], label_release: str) -> list[Verdict]:
     """Return a verdict on each run, for a table of the known splits called `splits`, in the order of the runs."""
-    verdicts = [Verdict(run, tuple(_reasons(run, splits, label_release)), tuple(_doubts(run))) for run in runs]
-    return _same_pixels(verdicts)
+    return _same_pixels([_verdict(run, splits, label_release) for run in runs])
 
 
-def _reasons(run: Run, splits: Collection[str], label_release: str) -> list[str]:
+def _verdict(run: Run, splits: Collection[str], label_release: str) -> Verdict:
+    found, known = _from_the_reference(run, splits, label_release)
+    of_its_own = _of_its_own(run, known, found)
+    reasons = (*(_words(difference, run.origin) for difference in found), *of_its_own)
+    elsewhere = known is not None and not of_its_own and [item.part for item in found] == ["data set"]
+    return Verdict(run, reasons, tuple(_doubts(run)), elsewhere)
+
+
+def _from_the_reference(
+    run: Run, splits: Collection[str], label_release: str
+) -> tuple[list[Difference], KnownSplit | None]:
+    """Return in what a run differs from what is published, and the known split that its name is of."""
     known = known_splits()[run.split] if run.split in splits else None
     reference = reference_origin(run.split if known else next(iter(splits)), label_release)
     if run.scores.labels.metadata:  # what a probe learns from age, sex and view has their digest
@@ -56,10 +69,13 @@ def _reasons(run: Run, splits: Collection[str], label_release: str) -> list[str]
     found = differences(reference, run.origin, parts)
     if found and found[0].part == "data set":
         found = found[:1]  # everything else of another data set is another, too
-    reasons = [_words(difference, run.origin) for difference in found]
-    if known is None:
-        reasons.append("another split")
-    return [*reasons, *_incomplete(run), *_other_images(run, known, found), *_gaps(run), *stale_reasons(run)]
+    return found, known
+
+
+def _of_its_own(run: Run, known: KnownSplit | None, found: Collection[Difference]) -> list[str]:
+    """Return what speaks against a run whatever it is compared with."""
+    split = ["another split"] if known is None else []
+    return [*split, *_incomplete(run), *_other_images(run, known, found), *_gaps(run), *stale_reasons(run)]
 
 
 def _words(difference: Difference, origin: Origin) -> str:

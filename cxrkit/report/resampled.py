@@ -1,35 +1,28 @@
 """`cxrkit report`: Table 3 of Baltruschat et al. 2019, mean and standard deviation over the resampling folds.
 
-Folds are pooled when they were trained on equal terms (variants.Variant): recipe, changed settings, input size, initial
-weights, preparation. Whatever differs makes a column of its own, and its heading says what. Several seeds are averaged
-in each fold first: the deviation over folds is of these means, and the seeds' own spread stands apart.
+Runs on another data set, the phantoms above all, stand beside nothing published, but beside each other: they have a
+table of their own.
 """
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from cxrkit.base.labels import CHESTXRAY14
 from cxrkit.report import own_metrics, published
-from cxrkit.report.cells import CONSTANT_NOTE, csv_name, has_constant, run_heading
 from cxrkit.report.comparability import Verdict, judge
 from cxrkit.report.epochs import AtEpochs, EpochChoice, at_epochs
+from cxrkit.report.folds import PREFIX, folds_table
 from cxrkit.report.not_comparable import not_comparable_tables
 from cxrkit.report.official import SPLIT as OFFICIAL
-from cxrkit.report.official import doubt_notes, elsewhere_note
-from cxrkit.report.published import PublishedFolds, Table3
-from cxrkit.report.runs import find_runs, without_probes
-from cxrkit.report.seeds import within
-from cxrkit.report.tables import AVERAGE, CONSTANT, EMPTY, Cell, Column, Report, Row, Table, bold_best, label_rows
-from cxrkit.report.variants import Variant, details, full_name, is_altered
+from cxrkit.report.official import elsewhere_note
+from cxrkit.report.runs import Run, find_runs, without_probes
+from cxrkit.report.tables import Report, Table
 
-PREFIX = "resample-"
-DECIMALS = 1  # of AUC x 100, as the paper prints
-FIELDS = ("mean_x100", "std_x100", "folds")
-SEED_FIELDS = ("std_seeds_x100", "seeds")
-Folds = dict[int, list[Verdict]]  # the runs of each fold, one for each seed, by number of the fold
+TITLE = "AUC x 100, mean ± standard deviation over the resampling folds"
 
 
 def resampled(runs: Path, epoch: EpochChoice = "own") -> Report:
@@ -39,25 +32,25 @@ def resampled(runs: Path, epoch: EpochChoice = "own") -> Report:
     run.
     """
     table = published.table3()
-    splits = {f"{PREFIX}{number}": number for number in range(1, table.folds + 1)}
+    splits = tuple(f"{PREFIX}{number}" for number in range(1, table.folds + 1))
     found, probes_note = without_probes(find_runs(runs))
+
+    def judged(run: Run) -> Verdict:
+        return judge([run], splits, table.label_release)[0]
+
     verdicts = judge((run for run in found.runs if run.split != OFFICIAL), splits, table.label_release)
-    comparable = [verdict for verdict in verdicts if verdict.comparable]
-    at = at_epochs(comparable, epoch, lambda run: judge([run], splits, table.label_release)[0])
-    pooled: dict[Variant, Folds] = {}
-    for variant, members in at.columns.items():
-        folds: Folds = {}
-        for verdict in sorted(members, key=lambda item: splits[item.run.split]):
-            folds.setdefault(splits[verdict.run.split], []).append(verdict)
-        pooled[variant] = folds
-    words = at.words(details(pooled, table.columns))
-    tables = [_table(table, pooled, words, at)] if pooled else []
-    tables += _seeds_table(pooled, words)
-    apart = [verdict for verdict in verdicts if not verdict.comparable] + list(at.without)
+    at = at_epochs([verdict for verdict in verdicts if verdict.comparable], epoch, judged)
+    tables = folds_table(f"{TITLE} (the paper's Table 3)", table, at)
+    any_comparable, elsewhere = bool(tables), _elsewhere(verdicts)
+    apart = [item for item in verdicts if not item.comparable and not item.elsewhere] + list(at.without)
+    for group in elsewhere:
+        own = at_epochs(group, epoch, lambda run: replace(judged(run), reasons=()))
+        tables += _own_tables(own, group)
+        apart += own.without
     tables += not_comparable_tables(apart, detailed=lambda run: run.split in splits)
     tables += own_metrics.tables(run for run in found.runs if run.split != OFFICIAL)
     notes = [*found.unusable, *probes_note]
-    if not pooled:
+    if not any_comparable:
         notes.insert(
             0, f"No run compares with the paper's Table 3 yet; it takes the folds {PREFIX}1 to {PREFIX}{table.folds}"
         )
@@ -65,162 +58,25 @@ def resampled(runs: Path, epoch: EpochChoice = "own") -> Report:
     return Report("ChestX-ray14, resampling by patient", tuple(tables), tuple(notes))
 
 
-def _table(
-    table: Table3, pooled: Mapping[Variant, Folds], words: Mapping[Variant, tuple[str, ...]], at: AtEpochs
-) -> Table:
-    heads: list[Column] = []
-    cells: list[dict[str, Cell]] = []
-    rivals: set[int] = set()
-    last_of_model = {variant.model: variant for variant in pooled}
-    for variant, folds in pooled.items():
-        paper = table.columns.get(variant.model)
-        if len(folds) == table.folds and not is_altered(variant, paper):
-            rivals.add(len(heads))
-        doubts = dict.fromkeys(doubt for verdict in _runs(folds) for doubt in verdict.doubts)
-        constant = any(has_constant(verdict.run) for verdict in _runs(folds))
-        heads.append(
-            Column(
-                csv_name(full_name(variant, words[variant]), doubts),
-                run_heading(variant.name, words[variant], doubtful=bool(doubts)),
-                (*FIELDS, *(SEED_FIELDS if len(variant.seeds) > 1 else ()), *["constant"] * constant),
-                own=True,
-            )
-        )
-        cells.append(_own_cells(folds, table.folds))
-        if paper is not None and last_of_model[variant.model] == variant:
-            rivals.add(len(heads))
-            heads.append(Column(paper.name, ("paper:", *paper.heading), FIELDS))
-            cells.append(_paper_cells(paper, table.folds))
-    rows = bold_best(label_rows(cells, CHESTXRAY14), "mean_x100", DECIMALS, rivals)
-    below = [Row("", "Folds", tuple(column["folds"] for column in cells), rule_above=True)]
-    if any("seeds" in column for column in cells):
-        below.append(Row("", "Seeds", tuple(column.get("seeds", EMPTY) for column in cells)))
-    names = {variant: full_name(variant, words[variant]) for variant in pooled}
-    return Table(
-        "AUC x 100, mean ± standard deviation over the resampling folds (the paper's Table 3)",
-        "Pathology",
-        tuple(heads),
-        (*rows, *below),
-        tuple(_notes(table, pooled, names, at)),
-    )
+def _elsewhere(verdicts: Sequence[Verdict]) -> list[list[Verdict]]:
+    """Return the runs that nothing but their data set speaks against, in groups that may stand side by side."""
+    groups: dict[tuple[str, ...], list[Verdict]] = defaultdict(list)
+    order = list(published.table3().columns)  # the paper's networks in the paper's order, before all others
+    models = [verdict.run.scores.model for verdict in verdicts]
+    places = [order.index(model) if model in order else len(order) for model in models]
+    for _, verdict in sorted(zip(places, verdicts, strict=True), key=lambda pair: pair[0]):
+        if verdict.elsewhere:
+            origin = verdict.run.origin
+            same = (origin.dataset, origin.label_set, origin.labels_digest, origin.metadata_digest)
+            groups[*same, origin.pixels_digest].append(verdict)
+    return list(groups.values())
 
 
-def _runs(folds: Folds) -> list[Verdict]:
-    return [verdict for members in folds.values() for verdict in members]
-
-
-def _values(folds: Folds, label: str | None) -> list[list[float]]:
-    """Return AUC x 100 of a label, or the mean, by fold and seed; a fold in which it is nowhere defined is left out."""
-    found = [[verdict.run.auc(label) for verdict in members] for _, members in sorted(folds.items())]
-    values = [[100 * item.value for item in fold if item is not None and item.value is not None] for fold in found]
-    return [fold for fold in values if fold]
-
-
-def _own_cells(folds: Folds, count: int) -> dict[str, Cell]:
-    cells, spreads = {}, {}
-    seeds = max(len(members) for members in folds.values())
-    for label in CHESTXRAY14.labels:
-        values = _values(folds, label)
-        means = [statistics.mean(fold) for fold in values]
-        spreads[label] = statistics.stdev(means) if len(means) > 1 else None
-        metrics = [verdict.run.auc(label) for verdict in _runs(folds)]
-        constant = any(metric.constant for metric in metrics if metric is not None)
-        # Only pathologies are sure to have an AUC in every run that gets here.
-        cells[label] = _cell(means, spreads[label], constant, within(values), seeds) if means else EMPTY
-    # As in the paper: the deviation in the Average row is the mean of the fourteen above it.
-    known = [spread for label in CHESTXRAY14.averaged if (spread := spreads[label]) is not None]
-    averages = _values(folds, None)
-    spread = statistics.mean(known) if known else None
-    means = [statistics.mean(fold) for fold in averages]
-    cells[AVERAGE] = _cell(means, spread, False, within(averages), seeds)
-    cells["folds"] = Cell(f"{len(folds)} of {count}")
-    if seeds > 1:
-        cells["seeds"] = Cell(f"{seeds}")
-    return cells
-
-
-def _seeds_table(pooled: Mapping[Variant, Folds], words: Mapping[Variant, tuple[str, ...]]) -> list[Table]:
-    """Return the table of the seeds' spread, by itself: what a training draws, not which patients are tested."""
-    several = {variant: folds for variant, folds in pooled.items() if len(variant.seeds) > 1}
-    if not several:
-        return []
-    heads = [
-        Column(full_name(variant, words[variant]), run_heading(variant.name, words[variant], doubtful=False), own=True)
-        for variant in several
+def _own_tables(at: AtEpochs, group: Sequence[Verdict]) -> list[Table]:
+    labels, dataset = group[0].run.scores.labels, group[0].run.origin.dataset
+    what = dataset if labels.name == CHESTXRAY14.name else f"{dataset}, labels {labels.name}"
+    alone = replace(published.table3(), columns={})
+    return [
+        replace(table, notes=("Not the paper's data: nothing published may stand beside these numbers", *table.notes))
+        for table in folds_table(f"{TITLE}: {what}", alone, at, labels)
     ]
-    cells: list[dict[str, Cell]] = []
-    for folds in several.values():
-        found = {label or AVERAGE: within(_values(folds, label)) for label in (*CHESTXRAY14.labels, None)}
-        cells.append({key: EMPTY if spread is None else Cell(f"{spread:.2f}") for key, spread in found.items()})
-    note = "Within each fold over its seeds (n - 1), pooled over the folds; in the Average row, of the average itself"
-    title = "AUC x 100, standard deviation over the seeds"
-    return [Table(title, "Pathology", tuple(heads), label_rows(cells, CHESTXRAY14), (note,))]
-
-
-def _paper_cells(column: PublishedFolds, count: int) -> dict[str, Cell]:
-    cells = {label: _numbers(mean, std, count) for label, (mean, std) in column.folds.items()}
-    cells[AVERAGE] = _numbers(*column.average, count)
-    cells["folds"] = Cell(f"{count} of {count}")
-    return cells
-
-
-def _cell(means: Sequence[float], std: float | None, constant: bool, std_seeds: float | None, seeds: int) -> Cell:
-    cell = _numbers(statistics.mean(means), std, len(means))
-    values = dict(cell.values)
-    if seeds > 1:
-        values |= {"std_seeds_x100": std_seeds, "seeds": seeds}
-    if constant:
-        values["constant"] = 1
-    return Cell(f"{CONSTANT} " * constant + cell.text, values, competes=not constant)
-
-
-def _numbers(mean: float, std: float | None, folds: int) -> Cell:
-    text = f"{mean:.{DECIMALS}f}" if std is None else f"{mean:.{DECIMALS}f} ± {std:.{DECIMALS}f}"
-    return Cell(text, {"mean_x100": mean, "std_x100": std, "folds": folds})
-
-
-def _notes(table: Table3, pooled: Mapping[Variant, Folds], names: Mapping[Variant, str], at: AtEpochs) -> list[str]:
-    notes = []
-    if any(variant.model in table.columns for variant in pooled):
-        notes.append(f"Paper's columns: {table.citation}, as printed there")
-    of_seeds = " of the means over the seeds" * any(len(variant.seeds) > 1 for variant in pooled)
-    notes.append(
-        f"±: sample standard deviation over the folds{of_seeds} (n - 1; the paper does not say which it is); "
-        "in the Average row the mean of the fourteen above it, as in the paper"
-    )
-    notes += at.notes(names)
-    bold = f"Bold: the highest mean of a row as printed, ties included, among columns with all {table.folds} folds"
-    if any(is_altered(variant, table.columns.get(variant.model)) for variant in pooled):
-        bold += "; not among them: a network of the paper that was trained on other terms"
-    notes.append(bold)
-    if any(has_constant(verdict.run) for folds in pooled.values() for verdict in _runs(folds)):
-        notes.append(CONSTANT_NOTE)
-    for variant, folds in pooled.items():
-        notes.append(_folds_note(variant, folds, table.folds, names[variant]))
-        notes += dict.fromkeys(note for verdict in _runs(folds) for note in doubt_notes(verdict, names[variant]))
-    return notes
-
-
-def _folds_note(variant: Variant, folds: Folds, count: int, name: str) -> str:
-    # Only runs with a mean get here.
-    averages = dict(zip(sorted(folds), map(statistics.mean, _values(folds, None)), strict=True))
-    note = f"{name}: average by fold " + ", ".join(f"{value:.1f} ({number})" for number, value in averages.items())
-    if len(averages) > 1:
-        note += f", standard deviation {statistics.stdev(averages.values()):.2f}"
-    if len(variant.seeds) > 1:
-        note += "; by seed " + ", ".join(f"{_of_seed(folds, seed):.1f} ({seed})" for seed in variant.seeds)
-    missing = _missing(folds, count)
-    if missing:
-        note += f"; missing: fold{'s' * (len(missing) > 1)} {', '.join(map(str, missing))}"
-    terms = f"; recipe {variant.recipe} with {', '.join(variant.changes)}" if variant.changes else ""
-    return note + terms
-
-
-def _of_seed(folds: Folds, seed: int) -> float:
-    """Return the average AUC x 100 of one seed's runs, over the folds."""
-    own = {number: [item for item in members if item.run.scores.seed == seed] for number, members in folds.items()}
-    return statistics.mean(value for fold in _values(own, None) for value in fold)
-
-
-def _missing(folds: Folds, count: int) -> Sequence[int]:
-    return [number for number in range(1, count + 1) if number not in folds]
