@@ -116,6 +116,11 @@ def by_row():
         entropy, known = cross_entropy(outputs.logits, batch.target)
         return (entropy.sum(1) / known.sum(1)).mean()
     return loss
+def changing():
+    def loss(outputs, batch):
+        batch.target.nan_to_num_()
+        return bce_mean()(outputs, batch)
+    return loss
 def trap():
     def loss(outputs, batch):
         entropy = torch.nn.functional.binary_cross_entropy_with_logits(
@@ -169,6 +174,8 @@ class Stepless(PlainLoader):
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)
         del self.steps
+
+def loaderless(store, plan, targets, metadata, *, threads, device): return None
 
 def nan(scores, truth, clusters, labels): return [Metric("mine", float("nan"), labels.labels[0])]
 def nothing(scores, truth, clusters, labels): return []
@@ -235,6 +242,7 @@ LOSSES = [
     ),
     ("by_row", "loss '{}': is nan on a plain batch of noise, where some labels are not known"),
     ("absent", "loss '{}': counts labels that are not known as absent"),
+    ("changing", "loss '{}': changes batch.target, where some labels are not known"),
     ("trap", "loss '{}': its gradient is not finite where some labels are not known\n  remedy: leave entries"),
     ("raising", f"plug-in {MODULE} failed: KeyError: 'my own fault'\n  loss '{{}}', of 4 images and 15 labels"),
 ]
@@ -252,6 +260,7 @@ LOADERS = [
         "loader '{}': batch 1 in epoch 0 from step 0 on, of 5 validation images in batches of 2: target is ",
     ),
     ("Tuples", "is a tuple, expected a Batch"),
+    ("loaderless", "loader '{}': expected an object with steps, epoch and close, found None, which has no epoch"),
     ("Unclosed", f"plug-in {MODULE} failed: OSError: closed already\n  loader '{{}}', closed twice"),
     ("Stepless", f"plug-in {MODULE} failed: AttributeError: 'Stepless' object has no attribute 'steps'"),
 ]
