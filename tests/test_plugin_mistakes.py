@@ -90,6 +90,10 @@ class Stateful(Net):
     def set_extra_state(self, state): pass
 
 def good(labels): return Net(len(labels))
+def hurried(labels):
+    net = Net(len(labels))
+    net.spec = ModelSpec(name="mine", input_size=32, resize=36, learning_rate=-1, batch_size=4)
+    return net
 def for_eight(labels):
     assert len(labels) == 8, f"for eight labels, not {len(labels)}"
     return Net(8)
@@ -228,6 +232,7 @@ MODELS = [
     ("Remembering", f"plug-in {MODULE} failed: RuntimeError: Inference tensors cannot be saved"),
     ("Stateful", "model '{}': its state_dict holds '_extra_state', a dict, and a checkpoint tensors alone"),
     ("double", "model '{}': its parameter 'features.weight' is torch.float64, expected torch.float32"),
+    ("hurried", "model '{}': learning_rate = -1 is not a number above 0"),
     ("frozen", "model '{}': none of its parameters requires a gradient"),
     ("restless", "model '{}': built twice with equal options it has other parameters, the first 'features.weight'"),
 ]
