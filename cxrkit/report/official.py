@@ -174,9 +174,7 @@ def _notes(citation: str, columns: Sequence[Published], own: _OwnColumns, *, rea
     elif reasons_follow:
         notes.append("None of your runs compares with these columns; the reasons follow below")
     else:
-        notes.append(
-            "None of your runs is one that these columns are about: a classifier, tested on the official split"
-        )
+        notes.append("None of your runs is of what these columns are of: AUCs of findings, on the official split")
     return notes
 
 
