@@ -126,7 +126,7 @@ def _latex_table(table: Table) -> str:
 
 
 def _latex_lines(notes: Iterable[str], between: str) -> str:
-    """Return the notes, each on a line: `\\\\` would take a star or a bracket that begins the next for its own."""
+    """Return the notes, each on a line, whose end would take a star or a bracket behind it for its own."""
     texts = (_plain_latex(note) for note in notes)
     return f" \\\\{between}".join(f"{{}}{text}" if text[:1] in ("*", "[") else text for text in texts)
 
