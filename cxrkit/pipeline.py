@@ -49,7 +49,7 @@ def resolve(
         )
         refuse_other_place(run, config)
         config = probing.settled(config, ("run.fold", "run.limit"))
-    spec = models.spec(config.model.name, options=config.model.options)
+    spec = models.spec_of(config)
     return config.with_values(
         {
             "model.name": spec.name,
@@ -116,7 +116,7 @@ def train(config: TrainConfig, resume: bool, console: Console, ranks: Ranks = AL
     config = ranks.once(lambda: decided(config, run if resume else None, device, notes.through(console), ranks))
     threads.use(config.run.compute_threads)
     assert config.input.size is not None
-    spec = models.spec(config.model.name, options=config.model.options).at(config.input.size)
+    spec = models.spec_of(config).at(config.input.size)
     with (
         ranks.first_holds(claimed(run)),
         ranks.first_holds(rehearsal.no_trace_of_a_failure(run, config, spec)),
@@ -199,7 +199,7 @@ def predict(
         using.use(computing)
     wanted = precision or config.run.precision
     precision = ranks.once(lambda: compute.choose_precision(wanted, device))
-    spec = models.spec(config.model.name, options=config.model.options)
+    spec = models.spec_of(config, data)
     with nullcontext() if held else ranks.first_holds(claimed(run)):
         split, seen = ranks.once(lambda: read_split(run))
         inputs = Inputs.of(data or config.run.data, split, config.run.limit, pixels=spec.pixels)

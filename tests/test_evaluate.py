@@ -247,6 +247,14 @@ def test_the_evaluator_is_pure(records):
     assert [metric.label for metric in first] == [*LABELS, None]
 
 
+def test_a_set_that_averages_no_label_has_no_mean():
+    """Warnings are errors here: a mean over nothing would be one."""
+    none = LabelSet("none", ("Mass", "Nodule"), ())
+    score_NL, cluster_N = np.linspace(0, 1, 80, dtype=np.float32).reshape(40, 2), np.arange(40)
+    found = list(auc.evaluate(score_NL, (score_NL > 0.5).astype(np.float32), cluster_N, none, replicates=9))
+    assert [metric.label for metric in found] == ["Mass", "Nodule"]
+
+
 # Evaluators of somebody else
 
 FOREIGN = """

@@ -275,6 +275,17 @@ def test_spellings() -> None:
     assert label_of("Effusion", CHEXPERT) == "Pleural Effusion"
 
 
+def test_spaces_behind_commas_and_categories(asked: ImportRequest, tmp_path: Path) -> None:
+    """The notes read the file as the numbers do; and pandas' categories are text."""
+    spaced = tmp_path / "spaced.csv"
+    spaced.write_text(asked.file.read_text().replace(",", ", "))
+    made = import_predictions(replace(asked, file=spaced, logits=True))
+    assert any("all values lie within 0 and 1" in note for note in made.notes)
+    coded = tmp_path / "coded.parquet"
+    predictions().with_columns(pl.col("image_id").cast(pl.Categorical)).write_parquet(coded)
+    assert aucs(do(asked, file=coded, name="coded")) == pytest.approx(EXPECTED, abs=1e-12)
+
+
 def test_without_no_finding(asked: ImportRequest, tmp_path: Path) -> None:
     file = csv(tmp_path / "x.csv", predictions().drop(NO_FINDING))
     made = import_predictions(replace(asked, file=file))

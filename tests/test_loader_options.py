@@ -27,6 +27,9 @@ class Plain:
     def __init__(self, store, plan, targets, metadata, *, threads, device, speed=1) -> None:  # type: ignore[no-untyped-def]
         self.speed, self.steps = speed, plan.steps
 
+    def epoch(self, epoch: int, start_step: int = 0) -> Any:
+        return iter(())
+
     def close(self) -> None:
         pass
 

@@ -129,3 +129,9 @@ def test_every_format_has_it(tmp_path: Path) -> None:
 def test_runs_without_one_have_no_table(tmp_path: Path) -> None:
     scored(tmp_path / "runs", "mine", "official", "auc")
     assert not [table for table in report.official(tmp_path / "runs").tables if "test sets" in table.title]
+
+
+def test_metrics_of_cxrkits_own_evaluators_are_said_to_be(tmp_path: Path) -> None:
+    scored(tmp_path / "runs", "mine", "official", "youden")
+    table = table_of(report.official(tmp_path / "runs"), "sensitivity on the test sets")
+    assert table.notes[0].startswith("By youden of cxrkit: nothing published")

@@ -9,18 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from conftest import REPOSITORY
 from rich.console import Console
 from safetensors.torch import load_file
 from test_loaders import write_folder
-from tiny_cohort import records, write_images
+from tiny_cohort import change_table, describe, records, table_of, write_images
 
 from cxrkit import pipeline
 from cxrkit.base.errors import UserError
+from cxrkit.base.labels import CHESTXRAY8, CHESTXRAY14
+from cxrkit.base.origin import labels_digest
 from cxrkit.prepare.records import read_records
 from cxrkit.prepare.stage import PrepareConfig, prepare_raw
+from cxrkit.reproduce import costs, planning, study
 from cxrkit.runs.folder import RunFolder
 from cxrkit.trainers import rehearsal, stepping
 
@@ -86,6 +90,13 @@ class Stateful(Net):
     def set_extra_state(self, state): pass
 
 def good(labels): return Net(len(labels))
+def hurried(labels):
+    net = Net(len(labels))
+    net.spec = ModelSpec(name="mine", input_size=32, resize=36, learning_rate=-1, batch_size=4)
+    return net
+def for_eight(labels):
+    assert len(labels) == 8, f"for eight labels, not {len(labels)}"
+    return Net(8)
 def fourteen(labels): return Net(14)
 def double(labels): return Net().double()
 def frozen(labels): return Net().requires_grad_(False)
@@ -108,6 +119,11 @@ def by_row():
     def loss(outputs, batch):
         entropy, known = cross_entropy(outputs.logits, batch.target)
         return (entropy.sum(1) / known.sum(1)).mean()
+    return loss
+def changing():
+    def loss(outputs, batch):
+        batch.target.nan_to_num_()
+        return bce_mean()(outputs, batch)
     return loss
 def trap():
     def loss(outputs, batch):
@@ -163,9 +179,12 @@ class Stepless(PlainLoader):
         super().__init__(*arguments, **options)
         del self.steps
 
+def loaderless(store, plan, targets, metadata, *, threads, device): return None
+
 def nan(scores, truth, clusters, labels): return [Metric("mine", float("nan"), labels.labels[0])]
 def nothing(scores, truth, clusters, labels): return []
 def strangers(scores, truth, clusters, labels): return [Metric("mine", 0.5, "Mumps")]
+def upside_down(scores, truth, clusters, labels): return [Metric("mine", 0.5, None, 0.9, 0.1)]
 def nameless(scores, truth, clusters, labels): return [Metric("", 0.5)]
 def auc(scores, truth, clusters, labels): return [Metric("auc", 0.5)]
 def hits(scores, truth, clusters, labels): return [Metric("hits", float((scores > 0.5).mean()))]
@@ -213,6 +232,7 @@ MODELS = [
     ("Remembering", f"plug-in {MODULE} failed: RuntimeError: Inference tensors cannot be saved"),
     ("Stateful", "model '{}': its state_dict holds '_extra_state', a dict, and a checkpoint tensors alone"),
     ("double", "model '{}': its parameter 'features.weight' is torch.float64, expected torch.float32"),
+    ("hurried", "model '{}': learning_rate = -1 is not a number above 0"),
     ("frozen", "model '{}': none of its parameters requires a gradient"),
     ("restless", "model '{}': built twice with equal options it has other parameters, the first 'features.weight'"),
 ]
@@ -227,6 +247,7 @@ LOSSES = [
     ),
     ("by_row", "loss '{}': is nan on a plain batch of noise, where some labels are not known"),
     ("absent", "loss '{}': counts labels that are not known as absent"),
+    ("changing", "loss '{}': changes batch.target, where some labels are not known"),
     ("trap", "loss '{}': its gradient is not finite where some labels are not known\n  remedy: leave entries"),
     ("raising", f"plug-in {MODULE} failed: KeyError: 'my own fault'\n  loss '{{}}', of 4 images and 15 labels"),
 ]
@@ -244,6 +265,7 @@ LOADERS = [
         "loader '{}': batch 1 in epoch 0 from step 0 on, of 5 validation images in batches of 2: target is ",
     ),
     ("Tuples", "is a tuple, expected a Batch"),
+    ("loaderless", "loader '{}': expected an object with steps, epoch and close, found None, which has no epoch"),
     ("Unclosed", f"plug-in {MODULE} failed: OSError: closed already\n  loader '{{}}', closed twice"),
     ("Stepless", f"plug-in {MODULE} failed: AttributeError: 'Stepless' object has no attribute 'steps'"),
 ]
@@ -251,6 +273,7 @@ EVALUATORS = [
     ("nan", "evaluator '{}': mine of Cardiomegaly: value is nan; where it is undefined, give None and the reason"),
     ("nothing", "evaluator '{}': it found no metric\n  tried before the training, on made-up scores of 24 images"),
     ("strangers", "evaluator '{}': mine of Mumps: no label of chestxray14"),
+    ("upside_down", "evaluator '{}': mine of the mean has an interval that ends before it begins, [0.9, 0.1]"),
     ("nameless", "evaluator '{}': a metric is called '', expected a printable name"),
     ("only_both", f"plug-in {MODULE} failed: ValueError: only one class present\n  evaluator '{{}}', given the scores"),
     ("only_both", "on made-up scores of 24 images: no image has Cardiomegaly, Emphysema is not known of any"),
@@ -279,6 +302,23 @@ def test_a_mistake_is_told_before_the_training_and_leaves_no_run(
     if isinstance(caught.value, UserError):
         assert caught.value.remedy
     assert not list((tmp_path / "runs").rglob("*"))
+
+
+def test_a_network_is_built_for_the_labels_of_its_data_set_alone(tmp_path: Path) -> None:
+    """It may refuse any others: none are tried on it, not even to learn its input size."""
+    data, name = write_folder(tmp_path / "shards", "raw", 60, (64,)), f"{MODULE}:for_eight"
+    listed = pl.read_parquet(table_of(data, "records"))
+    eight = listed.drop(set(CHESTXRAY14.labels) - set(CHESTXRAY8.labels))
+    describe(data, label_set=CHESTXRAY8.name, labels_digest=labels_digest(eight, CHESTXRAY8))
+    change_table(data, "records", eight)
+    assert train(data, tmp_path / "runs", model=name).state() == "scored"
+    with pytest.raises(UserError, match="run `cxrkit prepare --data "):  # not: built for others, and failed
+        train(tmp_path / "none", tmp_path / "others", model=name)
+    (tmp_path / "eight.toml").write_text(f'[model]\nname = "{name}"\n')
+    (tmp_path / "study.toml").write_text('recipes = ["eight.toml"]\nfolds = [1]\n')
+    places = planning.Places(data, tmp_path / "others", ())
+    (planned,) = planning.check(planning.plan(study.read(str(tmp_path / "study.toml")), places))
+    assert costs.disk_bytes(planned) > 0
 
 
 def test_the_next_try_works_at_once(shards: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import shutil
@@ -451,7 +452,8 @@ def save_scores(runs: Path, kind: str, split: str, values: dict[str, float], **c
     """Write a run folder as an evaluated probe on all of ChestX-ray14 leaves it, without its training."""
     model, labels = f"resnet50-large-{kind}", {"age": AGE, "gender": SEX, "vp": VIEW}[kind]
     known, label = known_splits()[split], labels.labels[0]
-    metrics = [Metric(name, value, label, value - 0.004, value + 0.004) for name, value in values.items()]
+    about = {field: changes.pop(field, "") for field in ("mark", "interval")}
+    metrics = [Metric(name, value, label, value - 0.004, value + 0.004, **about) for name, value in values.items()]
     metrics += [Metric("auc", values["auc"], None)] if "auc" in values else []
     origin = replace(
         reference_origin(split),
@@ -511,9 +513,35 @@ def test_the_report_pools_folds_beside_the_paper(evaluated: Path) -> None:
     ]
     # Beside an error stands the deviation of the images' errors, as in the paper, not that over folds.
     assert rows_of(shown, "Age from the features, in years") == [
-        ["resnet50-large-age", "9.50 ± 8.50", "13.50 ± 0.00", "2 of 5"],
+        ["resnet50-large-age", "9.50 ± 8.50", "13.50", "2 of 5"],
         ["paper: ResNet-50-large-age", "9.13 ± 7.05", "-", "5 of 5"],
     ]
+
+
+def test_the_reports_csv_has_a_column_for_each_of_three_tables(evaluated: Path) -> None:
+    rows = list(csv.reader(io.StringIO(report.render(report.probes(evaluated), "csv"))))
+    assert len(set(rows[0])) == len(rows[0])
+    found = {row[0]: dict(zip(rows[0], row, strict=True)) for row in rows[1:]}
+    assert found["resnet50-large-vp official"]["view: auc lower"] == "0.987"
+    assert found["ResNet-50-large-gender"]["sex: auc"] == "0.9435"
+    assert found["resnet50-large-age"]["age: mae spread"] == "8.5"
+    apart = {name for name, value in found["resnet50-large-gender resample-1"].items() if value}
+    assert {name.partition(":")[0] for name in apart - {"label"}} == {"not comparable, sex"}
+
+
+def test_a_common_epoch_is_not_promised_for_probes(evaluated: Path) -> None:
+    from cxrkit.cli import results
+
+    with pytest.raises(UserError, match="--probes shows each probe at its own best epoch"):
+        results.report(probes=True, runs=evaluated, epoch=results.EpochChoice.common)
+
+
+def test_intervals_of_few_patients_are_marked_and_explained(tmp_path: Path) -> None:
+    save_scores(tmp_path, "vp", "official", {"auc": 0.991}, mark="approximate", interval="somehow")
+    (table,) = [table for table in report.probes(tmp_path).tables if table.title.startswith("View")]
+    assert table.rows[0].cells[0].text == "0.9910 ~[0.9870, 0.9950]"
+    assert table.notes[0] == "Intervals of AUC: somehow"
+    assert table.notes[1].startswith("~: an approximate interval")
 
 
 def test_the_report_names_terms_and_sets_apart_what_does_not_compare(evaluated: Path) -> None:
@@ -545,3 +573,5 @@ def test_probes_are_no_rows_of_the_other_reports(evaluated: Path) -> None:
         assert any(line.endswith(note) for line in shown.notes)
         assert not any("resnet50-large-vp" in row.heading for table in shown.tables for row in table.rows)
         assert not any(column.own for table in shown.tables for column in table.columns)
+    said = report.official(evaluated).tables[0].notes[-1]
+    assert said.startswith("None of your runs is of what these columns are of"), "no reasons follow"

@@ -42,6 +42,7 @@ from cxrkit.report.variants import details, variant_of
 from cxrkit.runs.predictions import METADATA_KEY, PredictionInfo, read_prediction_info
 from cxrkit.runs.scores import Scores, SubsetScores, write_scores
 from cxrkit.shards.file import ShardSettings
+from cxrkit.statistics.intervals import APPROXIMATE
 
 GOLDEN = Path(__file__).parent / "golden"
 BASE = dict(zip(LABELS, np.linspace(0.92, 0.70, len(LABELS)).tolist(), strict=True))
@@ -56,11 +57,15 @@ PREPARATION = ShardSettings("nih-chestxray14", "jpeg", 95, (1024, 512, 256), 102
 
 def label_metric(label: str, auc: float, images: int, positives: int = 500) -> Metric:
     negatives = max(images - positives, 1)
-    return Metric("auc", auc, label, auc - 0.02, auc + 0.015, positives, negatives, interval=HOW)
+    found = Metric("auc", auc, label, auc - 0.02, auc + 0.015, positives, negatives, interval=HOW)
+    if label == "Hernia":
+        return replace(found, positive_patients=29, clusters_effective=14.2, mark=APPROXIMATE)
+    return replace(found, positive_patients=240, clusters_effective=1234.5)
 
 
 def mean_metric(auc: float) -> Metric:
-    return Metric("auc", auc, None, auc - 0.01, auc + 0.01, labels=14, interval=HOW)
+    found = Metric("auc", auc, None, auc - 0.01, auc + 0.01, labels=14, interval=HOW)
+    return replace(found, positive_patients=29, clusters_effective=14.2, mark=APPROXIMATE)
 
 
 def make_origin(split: str, **changes) -> Origin:
@@ -955,6 +960,22 @@ def test_write_is_atomic_and_follows_the_format(mixed, tmp_path):
     with pytest.raises(UserError, match="--format html: there is no such format"):
         report.write(shown, out, "html")
     assert [path.name for path in out.parent.iterdir()] == ["table.md"]
+
+
+def test_a_heading_says_parts_by_what_they_are_and_no_size_that_is_not_known(tmp_path):
+    elsewhere = {"recipe": "imported", "input_size": 0, "model": "resnet50-large-meta"}
+    save(tmp_path, make_scores("theirs", "official", **elsewhere))
+    save(tmp_path, make_scores("mine", "official", model="resnet50-large-meta", changes=("loss.name=focal",)))
+    mine, theirs = own_columns(report.official(tmp_path))
+    assert mine == "mine, resnet50-large-meta, loss focal"
+    assert theirs.startswith("theirs, resnet50-large-meta, imported")
+    assert "0 px" not in report.render(report.official(tmp_path), "md")
+
+
+def test_a_network_that_looks_at_no_image_is_not_said_to_be_at_some_size(tmp_path):
+    save(tmp_path, make_scores("mlp-meta", "official", input_size=32, basis=Basis(pixels="unused")))
+    (note,) = [note for note in report.official(tmp_path).tables[0].notes if note.startswith("mlp-meta: ")]
+    assert note.startswith("mlp-meta: your run without images, recipe mlp-meta, epoch 12")
 
 
 def test_headings_break_after_hyphens():

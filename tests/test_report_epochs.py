@@ -294,10 +294,14 @@ def test_official_seeds_are_one_column_with_mean_and_deviation(seeded: Path) -> 
     assert "±: sample standard deviation over the seeds (n - 1)" in notes
     assert "the mean of your 3 runs at 448 px, recipe resnet50-large-meta: seed 0, epoch 12, checkpoint c0ffee" in notes
     heads = [head.name for head in shown.tables[1].columns]
-    assert heads == ["positives", "resnet38-large-meta", *(f"resnet50-large-meta, seed {seed}" for seed in (0, 1, 4))]
+    assert heads[:2] == ["positives", "effective patients"]
+    assert heads[2:] == ["resnet38-large-meta", *(f"resnet50-large-meta, seed {seed}" for seed in (0, 1, 4))]
 
 
 def test_seeds_in_csv_have_plain_numbers(seeded: Path) -> None:
+    row = next(csv.DictReader(io.StringIO(report.render(report.official(seeded), "csv"))))
+    found = [float(row[f"resnet50-large-meta, seed 1: {bound}"]) for bound in ("lower", "upper")]
+    assert found == pytest.approx([BASE[row["label"]] + 0.004 - 0.02, BASE[row["label"]] + 0.004 + 0.015], abs=1e-5)
     for shown, fields in (
         (report.official(seeded), ("auc", "std_seeds", "seeds", "positives")),
         (report.resampled(seeded), ("mean_x100", "std_x100", "folds", "std_seeds_x100", "seeds")),

@@ -100,6 +100,11 @@ def report(
 
     if official_split and probes:
         raise UserError("--official-split and --probes are two reports", remedy="ask for one after the other")
+    if probes and epoch is EpochChoice.common:
+        raise UserError(
+            "--epoch common: --probes shows each probe at its own best epoch",
+            remedy="leave out --epoch",
+        )
     which: Any = epoch.value
     if probes:
         table = reports.probes(runs)

@@ -132,9 +132,11 @@ def text_of(path: Path, content: bytes) -> str:
 
 
 def read_parquet(path: Path, content: bytes) -> pl.DataFrame:
-    """Return a parquet file as it is. Raises UserError."""
+    """Return a parquet file as it is, but categories as text. Raises UserError."""
     try:
-        return pl.read_parquet(io.BytesIO(content))
+        return pl.read_parquet(io.BytesIO(content)).with_columns(
+            pl.selectors.by_dtype(pl.Categorical, pl.Enum).cast(pl.String)
+        )
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path}: not a readable parquet file ({reason})", remedy="write it again") from None

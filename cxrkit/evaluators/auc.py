@@ -54,7 +54,7 @@ def evaluate(
     seed: int = 0,
     confidence: float = 0.95,
 ) -> Iterator[Metric]:
-    """Yield the AUC of each label, then their mean over the averaged labels (cxrkit.evaluators.Evaluator).
+    """Yield the AUC of each label, then their mean over the averaged labels, where the set averages any.
 
     replicates, seed: of the bootstrap over patients. confidence: of the intervals. Raises UserError when one of these
     cannot be.
@@ -73,6 +73,8 @@ def evaluate(
         supports[label] = intervals.support(truth_N, clusters_N[known_N])
         found[label] = _label_metric(label, scores_NL[known_N, number], truth_N, supports[label], drawn)
     yield from found.values()
+    if not labels.averaged:
+        return
     defined = [label for label in labels.averaged if found[label].value is not None]
     columns = [labels.labels.index(label) for label in defined or labels.averaged]
     drawn = _Drawn(drawn_RL[:, columns].mean(axis=1), confidence, how)

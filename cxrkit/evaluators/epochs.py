@@ -30,8 +30,8 @@ _OF_AN_EPOCH = ("epoch", "checkpoint_sha256")  # in these an epoch may differ fr
 def evaluate_epochs(run: RunFolder, truth: Truth, scores: Scores) -> RunEpochs | None:
     """Score the kept epochs of a run, write its `epochs.json`, and return what was written; None where none is kept.
 
-    scores: the run's own, just made. An epoch that a gate refuses is left out, with the reason. Raises UserError where
-    the labels of `truth` are not those that were predicted.
+    truth: as the run's own scores were made with. scores: these, just made. An epoch that a gate refuses is left out,
+    with the reason.
     """
     run.epoch_scores.unlink(missing_ok=True)
     kept = epochs.kept(run)

@@ -60,8 +60,7 @@ def _numbers(read: Read, name: str, images: pl.Series) -> pl.Series:
     column = read.table[name]
     if not (column.dtype == pl.String or column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.Null)):
         raise UserError(f"{read.path}: column {name!r} holds {column.dtype}, expected numbers", remedy="write numbers")
-    text = column.str.strip_chars() if column.dtype == pl.String else column
-    score = text.cast(pl.Float64, strict=False)
+    score = _float(column)
     bad = score.is_null() | ~score.is_finite().fill_null(False)
     if bad.any():
         first = int(bad.arg_max() or 0)
@@ -72,6 +71,12 @@ def _numbers(read: Read, name: str, images: pl.Series) -> pl.Series:
             "leave their rows out; what is left is then partial",
         )
     return score
+
+
+def _float(column: pl.Series) -> pl.Series:
+    """Return a column of numbers, or of text that says some, as Float64; null where it says none."""
+    text = column.str.strip_chars() if column.dtype == pl.String else column
+    return text.cast(pl.Float64, strict=False)
 
 
 def _probabilities(read: Read, name: str, score: pl.Series, images: pl.Series, *, logits: bool) -> pl.Series:
@@ -118,7 +123,7 @@ def notes(read: Read, chosen: Chosen, frame: pl.DataFrame, labels: LabelSet, *, 
         yield f"no scores of {', '.join(absent)}: the mean is over the {len(labels.averaged)} others as ever"
     if chosen.left_out:
         yield f"left out, since they are of no label of {labels.name}: {', '.join(chosen.left_out)}"
-    if logits and all(read.table[name].cast(pl.Float64).is_between(0, 1).all() for name in chosen.by_label.values()):
+    if logits and all(_float(read.table[name]).is_between(0, 1).all() for name in chosen.by_label.values()):
         yield "all values lie within 0 and 1, as probabilities do; without --logits they are taken as such"
 
 

@@ -114,12 +114,12 @@ def import_predictions(request: ImportRequest) -> ImportedRun:
     )
     unscored = tuple(label for label in found.labels.labels if label not in chosen.by_label)
     infos = {subset: _info(request, about, read.sha256, subset, split, origin, unscored) for subset in parts}
-    _write(run, imported, split, training, {subset: (parts[subset], infos[subset]) for subset in parts})
     notes = (
         *split_notes,
         *_coverage_notes(parts, left_out, split),
         *checking.notes(read, chosen, frame, found.labels, logits=request.logits),
     )
+    _write(run, imported, split, training, {subset: (parts[subset], infos[subset]) for subset in parts})
     return ImportedRun(run, Truth(found.source, found.frame, found.dataset, found.label_release), notes)
 
 

@@ -275,6 +275,12 @@ class Inputs:
             device=device,
             **more,
         )
+        if missing := [part for part in ("epoch", "close") if not callable(getattr(loader, part, None))]:
+            raise UserError(
+                f"loader {name!r}: expected an object with steps, epoch and close, found {loader!r:.80}, which has no "
+                f"{missing[0]}",
+                remedy="compare it with examples/plain_loader.py; cxrkit/base/contracts.py says what a loader is",
+            )
         self._open.append(loader)
         return loader
 

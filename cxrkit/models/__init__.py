@@ -24,7 +24,9 @@ from cxrkit.models.weights import NOT_SAID, SCRATCH, InitialWeights
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["InitialWeights", "ModelSpec", "build", "build_network", "parse", "prepare_input", "spec"]
+    from cxrkit.runs.config import TrainConfig
+
+__all__ = ["InitialWeights", "ModelSpec", "build", "build_network", "parse", "prepare_input", "spec", "spec_of"]
 
 
 def spec(name: str, *, labels: LabelSet = CHESTXRAY14, options: Mapping[str, Any] | None = None) -> ModelSpec:
@@ -35,6 +37,20 @@ def spec(name: str, *, labels: LabelSet = CHESTXRAY14, options: Mapping[str, Any
     if _is_own(name):
         return build(name, labels=labels, options=options).spec  # type: ignore[return-value]
     return spec_options.apply(parse(name), options or {})
+
+
+def spec_of(config: TrainConfig, data: Path | None = None) -> ModelSpec:
+    """Return the spec of a config's network; the user's own is built for the labels of the prepared folder.
+
+    data: that folder, by default the config's. Raises UserError as `spec` does; for the user's own network also where
+    that folder cannot be read.
+    """
+    from cxrkit.shards.index import read_description
+
+    labels = CHESTXRAY14
+    if _is_own(config.model.name):
+        labels = label_sets.get(read_description(data or config.run.data).label_set)
+    return spec(config.model.name, labels=labels, options=config.model.options)
 
 
 def build(

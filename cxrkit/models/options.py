@@ -54,11 +54,14 @@ def apply(spec: ModelSpec, options: Mapping[str, Any]) -> ModelSpec:
 
 
 def check(spec: ModelSpec) -> None:
-    """Raise a UserError unless what `spec` says of the input can be, whoever made it."""
-    for name in ("input_size", "resize", "channels"):
+    """Raise a UserError unless what `spec` says of the input and the training can be, whoever made it."""
+    for name in ("input_size", "resize", "channels", "batch_size"):
         value = getattr(spec, name)
         if not isinstance(value, int) or value < 1:
             raise _refused(spec, name, value, "a whole number of at least 1")
+    rate = spec.learning_rate
+    if not isinstance(rate, int | float) or not 0 < rate < float("inf"):
+        raise _refused(spec, "learning_rate", rate, "a number above 0")
     for name in ("mean", "std"):
         if not isinstance(getattr(spec, name), tuple):
             raise _refused(spec, name, getattr(spec, name), "a tuple of numbers, one for each channel")

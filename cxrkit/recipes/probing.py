@@ -6,6 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from cxrkit.base import labels as label_sets
 from cxrkit.base.errors import UserError
 from cxrkit.datasets import splits
 from cxrkit.datasets.splits import Split
@@ -111,7 +112,7 @@ def _features(run: RunFolder, info: CheckpointInfo) -> int:
     """Return the length of the feature vectors of the run's network."""
     from cxrkit import models
 
-    spec = models.spec(info.model, options=info.options)
+    spec = models.spec(info.model, labels=label_sets.get(info.origin.label_set), options=info.options)
     if not spec.features:
         raise UserError(
             f"--from {run.path}: {info.model} has no features of images",

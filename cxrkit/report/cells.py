@@ -6,9 +6,12 @@ from collections.abc import Iterable
 
 from cxrkit.base.contracts import Metric
 from cxrkit.report.runs import Run
-from cxrkit.report.tables import AVERAGE, CONSTANT, EMPTY, UNCHECKED, Cell, heading_lines
-from cxrkit.statistics.intervals import MIN_PATIENTS, TOO_FEW
+from cxrkit.report.tables import AVERAGE, CONSTANT, EMPTY, ROUGHLY, UNCHECKED, Cell, heading_lines
+from cxrkit.statistics.intervals import APPROXIMATE, FEW_PATIENTS, MIN_PATIENTS, TOO_FEW
 
+APPROXIMATE_NOTE = (
+    f"{ROUGHLY}: an approximate interval, of fewer than {FEW_PATIENTS} patients with the finding, or without it"
+)
 CONSTANT_NOTE = f"{CONSTANT}: every image has the same score for this label; such an AUC says nothing of it"
 
 
@@ -44,7 +47,7 @@ def _score_cell(metric: Metric, uncertainty: bool) -> Cell:
 
 def _uncertainty(metric: Metric) -> str:
     if metric.lower is not None:
-        return f" [{metric.lower:.3f}, {metric.upper:.3f}]"
+        return f" {_interval(metric)}"
     patients = metric.positive_patients
     if metric.mark == TOO_FEW and metric.label is not None and patients is not None:
         return f" ({patients:,} patient{'s' * (patients != 1)})" if patients < MIN_PATIENTS else f" ({TOO_FEW})"
@@ -61,10 +64,22 @@ def _uncertainty(metric: Metric) -> str:
 
 def interval_cells(run: Run) -> dict[str, Cell]:
     """Return the intervals of the run's test AUCs by row key."""
-    return {
-        metric.label or AVERAGE: EMPTY if metric.lower is None else Cell(f"[{metric.lower:.3f}, {metric.upper:.3f}]")
-        for metric in aucs(run)
-    }
+    return {metric.label or AVERAGE: _interval_cell(metric) for metric in aucs(run)}
+
+
+def _interval_cell(metric: Metric) -> Cell:
+    if metric.lower is None:
+        return EMPTY
+    return Cell(_interval(metric), {"lower": metric.lower, "upper": metric.upper})
+
+
+def _interval(metric: Metric) -> str:
+    return f"{ROUGHLY * is_approximate(metric)}[{metric.lower:.3f}, {metric.upper:.3f}]"
+
+
+def is_approximate(metric: Metric) -> bool:
+    """Whether the metric has an interval that is marked as approximate."""
+    return metric.lower is not None and metric.mark == APPROXIMATE
 
 
 def run_heading(name: str, words: tuple[str, ...], *, doubtful: bool, width: int = 11) -> tuple[str, ...]:

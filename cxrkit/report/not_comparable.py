@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from cxrkit.base.labels import LabelSet
-from cxrkit.report.cells import CONSTANT_NOTE, csv_fields, has_constant, run_heading, score_cells
+from cxrkit.report.cells import (
+    APPROXIMATE_NOTE,
+    CONSTANT_NOTE,
+    aucs,
+    csv_fields,
+    has_constant,
+    is_approximate,
+    run_heading,
+    score_cells,
+)
 from cxrkit.report.comparability import Verdict
 from cxrkit.report.runs import Run
 from cxrkit.report.tables import Cell, Column, Row, Table, label_rows
@@ -51,12 +60,15 @@ def _numbers_table(verdicts: list[Verdict], labels: LabelSet, which: str) -> Tab
                 own=True,
             )
         )
+    runs = [verdict.run for verdict in verdicts]
+    notes = [CONSTANT_NOTE] * any(map(has_constant, runs))
+    notes += [APPROXIMATE_NOTE] * any(is_approximate(metric) for run in runs for metric in aucs(run))
     return Table(
         f"Not comparable: their numbers{which}",
         "Pathology",
         tuple(columns),
-        label_rows((score_cells(verdict.run, uncertainty=True) for verdict in verdicts), labels),
-        (CONSTANT_NOTE,) if any(has_constant(verdict.run) for verdict in verdicts) else (),
+        label_rows((score_cells(run, uncertainty=True) for run in runs), labels),
+        tuple(notes),
     )
 
 

@@ -8,12 +8,14 @@ from pathlib import Path
 from cxrkit.base.labels import CHESTXRAY14
 from cxrkit.report import own_metrics, published
 from cxrkit.report.cells import (
+    APPROXIMATE_NOTE,
     CONSTANT_NOTE,
     aucs,
     csv_fields,
     csv_name,
     has_constant,
     interval_cells,
+    is_approximate,
     run_heading,
     score_cells,
 )
@@ -30,6 +32,10 @@ from cxrkit.runs.predictions import IMPORTED
 
 SPLIT = "official"
 DECIMALS = 3
+EFFECTIVE_NOTE = (
+    "Effective patients: how many with equally many images would say as much; of the positives or of the negatives, "
+    "whichever are fewer; of the average, the fewest of its labels"
+)
 
 
 def official(runs: Path, also: Sequence[str] = (), epoch: EpochChoice = "own") -> Report:
@@ -46,10 +52,10 @@ def official(runs: Path, also: Sequence[str] = (), epoch: EpochChoice = "own") -
     comparable = [verdict for verdict in verdicts if verdict.comparable]
     at = at_epochs(comparable, epoch, lambda run: judge([run], (SPLIT,), table.label_release)[0])
     own = _OwnColumns(at, columns)
-    tables = [_main_table(table.citation, columns, own)]
+    apart = [verdict for verdict in verdicts if not verdict.comparable] + list(at.without)
+    tables = [_main_table(table.citation, columns, own, reasons_follow=bool(apart))]
     if at.columns:
         tables.append(_interval_table(own))
-    apart = [verdict for verdict in verdicts if not verdict.comparable] + list(at.without)
     tables += not_comparable_tables(apart, detailed=lambda run: run.split == SPLIT)
     tables += own_metrics.tables(run for run in found.runs if run.split not in folds)
     notes = [*found.unusable, *probes_note, *elsewhere_note(found.runs, folds, "resampling folds", "cxrkit report")]
@@ -108,7 +114,9 @@ class _OwnColumns:
                 seed = seeds_text([verdict.run.scores.seed])
                 words = tuple(seed if word == seeds_text(variant.seeds) else word for word in self.words[variant])
                 heading = run_heading(variant.name, words, doubtful=bool(verdict.doubts), width=14)
-                heads.append((Column(full_name(variant, words), heading, own=True), verdict.run))
+                # The bounds of a run by itself stand in CSV beside its AUCs.
+                fields = ("lower", "upper") if len(members) > 1 else ()
+                heads.append((Column(full_name(variant, words), heading, fields, own=True), verdict.run))
         return heads
 
     @property
@@ -117,7 +125,7 @@ class _OwnColumns:
         return [is_altered(variant, self.papers.get(variant.model)) for variant in self.members]
 
 
-def _main_table(citation: str, columns: Sequence[Published], own: _OwnColumns) -> Table:
+def _main_table(citation: str, columns: Sequence[Published], own: _OwnColumns, *, reasons_follow: bool) -> Table:
     heads = [Column(column.name, column.heading, ("auc",)) for column in columns]
     rivals = {*range(len(heads)), *(len(heads) + index for index, altered in enumerate(own.altered) if not altered)}
     heads += own.columns()
@@ -127,7 +135,7 @@ def _main_table(citation: str, columns: Sequence[Published], own: _OwnColumns) -
         "Pathology",
         tuple(heads),
         bold_best(label_rows(cells, CHESTXRAY14), "auc", DECIMALS, rivals),
-        tuple(_notes(citation, columns, own)),
+        tuple(_notes(citation, columns, own, reasons_follow=reasons_follow)),
     )
 
 
@@ -138,7 +146,7 @@ def _published_cells(column: Published) -> dict[str, Cell]:
     return cells
 
 
-def _notes(citation: str, columns: Sequence[Published], own: _OwnColumns) -> list[str]:
+def _notes(citation: str, columns: Sequence[Published], own: _OwnColumns, *, reasons_follow: bool) -> list[str]:
     notes = [f"Published columns: {citation}, as printed there"]
     notes += [f"{' '.join(column.heading)}: {column.note}" for column in columns if column.note]
     bold = "Bold: the highest AUC of a row as printed, ties included"
@@ -163,8 +171,10 @@ def _notes(citation: str, columns: Sequence[Published], own: _OwnColumns) -> lis
             "Labels: your runs and the three ResNets on release v2020; the other works do not say, and the release "
             "of 2017 has 188 positive test labels fewer"
         )
-    else:
+    elif reasons_follow:
         notes.append("None of your runs compares with these columns; the reasons follow below")
+    else:
+        notes.append("None of your runs is of what these columns are of: AUCs of findings, on the official split")
     return notes
 
 
@@ -180,10 +190,11 @@ def _origin(runs: Sequence[Run], variant: Variant, name: str) -> str:
         return f"{name}: predictions from elsewhere, file {files}; {test.images:,} images of {test.patients:,} patients"
     terms = f"recipe {variant.recipe}" + (f" with {', '.join(variant.changes)}" if variant.changes else "")
     tested = f"{test.images:,} images of {test.patients:,} patients"
+    looks = "without images" if scores.origin.basis.pixels == "unused" else f"at {scores.input_size} px"
     if len(runs) == 1:
-        return f"{name}: your run at {scores.input_size} px, {terms}, {_epoch(runs[0])}; {tested}"
+        return f"{name}: your run {looks}, {terms}, {_epoch(runs[0])}; {tested}"
     each = "; ".join(f"seed {run.scores.seed}, {_epoch(run)}" for run in runs)
-    return f"{name}: the mean of your {len(runs)} runs at {scores.input_size} px, {terms}: {each}; {tested}"
+    return f"{name}: the mean of your {len(runs)} runs {looks}, {terms}: {each}; {tested}"
 
 
 def _epoch(run: Run) -> str:
@@ -193,23 +204,31 @@ def _epoch(run: Run) -> str:
 
 def _interval_table(own: _OwnColumns) -> Table:
     """Show the intervals by themselves: beside the AUCs they would not fit a terminal."""
-    # Comparable runs have the same test images and labels, hence the same positives.
-    first = own.verdicts[0].run
-    positives = {
-        metric.label: Cell(f"{metric.positives:,}")
-        for metric in aucs(first)
-        if metric.label is not None and metric.positives is not None
-    }
     heads = own.by_run()
-    made = [metric.interval for _, run in heads for metric in aucs(run) if metric.lower is not None]
+    metrics = [metric for _, run in heads for metric in aucs(run)]
+    # Comparable runs have the same test images and labels, hence the same positives and patients: those of the first
+    # run that has the label.
+    told = {metric.label or AVERAGE: metric for metric in reversed(metrics)}
+    positives = {key: Cell(f"{metric.positives:,}") for key, metric in told.items() if metric.positives is not None}
+    effective = {
+        key: Cell(f"{metric.clusters_effective:,.0f}")
+        for key, metric in told.items()
+        if metric.clusters_effective is not None
+    }
+    counts = [(Column("positives", ("Positives",)), positives)]
+    if effective:
+        counts.append((Column("effective patients", ("Effective", "patients")), effective))
+    made = [metric.interval for metric in metrics if metric.lower is not None]
     notes = [f"Intervals: {how}" for how in dict.fromkeys(made) if how]
+    notes += [EFFECTIVE_NOTE] * bool(effective)
+    notes += [APPROXIMATE_NOTE] * any(map(is_approximate, metrics))
     if any(run.own is not None for _, run in heads):
         notes.append("-: an epoch that is not the run's own best one has no intervals")
     return Table(
         "Intervals of your runs",
         "Pathology",
-        (Column("positives", ("Positives",)), *(head for head, _ in heads)),
-        label_rows([positives, *(interval_cells(run) for _, run in heads)], CHESTXRAY14),
+        (*(head for head, _ in counts), *(head for head, _ in heads)),
+        label_rows([*(cells for _, cells in counts), *(interval_cells(run) for _, run in heads)], CHESTXRAY14),
         tuple(notes),
     )
 

@@ -10,6 +10,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from cxrkit.base import registry
 from cxrkit.base.contracts import Metric
 from cxrkit.base.labels import LabelSet
 from cxrkit.report.cells import csv_name, run_heading
@@ -131,7 +132,9 @@ def _doubts(runs: Sequence[Run]) -> list[str]:
 def _how(name: str, runs: Sequence[Run], *, any_spread: bool) -> Iterator[str]:
     """Yield who found the numbers, and how their intervals were made."""
     by = dict.fromkeys(evaluator for run in runs for evaluator in run.scores.evaluators if evaluator != AUC)
-    yield f"By {' and '.join(by)}, not by cxrkit: nothing published stands beside it, and none is marked as best"
+    foreign = any(registry.is_foreign("evaluator", evaluator) for evaluator in by)
+    whose = ", not by cxrkit" if foreign else " of cxrkit"
+    yield f"By {' and '.join(by)}{whose}: nothing published stands beside it, and none is marked as best"
     if any_spread:
         yield "±: sample standard deviation over the splits (n - 1)"
     if any(AVERAGE in _metrics(name, run) for run in runs):

@@ -16,13 +16,14 @@ from pathlib import Path
 from cxrkit.base import manifests
 from cxrkit.base.contracts import Metric
 from cxrkit.base.labels import AGE, SEX, VIEW, LabelSet
+from cxrkit.report.cells import APPROXIMATE_NOTE, is_approximate
 from cxrkit.report.comparability import Verdict, judge
 from cxrkit.report.not_comparable import not_comparable_tables
 from cxrkit.report.official import SPLIT as OFFICIAL
 from cxrkit.report.official import doubt_notes
 from cxrkit.report.reference import known_splits
 from cxrkit.report.runs import Run, find_runs, is_probe
-from cxrkit.report.tables import EMPTY, UNCHECKED, Cell, Column, Report, Row, Table
+from cxrkit.report.tables import EMPTY, ROUGHLY, UNCHECKED, Cell, Column, Report, Row, Table
 from cxrkit.report.variants import Variant, details, full_name, variant_of
 
 _TITLES = {
@@ -48,8 +49,13 @@ class _Measure:
     factor: float = 1.0
     """Of the printed number: 100 for per cent."""
 
-    spread: str = ""
-    """The metric that stands behind the ±; "" for the standard deviation over the folds."""
+    spread: str | None = ""
+    """The metric that stands behind the ±; "" for the standard deviation over the folds, None for nothing."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """What its cells hold for CSV: the value, what stands behind its ±, and the bounds of a run by itself."""
+        return (self.name, *(f"{self.name} {what}" for what in ("spread", "lower", "upper")))
 
 
 _SHARES = (
@@ -59,7 +65,7 @@ _SHARES = (
 )
 _AMOUNTS = (
     _Measure("mae", ("Mean abs.", "error"), 2, spread="mae_sd"),
-    _Measure("mae_of_median", ("Saying the", "median"), 2),
+    _Measure("mae_of_median", ("Saying the", "median"), 2, spread=None),
 )
 
 
@@ -134,7 +140,7 @@ def _table(labels: LabelSet, verdicts: Iterable[Verdict]) -> Table:
             cells = [_paper_cell(paper, measure) for measure in measures]
             rows.append(Row(paper.name, f"paper: {paper.name}", (*cells, Cell(f"{count} of {count}")), rule_above=True))
     notes += [f"Paper's row: {citation}, as printed there", *_spread_notes(labels)]
-    return Table(_TITLES[labels.name], "Probe", _columns(measures), tuple(rows), tuple(notes))
+    return Table(_TITLES[labels.name], "Probe", _columns(labels.name, measures), tuple(rows), tuple(notes))
 
 
 def _apart(labels: LabelSet, verdicts: Iterable[Verdict]) -> list[Table]:
@@ -149,13 +155,14 @@ def _apart(labels: LabelSet, verdicts: Iterable[Verdict]) -> list[Table]:
     measures = _AMOUNTS if labels.unit else _SHARES
     rows, notes = _rows(lines, labels, measures)
     title = f"Not comparable: {_TITLES[labels.name][0].lower()}{_TITLES[labels.name][1:]}"
-    return [Table(title, "Probe", _columns(measures, intervals=True), tuple(rows), tuple(notes))]
+    columns = _columns(f"not comparable, {labels.name}", measures, split="Split")
+    return [Table(title, "Probe", columns, tuple(rows), tuple(notes))]
 
 
-def _columns(measures: Sequence[_Measure], *, intervals: bool = False) -> tuple[Column, ...]:
-    fields = ("value", "lower", "upper") if intervals else ("value", "spread")
-    heads = [Column(measure.name, measure.heading, (measure.name, *fields[1:])) for measure in measures]
-    return (*heads, Column("split", ("Split",) if intervals else ("Folds",)))
+def _columns(name: str, measures: Sequence[_Measure], *, split: str = "Folds") -> tuple[Column, ...]:
+    """Return a column for each measure; name: of all of them in CSV, where three tables have columns of AUCs."""
+    heads = [Column(name, measure.heading, measure.fields) for measure in measures]
+    return (*heads, Column("split", (split,)))
 
 
 def _terms(run: Run) -> Variant:
@@ -183,7 +190,7 @@ def _rows(lines: list[_Line], labels: LabelSet, measures: Sequence[_Measure]) ->
         folds = line.verdicts[0].run.split if line.alone else f"{len(line.verdicts)} of {published()[2]}"
         cells = [_own_cell(line, labels, measure) for measure in measures]
         rows.append(Row(f"{name} {folds}" if line.alone else name, heading, (*cells, Cell(folds))))
-    return rows, notes
+    return rows, [*notes, *_interval_notes(lines, labels, measures)]
 
 
 def _own_cell(line: _Line, labels: LabelSet, measure: _Measure) -> Cell:
@@ -192,17 +199,35 @@ def _own_cell(line: _Line, labels: LabelSet, measure: _Measure) -> Cell:
         metric = _metric(line.verdicts[0].run, labels, measure.name)
         return EMPTY if metric is None else Cell(f"n/a ({metric.reason})" if metric.reason else "n/a")
     value = statistics.mean(values)
-    spread = statistics.stdev(values) if len(values) > 1 else None
+    spread = statistics.stdev(values) if len(values) > 1 and measure.spread == "" else None
     if measure.spread:
         spreads = _values(line, labels, measure.spread)
         spread = statistics.mean(spreads) if spreads else None
     cell = _cell(value, spread, measure)
-    metric = _metric(line.verdicts[0].run, labels, measure.name)
-    if line.alone and metric is not None and metric.lower is not None and metric.upper is not None:
+    metric = _interval_of(line, labels, measure.name)
+    if metric is not None and metric.lower is not None and metric.upper is not None:
         low, high = (f"{measure.factor * bound:.{measure.decimals}f}" for bound in (metric.lower, metric.upper))
-        values_of = {**cell.values, "lower": metric.lower, "upper": metric.upper}
-        return Cell(f"{cell.text} [{low}, {high}]", values_of)
+        bounds = {f"{measure.name} lower": metric.lower, f"{measure.name} upper": metric.upper}
+        return Cell(f"{cell.text} {ROUGHLY * is_approximate(metric)}[{low}, {high}]", {**cell.values, **bounds})
     return cell
+
+
+def _interval_of(line: _Line, labels: LabelSet, name: str) -> Metric | None:
+    """Return the metric of a run by itself where it has an interval."""
+    metric = _metric(line.verdicts[0].run, labels, name) if line.alone else None
+    return None if metric is None or metric.lower is None else metric
+
+
+def _interval_notes(lines: Sequence[_Line], labels: LabelSet, measures: Sequence[_Measure]) -> list[str]:
+    """Return how the intervals were made, those of each measure."""
+    shown = [(measure, _interval_of(line, labels, measure.name)) for line in lines for measure in measures]
+    found = [(measure, metric) for measure, metric in shown if metric is not None]
+    made: dict[str, dict[str, None]] = defaultdict(dict)
+    for measure, metric in found:
+        if metric.interval:
+            made[metric.interval][measure.heading[0]] = None
+    notes = [f"Intervals of {', '.join(names)}: {how}" for how, names in made.items()]
+    return notes + [APPROXIMATE_NOTE] * any(is_approximate(metric) for _, metric in found)
 
 
 def _paper_cell(paper: PublishedProbe, measure: _Measure) -> Cell:
@@ -214,7 +239,7 @@ def _paper_cell(paper: PublishedProbe, measure: _Measure) -> Cell:
 
 def _cell(value: float, spread: float | None, measure: _Measure) -> Cell:
     shown = [f"{measure.factor * number:.{measure.decimals}f}" for number in (value, spread) if number is not None]
-    return Cell(" ± ".join(shown), {measure.name: value, "spread": spread})
+    return Cell(" ± ".join(shown), {measure.name: value, f"{measure.name} spread": spread})
 
 
 def _values(line: _Line, labels: LabelSet, name: str) -> list[float]:

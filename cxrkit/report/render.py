@@ -98,9 +98,7 @@ def _number(cell: Cell | None, name: str) -> str:
 def _latex(report: Report) -> str:
     parts = [f"% {report.title}\n% needs \\usepackage{{booktabs}}"]
     parts += [_latex_table(table) for table in report.tables]
-    parts += ["\\noindent{\\footnotesize " + " \\\\\n".join(map(_plain_latex, report.notes)) + "\\par}"] * bool(
-        report.notes
-    )
+    parts += ["\\noindent{\\footnotesize " + _latex_lines(report.notes, "\n") + "\\par}"] * bool(report.notes)
     return "\n\n".join(parts) + "\n"
 
 
@@ -122,9 +120,15 @@ def _latex_table(table: Table) -> str:
         lines.append(f"    {_latex_line([_plain_latex(row.heading), *cells])}")
     lines += ["    \\bottomrule", "  \\end{tabular}"]
     if table.notes:
-        notes = " \\\\\n    ".join(map(_plain_latex, table.notes))
+        notes = _latex_lines(table.notes, "\n    ")
         lines += ["  \\par\\smallskip", f"  \\parbox{{\\linewidth}}{{\\footnotesize {notes}}}"]
     return "\n".join([*lines, "\\end{table}"])
+
+
+def _latex_lines(notes: Iterable[str], between: str) -> str:
+    """Return the notes, each on a line, whose end would take a star or a bracket behind it for its own."""
+    texts = (_plain_latex(note) for note in notes)
+    return f" \\\\{between}".join(f"{{}}{text}" if text[:1] in ("*", "[") else text for text in texts)
 
 
 def _latex_heading(stub: str, columns: Iterable[Column]) -> list[str]:

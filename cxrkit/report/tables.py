@@ -9,6 +9,7 @@ from cxrkit.base.labels import LabelSet
 
 AVERAGE = "Average"  # the key of a result table's row that is no label's
 UNCHECKED = "*"  # marks a run of whose origin something is not checked
+ROUGHLY = "~"  # marks an interval of few patients
 CONSTANT = "†"  # marks an AUC of scores that are all equal
 
 Number = float | int | None

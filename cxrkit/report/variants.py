@@ -144,7 +144,9 @@ def _words(variant: Variant, varying: set[str], paper: Published | PublishedFold
     if "recipe" in varying or variant.recipe not in (variant.name, variant.model):
         words.append(IMPORTED if variant.recipe == IMPORTED else f"recipe {variant.recipe}")
     other_size = paper is not None and paper.input_size not in (0, variant.input_size)
-    if "input_size" in varying or other_size:
+    if variant.input_size and (
+        "input_size" in varying or other_size
+    ):  # of what comes from elsewhere it may not be known
         words.append(f"at {variant.input_size} px")
     changes = [word for word in map(_change, variant.changes) if word not in words]
     words += changes[:_SHOWN]
@@ -162,15 +164,19 @@ def _words(variant: Variant, varying: set[str], paper: Published | PublishedFold
 
 
 def _change(change: str) -> str:
-    """Return a changed setting as a heading says it: input.size=64 is "at 64 px", optimizer.lr=0.5 "lr 0.5"."""
+    """Return a changed setting as a heading says it: input.size=64 is "at 64 px", optimizer.lr=0.5 "lr 0.5".
+
+    A part is called as what it is: loss.name=focal is "loss focal".
+    """
     setting, _, value = change.partition("=")
+    section, _, key = setting.rpartition(".")
     match setting:
         case "input.size":
             return f"at {value} px"
         case "schedule.epochs":
             return f"{value} epoch{'s' * (value != '1')}"
         case _:
-            return f"{setting.rpartition('.')[2]} {value}"
+            return f"{section if key == 'name' else key} {value}"
 
 
 def full_name(variant: Variant, words: Iterable[str]) -> str:

@@ -108,10 +108,11 @@ def _numbers(item: Planned) -> tuple[int, int]:
 
     from cxrkit import models
 
+    assert item.labels is not None
     model: Any
     name = item.config.model.name
     if ":" in name or name in registry.names("model"):
-        model = models.build(name, options=item.config.model.options)
+        model = models.build(name, labels=item.labels, options=item.config.model.options)
     else:
         with torch.device("meta"):
             model = models.build_network(item.spec)

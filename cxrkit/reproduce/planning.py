@@ -57,7 +57,7 @@ class Planned:
         from cxrkit import models
 
         assert self.config.input.size is not None
-        return models.spec(self.config.model.name, options=self.config.model.options).at(self.config.input.size)
+        return models.spec_of(self.config).at(self.config.input.size)
 
     @property
     def done(self) -> bool:

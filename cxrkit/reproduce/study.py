@@ -15,9 +15,9 @@ settings = {optimizer.weight_decay = 1e-4}
 vary = {"optimizer.lr" = [0.01, 0.001]}
 
 [[runs]]
-recipe = "probe.toml"
-needs = "resnet50-ft"               # is scored before, on the same fold and seed; {needs} is its run folder
-settings = {model.weights = "{needs}/checkpoints/best.safetensors"}
+recipe = "resnet50-large-age"
+needs = "resnet50-large"            # is scored before, on the same fold and seed; {needs} is its run folder
+settings = {model.from_run = "{needs}"}
 """
 
 from __future__ import annotations

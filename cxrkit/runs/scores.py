@@ -196,6 +196,8 @@ def check_metrics(metrics: Iterable[Metric], labels: LabelSet) -> None:
         seen.add((metric.name, metric.label))
         if (metric.lower is None) != (metric.upper is None):
             raise ValueError(f"{of} has one bound of its interval only")
+        if metric.lower is not None and metric.upper is not None and metric.lower > metric.upper:
+            raise ValueError(f"{of} has an interval that ends before it begins, [{metric.lower}, {metric.upper}]")
         for bound in (metric.value, metric.lower, metric.upper):
             if bound is not None and metric.name == "auc" and not 0 <= bound <= 1:
                 raise ValueError(f"{of} is {bound}, outside [0, 1]")

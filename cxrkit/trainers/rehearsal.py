@@ -202,8 +202,14 @@ class _Rehearsal:
         return outputs
 
     def _value(self, outputs: Outputs, batch: Batch, what: str) -> torch.Tensor:
+        target = batch.target.clone()
         with self._blamed("loss", f"of {len(batch.target)} images and {len(self.task.labels)} labels, {what}"):
             value: torch.Tensor = self.loss(outputs, batch)
+        if self.own_loss and not torch.allclose(batch.target, target, rtol=0, atol=0, equal_nan=True):
+            raise UserError(
+                f"loss {self.task.config.loss.name!r}: changes batch.target, {what}",
+                remedy="work on a copy: batch.target.clone(), or nan_to_num without the underscore",
+            )
         if self.own_loss and not value.isfinite():
             raise UserError(
                 f"loss {self.task.config.loss.name!r}: is {value.item()} on a plain batch of noise, {what}",
