@@ -10,6 +10,7 @@ from test_report_epochs import keep
 
 from cxrkit import report
 from cxrkit.report.tables import AVERAGE, Table
+from cxrkit.runs.epochs import predictions_of
 
 PHANTOM = {"dataset": "synthetic", "label_release": "synthetic", "labels_digest": "aa" * 32, "image_side": 256}
 FOLDS = [f"resample-{number}" for number in range(1, 6)]
@@ -38,6 +39,19 @@ def test_networks_on_phantoms_are_pooled_over_folds_in_the_papers_order(tmp_path
     assert shown.notes[0].startswith("No run compares with the paper's Table 3 yet")
     for kind in ("md", "csv", "latex"):
         assert "resnet50-ots" in report.render(shown, kind)
+
+
+def test_a_common_epoch_is_held_to_what_any_is_held_to(tmp_path):
+    """One fold stays at its own best epoch; the other moves, and is apart where what it kept was replaced."""
+    for split, losses in zip(FOLDS, ({1: 0.1, 2: 0.2}, {1: 0.25, 2: 0.2}), strict=False):
+        scores = make_scores("mine", split, epoch=min(losses, key=losses.__getitem__), **PHANTOM)
+        run = keep(save(tmp_path, scores), scores, losses)
+    (table,) = report.resampled(tmp_path, epoch="common").tables
+    assert [column.name for column in table.columns] == ["mine, epoch 1"]
+    assert table.rows[-1].cells[0].text == "2 of 5"
+    predictions_of(run, 1, "test").write_bytes(predictions_of(run, 2, "test").read_bytes())
+    found = reasons(report.resampled(tmp_path, epoch="common"))
+    assert found["mine"].endswith("its predictions/epochs/001-test.parquet was replaced after it was scored")
 
 
 def test_one_name_on_two_terms_is_two_columns_that_say_which(tmp_path):

@@ -44,7 +44,7 @@ def resampled(runs: Path, epoch: EpochChoice = "own") -> Report:
     any_comparable, elsewhere = bool(tables), _elsewhere(verdicts)
     apart = [item for item in verdicts if not item.comparable and not item.elsewhere] + list(at.without)
     for group in elsewhere:
-        own = at_epochs(group, epoch, lambda run: replace(judged(run), reasons=()))
+        own = at_epochs(group, epoch, lambda run: _beside_its_like(judged(run)))
         tables += _own_tables(own, group)
         apart += own.without
     tables += not_comparable_tables(apart, detailed=lambda run: run.split in splits)
@@ -68,8 +68,13 @@ def _elsewhere(verdicts: Sequence[Verdict]) -> list[list[Verdict]]:
         if verdict.elsewhere:
             origin = verdict.run.origin
             same = (origin.dataset, origin.label_set, origin.labels_digest, origin.metadata_digest)
-            groups[*same, origin.pixels_digest].append(verdict)
+            groups[*same, origin.pixels_digest].append(_beside_its_like(verdict))
     return list(groups.values())
+
+
+def _beside_its_like(verdict: Verdict) -> Verdict:
+    """Return the verdict for a table of its own data set: that this is another one is no reason there, all else is."""
+    return replace(verdict, reasons=()) if verdict.elsewhere else verdict
 
 
 def _own_tables(at: AtEpochs, group: Sequence[Verdict]) -> list[Table]:
