@@ -17,7 +17,7 @@ from reproduce_parts import write_study
 from cxrkit.base.contracts import Job, Share
 from cxrkit.base.errors import UserError
 from cxrkit.prepare.stage import PrepareConfig, prepare_raw
-from cxrkit.reproduce import local, process
+from cxrkit.reproduce import local, main, process
 from cxrkit.runs.folder import RunFolder
 
 TIMEOUT_SECONDS = 240
@@ -54,15 +54,21 @@ def everything(executor: local.LocalExecutor, count: int) -> dict[str, int]:
 # Local
 
 
-def test_cores_are_shared_out_and_the_log_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("said", "threads"), [(None, 4), ("1", 1), ("6", 4)])
+def test_cores_are_shared_out_and_the_log_says_so(
+    said: str | None, threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", said) if said else monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(main, "available_cores", lambda: 8)
     monkeypatch.setattr(local, "available_cores", lambda: 8)
     executor = local.LocalExecutor(Share(jobs=2))
     assert executor.places == 2
+    assert main.threads_each(executor) == threads
     shown = "import os, sys; print(os.environ['OMP_NUM_THREADS'], sys.argv[1:])"
     executor.submit(job(tmp_path, shown))
     executor.submit(job(tmp_path, "raise SystemExit(7)", "other"))
     assert everything(executor, 2) == {"job": 0, "other": 7}
-    assert process.last_lines(tmp_path / "logs" / "job.log") == ["4 []"]
+    assert process.last_lines(tmp_path / "logs" / "job.log") == [f"{threads} []"]
     (first, *_) = (tmp_path / "logs" / "job.log").read_text().splitlines()
     assert first.startswith("--- 2")
     assert sys.executable in first

@@ -70,8 +70,13 @@ class _Lines:
         speed = self._done / (now - self._started)
         left = duration((total - self._done) / speed) if speed else "unknown"
         console.print(
-            f"{description}: {self._done:,} of {total:,} {unit}, {speed:,.0f} {unit}/s, {left} left", highlight=False
+            f"{description}: {self._done:,} of {total:,} {unit}, {_per_second(speed, unit)}{left} left", highlight=False
         )
+
+
+def _per_second(speed: float, unit: str) -> str:
+    """Return the speed as words, or nothing where it would be rounded to a 0."""
+    return f"{speed:,.0f} {unit}/s, " if speed >= 0.5 else ""
 
 
 class _Speed(ProgressColumn):
@@ -81,7 +86,7 @@ class _Speed(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:,.0f} {self._unit}/s")
+        return Text("" if speed is None else _per_second(speed, self._unit).removesuffix(", "))
 
 
 def duration(seconds: float) -> str:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
 from cxrkit.cli.app import app, console
-from cxrkit.runs.config import Setting, default_text, settings
+from cxrkit.runs.config import Setting, default_text, read_run_config, settings
+
+if TYPE_CHECKING:
+    from cxrkit.runs.folder import RunFolder
 
 
 def train(said: dict[str, Any], recipe: str | None, sets: list[str], resume: bool, seeds: str | None = None) -> None:
@@ -34,16 +38,25 @@ def train(said: dict[str, Any], recipe: str | None, sets: list[str], resume: boo
             config = ranks.once(lambda: pipeline.resolve(said, recipe=recipe, sets=sets, resume=resume))
             runs = [pipeline.train(config, resume, shown, ranks)]
             what = f"{runs[0].path}"
+        table = _table_of(runs[0])
         shown.print(
-            f"done: {what}. Next: cxrkit report --runs {runs[0].path.parent.parent}",
+            f"done: {what}. Next: cxrkit report{table} --runs {runs[0].path.parent.parent}",
             markup=False,
             highlight=False,
             soft_wrap=True,
         )
 
 
+def _table_of(run: RunFolder) -> str:
+    """Return the option of `cxrkit report` for the table that the run stands in."""
+    if read_run_config(run.config).model.from_run is not None:
+        return " --probes"
+    return " --official-split" * run.path.name.startswith("official")
+
+
 def _sentence(text: str) -> str:
-    return f"{escape(text[0].upper() + text[1:])}."
+    begins_with_a_value = re.match(r"\w+[,:] |\S*[.\d]", text)  # "fp32, bf16, ...": to be typed as it stands
+    return f"{escape(text if begins_with_a_value else text[0].upper() + text[1:])}."
 
 
 def _flag_of(item: Setting) -> inspect.Parameter:

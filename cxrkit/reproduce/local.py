@@ -7,12 +7,15 @@ import subprocess
 from collections.abc import Iterator
 
 from cxrkit.base.contracts import Ended, Job, Share
-from cxrkit.base.cores import available_cores
+from cxrkit.base.cores import available_cores, omp_threads
 from cxrkit.reproduce import process
 
 
 class LocalExecutor:
-    """Gives each job a place: a share of a GPU, where there are any, and of the cores."""
+    """Gives each job a place: a share of a GPU, where there are any, and of the cores.
+
+    On CPUs OMP_NUM_THREADS, where it is set, is the most that each job computes with, as in `cxrkit train`.
+    """
 
     def __init__(self, share: Share) -> None:
         """Count GPUs and cores. `share.jobs` defaults to one for each place on a GPU; without a GPU to one."""
@@ -30,8 +33,9 @@ class LocalExecutor:
         place = self._free.pop(0)
         on_gpu = place is not None and job.gpu
         environment = {"CUDA_VISIBLE_DEVICES": str(place)} if on_gpu else {}
+        threads = self._threads if on_gpu else min(self._threads, omp_threads() or self._threads)
         try:
-            self._running[job.name] = (process.start(job, self._threads, environment, on_gpu=on_gpu), place)
+            self._running[job.name] = (process.start(job, threads, environment, on_gpu=on_gpu), place)
         except OSError as error:
             self._free.append(place)
             self._stillborn.append(Ended(job.name, 1, f"could not be started: {error}"))

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from cxrkit.base import registry
 from cxrkit.base.contracts import Executor, Share
-from cxrkit.base.cores import available_cores
+from cxrkit.base.cores import available_cores, omp_threads
 from cxrkit.base.errors import Interrupted, UserError
 from cxrkit.reproduce import calibration, display, forecast, planning, study
 from cxrkit.reproduce.costs import Costs, disk_bytes
@@ -99,7 +99,8 @@ def reproduce(wanted: Request, console: Console) -> bool:
 
 def threads_each(executor: Executor) -> int:
     """Return how many threads a run is given on this machine."""
-    return max(1, available_cores() // (executor.places or 1))
+    share = max(1, available_cores() // (executor.places or 1))
+    return min(share, omp_threads() or share)
 
 
 def learned(runs: Sequence[Planned]) -> Costs:

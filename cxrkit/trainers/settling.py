@@ -71,8 +71,8 @@ def settle(task: TrainTask, model: Any, epochs: int, say: Say | None = None) -> 
         model.train()
     if say is not None and epochs == 1:
         say(
-            f"after {task.train.steps} steps batch normalisation's averages have not settled: until they have, they "
-            "are measured anew for the validation and for the network that is kept"
+            f"after {task.train.steps} step{'s' * (task.train.steps != 1)} batch normalisation's averages have not "
+            "settled: until they have, they are measured anew for the validation and for the network that is kept"
         )
     return statistics
 

@@ -1,0 +1,24 @@
+"""What a progress line says of slow work."""
+
+from __future__ import annotations
+
+import io
+import time
+
+import pytest
+from rich.console import Console
+
+from cxrkit.base import progress
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(20, "left"), (0.01, "100 networks/s, ")])
+def test_less_than_one_a_second_is_not_called_none(seconds: float, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "LINE_EVERY_SECONDS", 0)
+    now = iter([0.0, seconds])
+    monkeypatch.setattr(time, "monotonic", lambda: next(now))
+    console = Console(file=io.StringIO(), width=120)
+    with progress.progress_bar("measuring", 8, console=console, unit="networks") as bar:
+        bar.advance()
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert said in text
+    assert " 0 networks/s" not in text
