@@ -124,7 +124,7 @@ def _resolve(wanted: Wanted, places: Places) -> Planned:
     later = [(path, value) for path, value in values if _NEEDS in str(value) and not _trained(needed)]
     now = [item for item in values if item not in later]
     sets = [*(_set(path, value, needed) for path, value in now), *places.sets]
-    config = pipeline.resolve(said, recipe=wanted.recipe, sets=sets, resume=True)
+    config = pipeline.resolve(said, recipe=wanted.recipe, sets=sets, resume=True, waits=bool(later))
     for path, value in later:
         config = with_set(config, *parse_set(_set(path, value, needed)))
     run = pipeline.folder_of(config)
