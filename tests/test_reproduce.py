@@ -20,6 +20,7 @@ from cxrkit.base.files import output_error
 from cxrkit.prepare.stage import PrepareConfig, prepare_raw
 from cxrkit.reproduce import calibration, grid, main, planning, study
 from cxrkit.reproduce.planning import Places, Planned
+from cxrkit.runs.config import to_toml
 from cxrkit.runs.folder import RunFolder, claimed
 
 
@@ -89,7 +90,7 @@ def test_the_probes_come_after_the_network_that_they_look_into() -> None:
 def test_all_is_every_experiment_once() -> None:
     found = study.read("all")
     assert len(found.runs) == len({(run.recipe, run.fold) for run in found.runs}) == 40 + 3 + 15 + 6
-    assert found.reports == ("table3", "table5")
+    assert found.reports == ("table3", "table5", "probes")
 
 
 def test_folds_and_seeds_of_the_command_line_stand_in_for_the_studys(tmp_path: Path) -> None:
@@ -136,6 +137,36 @@ def test_what_is_needed_comes_first_and_its_folder_is_named(tmp_path: Path) -> N
     assert [item.name.partition("/")[0] for item in found] == ["mlp-meta", "middle", "probe"]
     assert found[2].needs == "middle/resample-1-seed-2"
     assert found[2].config.about.source == f"of {tmp_path}/runs/middle/resample-1-seed-2"
+
+
+def test_a_probe_that_is_there_waits_for_a_run_that_trains_on(tmp_path: Path) -> None:
+    """As where a study is given more epochs, and its planner is ended while the needed run takes them."""
+    path = write_study(
+        tmp_path / "s.toml",
+        'recipes = ["resnet50-large"]',
+        *("[[runs]]", 'recipe = "resnet50-large-vp"', 'needs = "resnet50-large"'),
+        'settings = {model.from_run = "{needs}"}',
+    )
+    needed, probe = plan(path, tmp_path / "runs")
+    before = probe.config.with_values({"model.extractor": "resnet50-large with a change", "input.size": 224})
+    for item, config in ((needed, needed.config), (probe, before)):
+        item.run.path.mkdir(parents=True)
+        item.run.config.write_text(to_toml(config))
+    assert needed.run.state() == "training"
+    assert plan(path, tmp_path / "runs")[1].config == before
+
+
+def test_the_paper_table_of_probes_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert study.read("probes").reports == ("probes",)
+    main.print_reports(study.read("probes"), [], tmp_path, Console(width=80))
+    assert "probes: no table yet" in capsys.readouterr().out
+
+
+def test_a_title_is_printed_as_it_stands(tables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_study(tmp_path / "s.toml", 'title = "rates [a] and [/b]"', 'recipes = ["mlp-meta"]')
+    for dry_run in (True, False):
+        assert main.reproduce(request(path, tables, tmp_path / "runs", dry_run=dry_run), Console(width=80))
+        assert "rates [a] and [/b]" in capsys.readouterr().out
 
 
 def test_files_lie_beside_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ from cxrkit.datasets import splits
 from cxrkit.runs.config import settings as known_settings
 
 FOLDER = Path(__file__).parent / "studies"
-REPORTS = ("table3", "table5")
+REPORTS = ("table3", "table5", "probes")
 # A study says these in words of its own.
 _NOT_SETTINGS = {"run.fold": "folds", "run.seed": "seeds", "run.name": "name", "run.runs": "--runs"}
 
