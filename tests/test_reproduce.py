@@ -14,7 +14,7 @@ from reproduce_parts import InProcess, predictions, request, write_study
 from rich.console import Console
 
 from cxrkit import pipeline
-from cxrkit.base.contracts import Job
+from cxrkit.base.contracts import Job, Metric
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import output_error
 from cxrkit.prepare.stage import PrepareConfig, prepare_raw
@@ -22,6 +22,7 @@ from cxrkit.reproduce import calibration, grid, main, planning, study
 from cxrkit.reproduce.planning import Places, Planned
 from cxrkit.runs.config import to_toml
 from cxrkit.runs.folder import RunFolder, claimed
+from cxrkit.runs.scores import read_scores
 
 
 @pytest.fixture(autouse=True)
@@ -282,6 +283,20 @@ def test_everything_is_run_once(tables: Path, tmp_path: Path) -> None:
     assert reproduce(path, tables, tmp_path / "runs")[0]
     assert len(InProcess.started) == 2
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "runs").rglob("*") if file.is_file()} == before
+
+
+def own_metric(scores: Any, truth: Any, clusters: Any, labels: Any) -> Iterator[Metric]:
+    yield Metric("own", 0.5)
+
+
+def test_an_evaluator_that_is_asked_for_later_scores_what_was_done(tables: Path, tmp_path: Path) -> None:
+    path = write_study(tmp_path / "s.toml", 'recipes = ["mlp-meta"]')
+    for evaluator in ("auc", "auc,test_reproduce:own_metric", "auc,test_reproduce:own_metric"):
+        wanted = request(path, tables, tmp_path / "runs", (f"test.evaluator={evaluator}",))
+        assert main.reproduce(wanted, Console(quiet=True))
+    scores = read_scores(tmp_path / "runs" / "mlp-meta" / "official" / "scores.json")
+    assert scores.evaluators == ("auc", "test_reproduce:own_metric")
+    assert len(InProcess.started) == 2
 
 
 def test_a_run_that_fails_stops_no_other(tables: Path, tmp_path: Path) -> None:
