@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -148,9 +148,14 @@ def print_reports(found: study.Study, runs: Sequence[Planned], folder: Path, con
     """Print the study's reports, as far as there are runs for them."""
     from cxrkit import report as reports
 
+    tables: dict[str, Callable[[Path], reports.Report]] = {
+        "table3": reports.resampled,
+        "table5": reports.official,
+        "probes": reports.probes,
+    }
     for name in found.reports:
         try:
-            made = {"table3": reports.resampled, "table5": reports.official, "probes": reports.probes}[name](folder)
+            made = tables[name](folder)
         except UserError as error:
             console.print(f"{name}: no table yet: {error.what}", highlight=False, markup=False, soft_wrap=True)
             continue
