@@ -28,12 +28,18 @@ if TYPE_CHECKING:
 
 
 def resolve(
-    said: Mapping[str, Any], *, recipe: str | None = None, sets: Sequence[str] = (), resume: bool = False
+    said: Mapping[str, Any],
+    *,
+    recipe: str | None = None,
+    sets: Sequence[str] = (),
+    resume: bool = False,
+    waits: bool = False,
 ) -> TrainConfig:
     """Return the complete config of what a user asks for.
 
     said, recipe, sets: see `recipes.resolve`. With `resume`, a run that is there goes on with its own config: only what
-    is said is changed. Raises UserError for what cannot be.
+    is said is changed. waits: the run that a probe starts from is not trained yet, and is asked when the
+    probe is resolved again. Raises UserError for what cannot be.
     """
     from cxrkit import models, recipes
     from cxrkit.recipes import probing
@@ -48,7 +54,8 @@ def resolve(
             recipes.said_values(config, stored, said, recipe, sets) | {"run.runs": config.run.runs}
         )
         refuse_other_place(run, config)
-        config = probing.settled(config, ("run.fold", "run.limit"))
+        asked = ("run.fold", "run.limit")
+        config = probing.as_before(config, stored) if waits else probing.settled(config, asked)
     spec = models.spec_of(config)
     return config.with_values(
         {

@@ -17,6 +17,7 @@ from rich.console import Console
 from cxrkit import pipeline
 from cxrkit.base.errors import UserError
 from cxrkit.base.labels import CHESTXRAY14
+from cxrkit.loaders.inputs import Inputs
 from cxrkit.runs import checkpoints, epochs
 from cxrkit.runs.epoch_scores import RunEpochs, read_epoch_scores
 from cxrkit.runs.folder import RunFolder
@@ -80,6 +81,21 @@ def test_the_best_epoch_is_equal_to_the_last_bit_to_the_predictions_of_the_best_
         own = read_predictions(finished.predictions(subset)).frame  # type: ignore[arg-type]
         kept = {e: read_predictions(epochs.predictions_of(finished, e, subset)).frame for e in (1, 2, 3)}  # type: ignore[arg-type]
         assert [epoch for epoch, frame in kept.items() if frame.equals(own)] == [best]
+
+
+def test_all_loaders_of_a_training_have_as_many_threads(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One for every four that compute: more would take turns with those."""
+    asked, loader = [], Inputs.loader
+
+    def heard(self: Inputs, plan: Any, name: str, device: str, threads: int | None, **more: Any) -> Any:
+        asked.append(threads)
+        return loader(self, plan, name, device, threads, **more)
+
+    monkeypatch.setattr(Inputs, "loader", heard)
+    train(prepared, tmp_path, epochs=1, threads=None, compute_threads=1)
+    assert asked == [1] * 5  # train, val, test of every epoch; val and test of the best
 
 
 def test_keeping_changes_nothing_else(finished: RunFolder, prepared: Path, tmp_path: Path) -> None:

@@ -233,3 +233,9 @@ def test_two_processes_at_work(runs: Path, prepared: Path) -> None:
     assert_alike(the_run(runs / "two", "mlp-meta"), the_run(runs / "one", "mlp-meta"))
     assert the_run(runs / "norms", "resnet14-small").state() == "scored"
     assert_alike(the_run(runs / "resumed"), the_run(runs / "longer"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted by /proc")
+def test_the_threads_that_carry_objects_end_before_python_does() -> None:
+    done = torchrun(HERE / "ranks_part.py")
+    assert done.returncode == 0, done.stderr

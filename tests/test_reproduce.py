@@ -14,13 +14,15 @@ from reproduce_parts import InProcess, predictions, request, write_study
 from rich.console import Console
 
 from cxrkit import pipeline
-from cxrkit.base.contracts import Job
+from cxrkit.base.contracts import Job, Metric
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import output_error
 from cxrkit.prepare.stage import PrepareConfig, prepare_raw
 from cxrkit.reproduce import calibration, grid, main, planning, study
 from cxrkit.reproduce.planning import Places, Planned
+from cxrkit.runs.config import to_toml
 from cxrkit.runs.folder import RunFolder, claimed
+from cxrkit.runs.scores import read_scores
 
 
 @pytest.fixture(autouse=True)
@@ -138,6 +140,36 @@ def test_what_is_needed_comes_first_and_its_folder_is_named(tmp_path: Path) -> N
     assert found[2].config.about.source == f"of {tmp_path}/runs/middle/resample-1-seed-2"
 
 
+def test_a_probe_that_is_there_waits_for_a_run_that_trains_on(tmp_path: Path) -> None:
+    """As where a study is given more epochs, and its planner is ended while the needed run takes them."""
+    path = write_study(
+        tmp_path / "s.toml",
+        'recipes = ["resnet50-large"]',
+        *("[[runs]]", 'recipe = "resnet50-large-vp"', 'needs = "resnet50-large"'),
+        'settings = {model.from_run = "{needs}"}',
+    )
+    needed, probe = plan(path, tmp_path / "runs")
+    before = probe.config.with_values({"model.extractor": "resnet50-large with a change", "input.size": 224})
+    for item, config in ((needed, needed.config), (probe, before)):
+        item.run.path.mkdir(parents=True)
+        item.run.config.write_text(to_toml(config))
+    assert needed.run.state() == "training"
+    assert plan(path, tmp_path / "runs")[1].config == before
+
+
+def test_the_paper_table_of_probes_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert study.read("probes").reports == ("probes",)
+    main.print_reports(study.read("probes"), [], tmp_path, Console(width=80))
+    assert "probes: no table yet" in capsys.readouterr().out
+
+
+def test_a_title_is_printed_as_it_stands(tables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_study(tmp_path / "s.toml", 'title = "rates [a] and [/b]"', 'recipes = ["mlp-meta"]')
+    for dry_run in (True, False):
+        assert main.reproduce(request(path, tables, tmp_path / "runs", dry_run=dry_run), Console(width=80))
+        assert "rates [a] and [/b]" in capsys.readouterr().out
+
+
 def test_files_lie_beside_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "studies").mkdir()
     (tmp_path / "studies" / "mine.toml").write_text('[model]\nname = "mlp-meta"\n')
@@ -251,6 +283,20 @@ def test_everything_is_run_once(tables: Path, tmp_path: Path) -> None:
     assert reproduce(path, tables, tmp_path / "runs")[0]
     assert len(InProcess.started) == 2
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "runs").rglob("*") if file.is_file()} == before
+
+
+def own_metric(scores: Any, truth: Any, clusters: Any, labels: Any) -> Iterator[Metric]:
+    yield Metric("own", 0.5)
+
+
+def test_an_evaluator_that_is_asked_for_later_scores_what_was_done(tables: Path, tmp_path: Path) -> None:
+    path = write_study(tmp_path / "s.toml", 'recipes = ["mlp-meta"]')
+    for evaluator in ("auc", "auc,test_reproduce:own_metric", "auc,test_reproduce:own_metric"):
+        wanted = request(path, tables, tmp_path / "runs", (f"test.evaluator={evaluator}",))
+        assert main.reproduce(wanted, Console(quiet=True))
+    scores = read_scores(tmp_path / "runs" / "mlp-meta" / "official" / "scores.json")
+    assert scores.evaluators == ("auc", "test_reproduce:own_metric")
+    assert len(InProcess.started) == 2
 
 
 def test_a_run_that_fails_stops_no_other(tables: Path, tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ class Ranks:
         import torch.distributed as dist
 
         values: list[Any] = [None] * self.world_size
-        dist.all_gather_object(values, value)
+        dist.all_gather_object(values, value, group=_meeting.get("objects"))
         return values
 
     def wait(self) -> None:
@@ -97,7 +97,7 @@ class Ranks:
 
         self.wait()
         result: list[Any] = [function() if self.first else None]
-        dist.broadcast_object_list(result, src=0)
+        dist.broadcast_object_list(result, src=0, group=_meeting.get("objects"))
         return result[0]  # type: ignore[no-any-return]
 
     def share(self, batch_size: int) -> int:
@@ -177,6 +177,10 @@ class Ranks:
 
 
 ALONE = Ranks()
+# Objects are exchanged in a group of their own, "objects", for a group's threads end with it, and the first group does
+# not end where DistributedDataParallel has used it. A thread that still holds a tensor when Python ends aborts the
+# process, and torchrun then ends the others: the first one in the middle of the evaluation.
+_meeting: dict[str, Any] = {}
 _BROKEN = ("onnection closed", "onnection reset", "roken pipe", "imed out")  # what gloo says of a peer that is gone
 
 
@@ -206,6 +210,7 @@ def joined(environment: Mapping[str, str] = os.environ) -> Iterator[Ranks]:
         backend = "cpu:gloo,cuda:nccl" if on_gpus else "gloo"
         meeting = dist.PrefixStore("cxrkit", store)  # type: ignore[attr-defined]
         dist.init_process_group(backend, store=meeting, rank=ranks.rank, world_size=ranks.world_size)
+        _meeting["objects"] = dist.new_group(backend="gloo")
         yield ranks
     except SystemExit:
         raise
@@ -220,6 +225,7 @@ def joined(environment: Mapping[str, str] = os.environ) -> Iterator[Ranks]:
                 "from the last checkpoint",
             ) from error
         raise
+    dist.destroy_process_group(_meeting.pop("objects"))
     dist.destroy_process_group()
 
 

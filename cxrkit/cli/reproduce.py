@@ -46,6 +46,7 @@ def reproduce(
     The same command goes on after anything: what is done is left, what was begun is resumed. A run that fails does not
     stop the others; it is listed in the end, and the exit code is 1.
     """
+    from cxrkit.cli import seeds as several
     from cxrkit.reproduce import main
     from cxrkit.reproduce.planning import Places
 
@@ -53,7 +54,7 @@ def reproduce(
         study,
         Places(data, runs, tuple(sets or ()), weights),
         folds=_words(folds, "--folds"),
-        seeds=_numbers(seeds),
+        seeds=() if seeds is None else tuple(several.parse(seeds)),
         engine=engine,
         engine_options=dict(_option(text) for text in engine_set or ()),
         jobs=jobs,
@@ -72,15 +73,6 @@ def _words(text: str | None, flag: str) -> tuple[str, ...]:
     if "" in words:
         raise UserError(f"{flag} {text!r}: an empty name between commas", remedy=f"write it as {flag} 1,2")
     return tuple(dict.fromkeys(words))
-
-
-def _numbers(text: str | None) -> tuple[int, ...]:
-    from cxrkit.base.errors import UserError
-
-    words = _words(text, "--seeds")
-    if wrong := [word for word in words if not word.isascii() or not word.isdigit()]:
-        raise UserError(f"--seeds {wrong[0]}: not a whole number", remedy="write them as --seeds 0,1,2")
-    return tuple(int(word) for word in words)
 
 
 def _option(text: str) -> tuple[str, object]:

@@ -45,11 +45,12 @@ def train(
     `pipeline.train` takes it.
     """
     from cxrkit import pipeline
+    from cxrkit.trainers import resuming
 
     configs = ranks.once(lambda: _looked_at(said, seeds, recipe, sets, resume))
     runs = [pipeline.folder_of(config) for config in configs]
     for run, config in zip(runs, configs, strict=True):
-        if ranks.once(lambda run=run, config=config: _has_ended(run, config)):  # type: ignore[misc]
+        if ranks.once(lambda run=run, config=config: resuming.ended(run, config)):  # type: ignore[misc]
             console.print(f"seed {config.run.seed}: finished before, left alone: {run.path}", markup=False)
             continue
         console.print(f"seed {config.run.seed}, of {', '.join(map(str, seeds))}", markup=False)
@@ -77,10 +78,3 @@ def _looked_at(
     for run, config in zip(runs, configs, strict=True):
         resuming.check_existing(run, config, resume)
     return configs
-
-
-def _has_ended(run: RunFolder, config: TrainConfig) -> bool:
-    """Whether a run has taken all the epochs that are asked for, and has been scored."""
-    from cxrkit.trainers import resuming
-
-    return run.state() == "scored" and resuming.finished(run, config)

@@ -12,7 +12,7 @@ from cxrkit.datasets import splits
 from cxrkit.datasets.splits import Split
 from cxrkit.models import grammar
 from cxrkit.runs.checkpoints import CheckpointInfo
-from cxrkit.runs.config import TrainConfig, read_run_config
+from cxrkit.runs.config import TrainConfig, read_run_config, settings
 from cxrkit.runs.folder import RunFolder, read_split
 
 PROBES = tuple(spec.name for spec in grammar.SPECS.values() if spec.probe)
@@ -82,6 +82,14 @@ def settled(config: TrainConfig, said: Collection[str]) -> TrainConfig:
     if "run.fold" not in said and config.run.fold == TrainConfig().run.fold:
         values["run.fold"] = stored.run.fold
     return config.with_values(values)
+
+
+def as_before(config: TrainConfig, stored: TrainConfig) -> TrainConfig:
+    """Return the config of a probe with what the extractor decided when its run, of `stored`, began."""
+    if not is_probe(config):
+        return config
+    decided = {"input.size", "model.options", "model.extractor", "model.extractor_digest"}
+    return config.with_values({item.path: item.of(stored) for item in settings() if item.path in decided})
 
 
 def _refuse_probabilities(config: TrainConfig, unit: str) -> None:

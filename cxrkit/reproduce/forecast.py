@@ -17,7 +17,7 @@ from cxrkit.reproduce.watching import Seen, seconds_left, see
 
 def show(title: str, runs: Sequence[Planned], costs: Costs, beside: int, console: Console) -> None:
     """Print the runs, what is missing of them, and where that is known from. beside: runs that go on at a time."""
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = Table(title=Text(title), title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("run", overflow="fold")
     table.add_column("state", no_wrap=True)
     for heading in ("epochs", "time left", "disk"):

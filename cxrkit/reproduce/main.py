@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from cxrkit.base import registry
 from cxrkit.base.contracts import Executor, Share
@@ -84,10 +85,13 @@ def reproduce(wanted: Request, console: Console) -> bool:
     missing = [item for item in runs if not item.done]
     planning.refuse_full_disk(wanted.places.runs, sum(disk_bytes(item) for item in missing))
     grid = Grid(runs, executor, own, wanted.retries)
-    console.print(f"[bold]{found.title or found.name}[/bold]", highlight=False)
+    console.print(Text(found.title or found.name, style="bold"))
     done = sum(status == "done" for status in grid.status.values())
     console.print(
-        f"{len(runs)} runs, {done} of them done; logs in {own}", highlight=False, markup=False, soft_wrap=True
+        f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}, {done} done; logs in {own}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
     )
     with ended_in_order(wanted), display.GridDisplay(console, grid, costs) as shown:
         grid.run(shown.watch)

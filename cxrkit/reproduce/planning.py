@@ -61,10 +61,10 @@ class Planned:
 
     @property
     def done(self) -> bool:
-        """Whether nothing is left to do: scored, after all the epochs that are asked for."""
-        from cxrkit.trainers.resuming import finished
+        """Whether nothing is left to do."""
+        from cxrkit.trainers.resuming import ended
 
-        return self.run.state() == "scored" and finished(self.run, self.config)
+        return ended(self.run, self.config)
 
     @property
     def claimed(self) -> bool:
@@ -124,7 +124,7 @@ def _resolve(wanted: Wanted, places: Places) -> Planned:
     later = [(path, value) for path, value in values if _NEEDS in str(value) and not _trained(needed)]
     now = [item for item in values if item not in later]
     sets = [*(_set(path, value, needed) for path, value in now), *places.sets]
-    config = pipeline.resolve(said, recipe=wanted.recipe, sets=sets, resume=True)
+    config = pipeline.resolve(said, recipe=wanted.recipe, sets=sets, resume=True, waits=bool(later))
     for path, value in later:
         config = with_set(config, *parse_set(_set(path, value, needed)))
     run = pipeline.folder_of(config)
@@ -174,6 +174,7 @@ def check(runs: Sequence[Planned]) -> list[Planned]:
     Raises UserError for a prepared folder that cannot be read or lacks a subset, for a run that is there with other
     settings, and for a name that no plug-in has.
     """
+    from cxrkit.evaluators import scoring
     from cxrkit.loaders.inputs import Inputs
     from cxrkit.trainers import resuming
 
@@ -181,8 +182,8 @@ def check(runs: Sequence[Planned]) -> list[Planned]:
     checked = []
     for item in runs:
         where, pixels = item.config.run, looks_at_pixels(item.spec)
-        for kind, name in (("trainer", where.trainer), ("evaluator", item.config.test.evaluator)):
-            registry.load(kind, name)
+        registry.load("trainer", where.trainer)
+        scoring.choose_evaluators(item.config.test.evaluator, {})
         if item.config.model.weights is not None and not item.config.model.weights.is_file() and not item.needs:
             raise UserError(
                 f"{item.config.model.weights}: there is no such weights file",

@@ -140,7 +140,7 @@ def assemble(
         resume=resuming,
         display=display,
         ranks=ranks,
-        keep=epochs.keeper(config, spec, inputs, device, ranks),
+        keep=epochs.keeper(config, spec, inputs, device, loading, ranks),
     )
 
 

@@ -52,13 +52,15 @@ class Keeper:
         return self._forward
 
 
-def keeper(config: TrainConfig, spec: ModelSpec, inputs: Inputs, device: str, ranks: Ranks) -> Keeper | None:
-    """Return what keeps the epochs of a training; None where that is not asked for."""
+def keeper(
+    config: TrainConfig, spec: ModelSpec, inputs: Inputs, device: str, threads: int | None, ranks: Ranks
+) -> Keeper | None:
+    """Return what keeps the epochs of a training; None where that is not asked for. threads: that load images."""
     if not config.run.keep_epochs:
         return None
     together = compute.batch_size(device, spec.input_size)
     options: Mapping[str, Any] = config.run.loader_options
-    plan, threads = inputs.eval_plan("test", spec, together, ranks), config.run.threads
+    plan = inputs.eval_plan("test", spec, together, ranks)
     test = inputs.loader(plan, config.run.loader, device, threads, options=options, known_only=True)
     return Keeper(inputs, test, bool(config.run.compile) and not compute.on_cpu(device))
 

@@ -35,6 +35,7 @@ from cxrkit.recipes.probing import extractor_of
 from cxrkit.runs import checkpoints
 from cxrkit.runs.config import TrainConfig
 from cxrkit.runs.folder import RunFolder, read_split
+from cxrkit.trainers.threads import for_loading
 
 METADATA_KEY = "cxrkit"
 _WAIT_SECONDS = 0.5
@@ -153,8 +154,9 @@ def _compute(
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     plan = replace(inputs.eval_plan("train", spec, compute.batch_size(device, spec.input_size)), rows=rows)
     settings = config.run
+    threads = for_loading(settings.threads, settings.compute_threads if compute.on_cpu(device) else None)
     loader = inputs.loader(
-        plan, settings.loader, device, settings.threads, options=loader_options(settings, cached=False), known_only=True
+        plan, settings.loader, device, threads, options=loader_options(settings, cached=False), known_only=True
     )
     found = []
     what = f"features of {run.path.parent.name} {run.path.name}"

@@ -136,6 +136,13 @@ def finished(run: RunFolder, config: TrainConfig) -> bool:
     return False
 
 
+def ended(run: RunFolder, config: TrainConfig) -> bool:
+    """Whether nothing is left to do: scored, by the evaluators and after all the epochs that the config asks for."""
+    from cxrkit.evaluators import scoring
+
+    return run.state() == "scored" and finished(run, config) and scoring.is_by(run.path, config.test.evaluator)
+
+
 @contextmanager
 def told_how_to_resume(run: RunFolder) -> Iterator[None]:
     """Say of a full disk, and of Ctrl-C, how the training goes on: by --resume, not by the same command."""
