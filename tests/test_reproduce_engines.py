@@ -17,7 +17,7 @@ from reproduce_parts import write_study
 from cxrkit.base.contracts import Job, Share
 from cxrkit.base.errors import UserError
 from cxrkit.prepare.stage import PrepareConfig, prepare_raw
-from cxrkit.reproduce import local, main, process
+from cxrkit.reproduce import local, process
 from cxrkit.runs.folder import RunFolder
 
 TIMEOUT_SECONDS = 240
@@ -59,11 +59,10 @@ def test_cores_are_shared_out_and_the_log_says_so(
     said: str | None, threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", said) if said else monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(main, "available_cores", lambda: 8)
-    monkeypatch.setattr(local, "available_cores", lambda: 8)
+    monkeypatch.setattr(process, "free_cores", lambda: 8)
     executor = local.LocalExecutor(Share(jobs=2))
     assert executor.places == 2
-    assert main.threads_each(executor) == threads
+    assert process.computing_threads(2) == threads
     shown = "import os, sys; print(os.environ['OMP_NUM_THREADS'], sys.argv[1:])"
     executor.submit(job(tmp_path, shown))
     executor.submit(job(tmp_path, "raise SystemExit(7)", "other"))

@@ -7,15 +7,12 @@ import subprocess
 from collections.abc import Iterator
 
 from cxrkit.base.contracts import Ended, Job, Share
-from cxrkit.base.cores import available_cores, omp_threads
+from cxrkit.base.cores import available_cores
 from cxrkit.reproduce import process
 
 
 class LocalExecutor:
-    """Gives each job a place: a share of a GPU, where there are any, and of the cores.
-
-    On CPUs OMP_NUM_THREADS, where it is set, is the most that each job computes with, as in `cxrkit train`.
-    """
+    """Gives each job a place: a share of a GPU, where there are any, and of the cores that are free."""
 
     def __init__(self, share: Share) -> None:
         """Count GPUs and cores. `share.jobs` defaults to one for each place on a GPU; without a GPU to one."""
@@ -24,7 +21,8 @@ class LocalExecutor:
             self._free *= share.jobs
         self._free = self._free[: share.jobs]
         self.places: int | None = len(self._free)
-        self._threads = max(1, available_cores() // len(self._free))
+        self._loading = max(1, available_cores() // len(self._free))
+        self._computing = process.computing_threads(len(self._free))
         self._running: dict[str, tuple[subprocess.Popen[bytes], str | None]] = {}
         self._stillborn: list[Ended] = []
 
@@ -33,7 +31,7 @@ class LocalExecutor:
         place = self._free.pop(0)
         on_gpu = place is not None and job.gpu
         environment = {"CUDA_VISIBLE_DEVICES": str(place)} if on_gpu else {}
-        threads = self._threads if on_gpu else min(self._threads, omp_threads() or self._threads)
+        threads = self._loading if on_gpu else self._computing
         try:
             self._running[job.name] = (process.start(job, threads, environment, on_gpu=on_gpu), place)
         except OSError as error:

@@ -16,9 +16,8 @@ from rich.text import Text
 
 from cxrkit.base import registry
 from cxrkit.base.contracts import Executor, Share
-from cxrkit.base.cores import available_cores, omp_threads
 from cxrkit.base.errors import Interrupted, UserError
-from cxrkit.reproduce import calibration, display, forecast, planning, study
+from cxrkit.reproduce import calibration, display, forecast, planning, process, study
 from cxrkit.reproduce.costs import Costs, disk_bytes
 from cxrkit.reproduce.grid import Grid
 from cxrkit.reproduce.planning import Places, Planned
@@ -70,7 +69,7 @@ def reproduce(wanted: Request, console: Console) -> bool:
     own = planning.own_folder(wanted.places.runs, found)
     costs = learned(runs)
     executor = make_executor(wanted, own)
-    threads, file = threads_each(executor), own.parent / "calibration.json"
+    threads, file = process.computing_threads(executor.places or 1), own.parent / "calibration.json"
     calibration.recall(costs, runs, file, threads)
     if wanted.dry_run:
         calibration.calibrate(costs, [item for item in runs if not item.done], file, threads, console)
@@ -99,12 +98,6 @@ def reproduce(wanted: Request, console: Console) -> bool:
     for line in display.failures_text(grid):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     return not grid.failures
-
-
-def threads_each(executor: Executor) -> int:
-    """Return how many threads a run is given on this machine."""
-    share = max(1, available_cores() // (executor.places or 1))
-    return min(share, omp_threads() or share)
 
 
 def learned(runs: Sequence[Planned]) -> Costs:

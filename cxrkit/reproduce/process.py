@@ -12,10 +12,20 @@ from contextlib import suppress
 from pathlib import Path
 
 from cxrkit.base.contracts import Job
+from cxrkit.base.cores import free_cores, omp_threads
 from cxrkit.base.errors import shown
 
 PATIENCE_SECONDS = 20.0  # what a training has to end after Ctrl-C: it writes nothing, but may be in a long kernel
 _TAIL_BYTES = 20_000
+
+
+def computing_threads(places: int) -> int:
+    """Return how many threads each of `places` jobs computes with on a CPU: its share of the cores that are free now.
+
+    OMP_NUM_THREADS, where it is set, is the most, as in `cxrkit train`.
+    """
+    share = max(1, free_cores() // places)
+    return min(share, omp_threads() or share)
 
 
 def start(
