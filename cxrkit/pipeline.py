@@ -93,7 +93,9 @@ def decided(
 
     computing = config.run.compute_threads
     if compute.on_cpu(device):
-        before = read_run_config(run.config).run.compute_threads if run and run.config.exists() else None
+        before = None
+        if run and run.config.exists():  # one that does not say has left it to torch
+            before = read_run_config(run.config).run.compute_threads or threads.torch_default()
         computing = threads.chosen(computing, before, note, processes=ranks.local_world_size)
     compile = config.run.compile
     if compile is None and not ranks.several:  # what several processes send each other is not compiled unasked

@@ -208,7 +208,13 @@ def sixteen(monkeypatch: pytest.MonkeyPatch) -> None:
         (4, 4, "", 4, ""),  # a resumed run's own number, whatever is free
         (9, 9, "", 9, ""),
         (2, 4, "3", 2, ""),  # the flag, for a run with another number
-        (4, 4, "3", 3, "OMP_NUM_THREADS=3, and this run was trained with 4 threads: its last digits may come out"),
+        (
+            4,
+            4,
+            "3",
+            3,
+            "OMP_NUM_THREADS=3, and this run was trained with 4 threads: its numbers may come out",
+        ),
         (4, 4, "4", 4, ""),
         (20, 20, "", 16, "this run was trained with 20 threads, and 16 cores can be used here: it goes on with 16"),
     ],

@@ -368,7 +368,7 @@ def test_undefined_auc_is_printed_with_its_reason_and_never_as_a_number(mixed):
         ({"split_digest": "77" * 32}, "split official is not the known one (digest 777777777777)"),
         # A CSV that was cut: its split has 100 training images, and all were used.
         ({"train_images": 100, "train_subset_images": 100}, "trained on 100 training images, not 75,707"),
-        ({"train_images": 100}, "trained on 100 training images, not 75,707; trained on 100 of 75,707 images"),
+        ({"train_images": 100}, "trained on 100 training images, not 75,707"),
         ({"image_side": 224}, "source images of 224 pixels, not 1024 pixels"),
     ],
 )

@@ -75,7 +75,7 @@ def _from_the_reference(
 def _of_its_own(run: Run, known: KnownSplit | None, found: Collection[Difference]) -> list[str]:
     """Return what speaks against a run whatever it is compared with."""
     split = ["another split"] if known is None else []
-    return [*split, *_incomplete(run), *_other_images(run, known, found), *_gaps(run), *stale_reasons(run)]
+    return [*split, *_incomplete(run, found), *_other_images(run, known, found), *_gaps(run), *stale_reasons(run)]
 
 
 def _words(difference: Difference, origin: Origin) -> str:
@@ -100,12 +100,13 @@ def _rest(text: str, said: str) -> str:
     return " ".join(words[common:])
 
 
-def _incomplete(run: Run) -> list[str]:
+def _incomplete(run: Run, found: Collection[Difference]) -> list[str]:
     """Return how much of the run's own subsets was left out."""
     reasons = []
     if not run.test.complete:
         reasons.append(f"{run.test.images:,} of {run.test.subset_images:,} test images")
-    if run.origin.train_images and not run.origin.complete:
+    said = any(difference.part == "training images" for difference in found)
+    if run.origin.train_images and not run.origin.complete and not said:
         reasons.append(f"trained on {run.origin.train_images:,} of {run.origin.train_subset_images:,} images")
     return reasons
 

@@ -38,7 +38,8 @@ def chosen(
 
     said: by the user, or by the run's config. before: what the run was trained with so far. processes: that share this
     machine's cores. What was said now wins, then OMP_NUM_THREADS, then the number of before, then what is free. `note`
-    hears what makes a resumed training differ in its last digits, or slow.
+    hears what makes a resumed training differ from one that ran through (by last digits in fp32, by more in
+    bf16), or slow.
     """
     if said is not None and said != before:
         return said
@@ -47,14 +48,14 @@ def chosen(
         return omp or by_default(processes)
     if omp is not None and omp != before:
         note(
-            f"OMP_NUM_THREADS={omp}, and this run was trained with {before} threads: its last digits may come out "
-            f"differently\n  remedy: set OMP_NUM_THREADS={before}, or unset it"
+            f"OMP_NUM_THREADS={omp}, and this run was trained with {before} threads: its numbers may come out "
+            f"otherwise\n  remedy: set OMP_NUM_THREADS={before}, or unset it"
         )
         return omp
     if before > (cores := available_cores()):
         note(
             f"this run was trained with {before} threads, and {cores} cores can be used here: it goes on with {cores}, "
-            "and its last digits may come out differently"
+            "and its numbers may come out otherwise"
         )
         return cores
     return before
