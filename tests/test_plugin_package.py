@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -33,7 +33,7 @@ def run(command: list[str], folder: Path, *, code: int = 0, **environment: str) 
 
 def fresh_environment(folder: Path) -> Path:
     """Return the Python of a new environment that finds what is installed here: torch is not downloaded again."""
-    pip = ["--without-pip"] if importlib.util.find_spec("pip") else []
+    pip = [] if not list(importlib.metadata.distributions(name="pip")) else ["--without-pip"]
     subprocess.run([sys.executable, "-m", "venv", *pip, str(folder)], check=True)
     python = folder / "bin" / "python"
     (site,) = folder.glob("lib/python*/site-packages")
