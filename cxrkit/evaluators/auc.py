@@ -37,7 +37,7 @@ class _Drawn:
             metric,
             lower=found.lower,
             upper=found.upper,
-            interval=found.reason if found.lower is None else self.how,
+            interval=found.said(self.how),
             mark=found.mark,
             positive_patients=rests_on.positive_patients,
             clusters_effective=rests_on.clusters_effective,

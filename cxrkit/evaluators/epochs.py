@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from cxrkit.base import registry
 from cxrkit.base.contracts import EVALUATED, Subset
 from cxrkit.base.errors import UserError
 from cxrkit.evaluators import auc, gates
-from cxrkit.evaluators.scoring import ChosenEvaluator, choose_evaluators, score_subset, with_validation
+from cxrkit.evaluators.scoring import ChosenEvaluator, choose_evaluators, quickly, score_subset, with_validation
 from cxrkit.evaluators.truth import Truth
 from cxrkit.runs import epochs
 from cxrkit.runs.epoch_scores import EpochScores, RunEpochs, write_epoch_scores
@@ -21,8 +20,7 @@ from cxrkit.runs.folder import RunFolder
 from cxrkit.runs.predictions import Predictions, read_predictions
 from cxrkit.runs.scores import IDENTITY, Scores, SubsetScores
 
-_QUICK = {"replicates": 1}
-_AUC = ChosenEvaluator(auc.NAME, auc.evaluate, _QUICK)
+_AUC = quickly(ChosenEvaluator(auc.NAME, auc.evaluate, {}))
 _NO_INTERVAL = "none is made for the epochs that are kept"
 _OF_AN_EPOCH = ("epoch", "checkpoint_sha256")  # in these an epoch may differ from the run's own scores
 
@@ -37,7 +35,7 @@ def evaluate_epochs(run: RunFolder, truth: Truth, scores: Scores) -> RunEpochs |
     kept = epochs.kept(run)
     if not kept or "test" not in scores.subsets:
         return None
-    chosen = [_quickly(item) for item in choose_evaluators(scores.evaluator, {})]
+    chosen = [quickly(item) for item in choose_evaluators(scores.evaluator, {})]
     against: _Against | None = None
     found, unusable = [], {}
     for epoch in kept:
@@ -114,11 +112,6 @@ def _check_identity(path: Path, file: Predictions, subset: Subset, epoch: int, s
     for name in IDENTITY:
         if name not in _OF_AN_EPOCH and getattr(about, name) != getattr(scores, name):
             raise UserError(f"{path}: of another {name} than the run's own predictions")
-
-
-def _quickly(item: ChosenEvaluator) -> ChosenEvaluator:
-    """Return an evaluator that makes as few replicates as it can: no interval of an epoch is ever shown."""
-    return item if registry.is_foreign("evaluator", item.name) else replace(item, options=_QUICK)
 
 
 def _points(file: Predictions, truth_NL: np.ndarray, chosen: Sequence[ChosenEvaluator]) -> SubsetScores:

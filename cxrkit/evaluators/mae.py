@@ -51,8 +51,9 @@ def evaluate(
         error_N = np.abs(scores_NL[known_N, number] - truth_N[known_N])
         drawn_R = _drawn_means(error_N, clusters_N[known_N], weight_RK)
         found = intervals.of_percentiles(drawn_R, confidence=confidence)
-        made = found.reason if found.lower is None else how
-        yield Metric("mae", float(error_N.mean()), label, found.lower, found.upper, reason=reason, interval=made)
+        yield Metric(
+            "mae", float(error_N.mean()), label, found.lower, found.upper, reason=reason, interval=found.said(how)
+        )
         spread = float(error_N.std(ddof=1)) if count > 1 else None
         yield Metric("mae_sd", spread, label, reason="" if count > 1 else "1 image")
         yield _of_median(label, truth_N[known_N], None if validation is None else validation.truth[:, number])

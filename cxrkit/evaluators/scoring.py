@@ -26,7 +26,7 @@ _NUMBERS = dict.fromkeys(("value", "lower", "upper", "clusters_effective"), floa
     ("positives", "negatives", "labels", "positive_patients"), int
 )
 _MADE_UP = 24  # images of a rehearsal, two a patient
-_FAST = {"replicates": 1}
+_QUICK = {"replicates": 1}
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def with_validation(
 def is_by(run: Path, evaluator: str) -> bool:
     """Return whether the scores of a run folder are by the evaluators asked for, which a resumed run may change."""
     with suppress(UserError):  # scores that cannot be read are by nobody
-        return list(read_scores(run / "scores.json").evaluators) == [name.strip() for name in evaluator.split(",")]
+        return list(read_scores(run / "scores.json").evaluators) == _names(evaluator)
     return False
 
 
@@ -144,7 +144,7 @@ def rehearse(evaluator: str, labels: LabelSet) -> None:
     chosen = choose_evaluators(evaluator, {})
     if not any(registry.is_foreign("evaluator", item.name) for item in chosen):
         return
-    chosen = [replace(item, options=_FAST if item.name == "auc" else {}) for item in chosen]
+    chosen = [quickly(item) for item in chosen]
     clusters_N = np.arange(_MADE_UP) // 2
     for what, score_NL, truth_NL in _made_up(labels):
         try:
@@ -178,7 +178,7 @@ def choose_evaluators(names: str, options: Mapping[str, Any]) -> list[ChosenEval
 
     Raises UserError for an unknown name, one given twice, and an option that none of them takes.
     """
-    several = [name.strip() for name in names.split(",")]
+    several = _names(names)
     remedy = "name each once, joined by commas: auc,mine:brier"
     if "" in several:
         raise UserError(f"--evaluator {names!r}: an evaluator without a name", remedy=remedy)
@@ -193,6 +193,16 @@ def choose_evaluators(names: str, options: Mapping[str, Any]) -> list[ChosenEval
         ChosenEvaluator(name, function, {key: value for key, value in options.items() if _takes(function, key)})
         for name, function in functions.items()
     ]
+
+
+def quickly(item: ChosenEvaluator) -> ChosenEvaluator:
+    """Return the evaluator for scores whose intervals nobody will see: one of cxrkit's own makes a single replicate."""
+    return item if registry.is_foreign("evaluator", item.name) else replace(item, options=_QUICK)
+
+
+def _names(evaluators: str) -> list[str]:
+    """Return the names that are joined by commas."""
+    return [name.strip() for name in evaluators.split(",")]
 
 
 def _function(name: str) -> Evaluator:

@@ -81,6 +81,6 @@ def _metric(name: str, label: str, found: Share, how: str) -> Metric:
         positives=found.images if positive else None,
         negatives=None if positive else found.images,
         reason="" if found.images else f"0 {'positives' if positive else 'negatives'}",
-        interval=interval.reason if interval.lower is None else how,
+        interval=interval.said(how),
         mark=interval.mark,
     )

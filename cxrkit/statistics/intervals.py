@@ -39,6 +39,10 @@ class Interval:
     reason: str = ""
     """Why there is no interval, or why it is approximate."""
 
+    def said(self, how: str) -> str:
+        """Return `how` it was made, or why there is none."""
+        return self.reason if self.lower is None else how
+
 
 @dataclass(frozen=True)
 class Support:
