@@ -135,7 +135,7 @@ def make_step(task: TrainTask, model: torch.nn.Module, note: notes.Say) -> Step:
         note=note,
     )
     scaler = stepping.make_scaler(task.device, task.precision == "fp16")
-    own_loss = task.config.loss.name not in registry.BUILT_IN["loss"]
+    own_loss = registry.is_foreign("loss", task.config.loss.name)
     forward, loss = sharing.shared(task.ranks, forward, task.loss, images=own_loss)
     return Step(model, forward, loss, optimizer, scaler, task.config.loss.name, note)
 
