@@ -18,7 +18,7 @@ from cxrkit import pipeline
 from cxrkit.base.errors import UserError
 from cxrkit.base.labels import CHESTXRAY14
 from cxrkit.loaders.inputs import Inputs
-from cxrkit.runs import checkpoints, epochs
+from cxrkit.runs import checkpoints, epochs, opening
 from cxrkit.runs.epoch_scores import RunEpochs, read_epoch_scores
 from cxrkit.runs.folder import RunFolder
 from cxrkit.runs.metrics import read_metrics
@@ -158,7 +158,7 @@ def test_a_longer_training_restates_what_it_kept_before(finished: RunFolder, tmp
     """The terms of the whole training, as in its best checkpoint: all epochs are of one recipe."""
     run = copy_of(finished, tmp_path)
     run.epoch_scores.write_text("stale")
-    train(Path("unused"), tmp_path / "runs", resume=True, epochs=4, data=pipeline.run_config(finished).run.data)
+    train(Path("unused"), tmp_path / "runs", resume=True, epochs=4, data=opening.run_config(finished).run.data)
     assert epochs.kept(run) == (1, 2, 3, 4)
     assert not scores_of_epochs(run).unusable
     assert [item.epoch for item in scores_of_epochs(run).epochs] == [1, 2, 3, 4]

@@ -23,7 +23,7 @@ from cxrkit import pipeline
 from cxrkit.base.contracts import LABELS
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import file_digest
-from cxrkit.runs import checkpoints, predictions
+from cxrkit.runs import checkpoints, opening, predictions
 from cxrkit.runs import scores as results
 from cxrkit.runs.config import read_config, recipe_digest
 from cxrkit.runs.folder import RunFolder
@@ -382,7 +382,7 @@ def test_a_limited_training_is_marked(prepared: Path, tmp_path: Path) -> None:
 
 def test_not_a_run_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"not a run folder \(no config.toml\)"):
-        pipeline.run_config(RunFolder(tmp_path))
+        opening.run_config(RunFolder(tmp_path))
 
 
 def test_a_finished_run_that_is_trained_on_loses_its_scores_first(finished: RunFolder, tmp_path: Path) -> None:

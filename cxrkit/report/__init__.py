@@ -5,9 +5,9 @@
 
 from cxrkit.report.official import official
 from cxrkit.report.probes import probes
-from cxrkit.report.render import FORMATS, format_of, render, write
+from cxrkit.report.rendering.terminal import to_rich
+from cxrkit.report.rendering.text import FORMATS, format_of, render, write
 from cxrkit.report.resampled import resampled
 from cxrkit.report.tables import Report
-from cxrkit.report.terminal import to_rich
 
 __all__ = ["FORMATS", "Report", "format_of", "official", "probes", "render", "resampled", "to_rich", "write"]

@@ -1,4 +1,4 @@
-"""One table structure for every output: terminal, Markdown, LaTeX, CSV (and later HTML)."""
+"""One document for every output: terminal, Markdown, LaTeX, CSV, JSON, HTML."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from cxrkit.base.labels import LabelSet
+from cxrkit.report.figures import Figure
 
 AVERAGE = "Average"  # the key of a result table's row that is no label's
 UNCHECKED = "*"  # marks a run of whose origin something is not checked
@@ -91,10 +92,13 @@ class Table:
     notes: tuple[str, ...] = ()
     """Printed below."""
 
+    key: str = ""
+    """A short name for files, anchors and LaTeX labels: "table5", "intervals"; "" for one that nobody refers to."""
+
 
 @dataclass(frozen=True)
 class Report:
-    """A document of tables."""
+    """A document of tables and figures."""
 
     title: str
     """Printed first."""
@@ -104,6 +108,12 @@ class Report:
 
     notes: tuple[str, ...] = ()
     """Of the whole; they come last."""
+
+    figures: tuple[Figure, ...] = ()
+    """In reading order, behind the tables. The terminal and CSV leave them out."""
+
+    key: str = ""
+    """A short name for files: "official", "compare"."""
 
 
 def label_rows(cells_by_column: Iterable[Mapping[str, Cell]], labels: LabelSet) -> tuple[Row, ...]:

@@ -133,6 +133,10 @@ class RunFolder:
         """AUCs of every epoch that is kept."""
         return self.path / "epochs.json"
 
+    def derived(self, name: str) -> Path:
+        """Arrays that reports worked out from the predictions, to be read the next time: see report/evidence.py."""
+        return self.path / "derived" / f"{name}.npz"
+
     def done(self, stage: str) -> Path:
         """Return the file that says what a finished stage (train, predict, evaluate) has read, by its digests."""
         return self.path / "done" / f"{stage}.json"

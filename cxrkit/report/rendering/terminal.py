@@ -46,7 +46,7 @@ class _Page:
 
 def _spelled_report(report: Report, say: Callable[[str], str]) -> Report:
     tables = tuple(_spelled_table(table, say) for table in report.tables)
-    return Report(say(report.title), tables, tuple(map(say, report.notes)))
+    return replace(report, title=say(report.title), tables=tables, notes=tuple(map(say, report.notes)))
 
 
 def _spelled_table(table: Table, say: Callable[[str], str]) -> Table:
@@ -63,6 +63,7 @@ def _spelled_table(table: Table, say: Callable[[str], str]) -> Table:
         tuple(map(column, table.columns)),
         tuple(map(row, table.rows)),
         tuple(map(say, table.notes)),
+        table.key,
     )
 
 

@@ -1,0 +1,163 @@
+"""What a report learns from a run's predictions beyond its scores: curves, variances, subgroups.
+
+An Evidence is the scores of one subset beside the truth. It is opened when something asks for it, and kept for the next
+question. What is worked out from it by a Derivation is a few arrays, which stay in the run folder (`derived/`): the
+second report reads them instead, as long as predictions, labels and the derivation are the same.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from cxrkit.base.contracts import Subset
+from cxrkit.base.errors import UserError
+from cxrkit.base.files import digest_lines, replacing
+from cxrkit.base.labels import LabelSet
+from cxrkit.evaluators import gates
+from cxrkit.evaluators.scoring import scored_arrays
+from cxrkit.evaluators.truth import Truth, read_truth
+from cxrkit.report.runs import Run
+from cxrkit.runs import epochs
+from cxrkit.runs.folder import RunFolder
+from cxrkit.runs.opening import evaluated_with
+from cxrkit.runs.predictions import read_predictions
+from cxrkit.statistics import clustered
+from cxrkit.statistics.clustered import Estimate
+
+Arrays = dict[str, NDArray[np.generic]]
+_METADATA = ("age_years", "sex", "view")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Scores and truth of the evaluated images of one subset, sorted by image_id."""
+
+    images: pl.DataFrame
+    """image_id, patient_id, age_years, sex, view; null where the source of the labels does not say."""
+
+    scores: NDArray[np.floating]
+    """(N, L) probabilities, of the labels that have scores."""
+
+    truth: NDArray[np.float32]
+    """(N, L) of 1, 0, or NaN where it is not known."""
+
+    labels: LabelSet
+    """What the columns are of."""
+
+    @cached_property
+    def clusters(self) -> NDArray[np.intp]:
+        """(N,) the number of each image's patient, by the patients' sorted names: the same images are numbered alike."""
+        return np.unique(self.images["patient_id"].to_numpy(), return_inverse=True)[1].astype(np.intp)
+
+    @cached_property
+    def known(self) -> NDArray[np.bool_]:
+        """(N, L) whether it is known that an image has, or has not, a label."""
+        return ~np.isnan(self.truth)
+
+    @cached_property
+    def positive(self) -> NDArray[np.bool_]:
+        """(N, L) whether an image has a label; False where it is not known."""
+        return self.truth > 0.5
+
+    def estimates(self) -> list[Estimate]:
+        """Return each label's AUC with its clustered variance (statistics/clustered.py)."""
+        return clustered.estimates(self.scores, self.positive, self.clusters, known_NL=self.known)
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """Something that is worked out from the evidence of one run, a pure function."""
+
+    name: str
+    """Of its file in `derived/`."""
+
+    version: int
+    """Raised whenever `compute` would give other arrays: what was kept before is then made anew."""
+
+    compute: Callable[[Evidence], Arrays]
+    """Arrays of numbers or text by name."""
+
+
+class Opened:
+    """The evidence of runs, opened on demand. One object serves a whole report."""
+
+    def __init__(self, data: Path | None = None) -> None:
+        """Read labels from `data`, a prepared folder or a table; None: from what each run was evaluated with."""
+        self._data = data
+        self._truths: dict[Path, Truth] = {}
+        self._evidence: dict[Path, Evidence] = {}
+
+    def evidence(self, run: Run, subset: Subset = "test") -> Evidence:
+        """Return the evidence of a run. Raises UserError when predictions or labels are not there, or do not fit."""
+        path = _predictions(run, subset)
+        if path not in self._evidence:
+            self._evidence[path] = self._read(run, path)
+        return self._evidence[path]
+
+    def derived(self, run: Run, derivation: Derivation, subset: Subset = "test") -> Arrays:
+        """Return what `derivation` makes of a run's evidence, from its folder where that is there. Raises UserError."""
+        epoch = "" if run.own is None else f"-epoch-{run.scores.epoch}"
+        path = RunFolder(run.folder).derived(f"{derivation.name}-{subset}{epoch}")
+        made_of = _made_of(run, derivation, subset)
+        found = _kept(path, made_of)
+        if found is None:
+            found = derivation.compute(self.evidence(run, subset))
+            _keep(path, made_of, found)
+        return found
+
+    def _read(self, run: Run, path: Path) -> Evidence:
+        predictions = read_predictions(path)
+        truth = self._truth(run)
+        records = gates.check_labels(path, predictions.about, truth)
+        truth_NL = gates.true_labels(path, predictions, records, truth.source)
+        score_NL, truth_NL = scored_arrays(predictions, truth_NL)
+        images = predictions.frame.select("image_id", "patient_id")
+        known = [name for name in _METADATA if name in truth.table.columns]
+        images = images.join(truth.table.select("image_id", *known), on="image_id", how="left", maintain_order="left")
+        images = images.with_columns(pl.lit(None).alias(name) for name in _METADATA if name not in known)
+        return Evidence(images, score_NL, truth_NL, predictions.about.scored)
+
+    def _truth(self, run: Run) -> Truth:
+        labels, _ = evaluated_with(RunFolder(run.folder), self._data)
+        if labels not in self._truths:
+            self._truths[labels] = read_truth(labels)
+        return self._truths[labels]
+
+
+def _predictions(run: Run, subset: Subset) -> Path:
+    folder = RunFolder(run.folder)
+    return folder.predictions(subset) if run.own is None else epochs.predictions_of(folder, run.scores.epoch, subset)
+
+
+def _made_of(run: Run, derivation: Derivation, subset: Subset) -> str:
+    """Return a digest of all that decides what a derivation finds."""
+    scores = run.scores
+    predictions = scores.subsets[subset].predictions_sha256
+    origin = scores.origin
+    return digest_lines([f"{derivation.version}", predictions, origin.labels_digest, origin.metadata_digest])
+
+
+def _kept(path: Path, made_of: str) -> Arrays | None:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if str(file["made_of"]) != made_of:
+                return None
+            return {name: file[name] for name in file.files if name != "made_of"}
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
+        return None
+
+
+def _keep(path: Path, made_of: str, found: Arrays) -> None:
+    try:
+        with replacing(path) as part, open(part, "wb") as file:
+            np.savez(file, made_of=np.array(made_of), **found)  # type: ignore[arg-type]
+    except UserError:
+        pass  # a folder that is not ours to write in: it is worked out again next time

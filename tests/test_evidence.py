@@ -1,0 +1,60 @@
+"""What reports work out from predictions: aligned by image, kept in the run folder, made anew when anything changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.metrics import roc_auc_score
+from tiny_runs import make_records, make_run, make_split
+
+from cxrkit.evaluators.scoring import evaluate_run
+from cxrkit.evaluators.truth import read_truth
+from cxrkit.report.evidence import Derivation, Evidence, Opened
+from cxrkit.report.runs import Run, find_runs
+
+
+@pytest.fixture
+def truth(tmp_path: Path) -> Path:
+    records = make_records().with_columns(age_years=pl.lit(50), sex=pl.lit("F"))
+    records.write_parquet(tmp_path / "labels.parquet")
+    return tmp_path / "labels.parquet"
+
+
+@pytest.fixture
+def run(tmp_path: Path, truth: Path) -> Run:
+    records = make_records()
+    path = make_run(tmp_path / "runs" / "net" / "official", records, make_split(records))
+    evaluate_run(path, read_truth(truth), options={"replicates": 20})
+    return find_runs(tmp_path / "runs").runs[0]
+
+
+def test_evidence_gives_the_aucs_of_the_scores(run: Run, truth: Path) -> None:
+    evidence = Opened(truth).evidence(run)
+    for number, estimate in enumerate(evidence.estimates()):
+        label = evidence.labels.labels[number]
+        expected = roc_auc_score(evidence.truth[:, number], evidence.scores[:, number])
+        assert estimate.value == pytest.approx(expected, abs=1e-12)
+        assert run.auc(label).value == pytest.approx(expected, abs=1e-12)
+    assert set(evidence.images["sex"]) == {"F"}
+    assert evidence.images["view"].null_count() == len(evidence.images)
+
+
+def test_what_is_derived_is_kept_until_something_changes(run: Run, truth: Path) -> None:
+    asked = []
+
+    def compute(evidence: Evidence) -> dict[str, np.ndarray]:
+        asked.append(len(evidence.images))
+        return {"mean": evidence.scores.mean(axis=0), "names": np.array(evidence.labels.labels)}
+
+    first = Opened(truth).derived(run, Derivation("mean", 1, compute))
+    again = Opened(Path("not there")).derived(run, Derivation("mean", 1, compute))
+    assert asked == [run.test.images]
+    assert {name: again[name].tolist() for name in again} == {name: first[name].tolist() for name in first}
+    Opened(truth).derived(run, Derivation("mean", 2, compute))
+    assert len(asked) == 2
+    (run.folder / "derived" / "mean-test.npz").write_bytes(b"PK\x03\x04 cut short")
+    Opened(truth).derived(run, Derivation("mean", 2, compute))
+    assert len(asked) == 3
