@@ -54,7 +54,7 @@ class Evidence:
 
     @cached_property
     def clusters(self) -> NDArray[np.intp]:
-        """(N,) the number of each image's patient, by the patients' sorted names: the same images are numbered alike."""
+        """(N,) the number of each image's patient, by sorted names: the same images are numbered alike."""
         return np.unique(self.images["patient_id"].to_numpy(), return_inverse=True)[1].astype(np.intp)
 
     @cached_property
@@ -126,7 +126,7 @@ class Opened:
         return Evidence(images, score_NL, truth_NL, predictions.about.scored)
 
     def _truth(self, run: Run) -> Truth:
-        labels, _ = evaluated_with(RunFolder(run.folder), self._data)
+        labels = self._data or evaluated_with(RunFolder(run.folder))[0]
         if labels not in self._truths:
             self._truths[labels] = read_truth(labels)
         return self._truths[labels]
