@@ -147,7 +147,7 @@ def _made_of(run: Run, derivation: Derivation, subset: Subset) -> str:
 
 def _kept(path: Path, made_of: str) -> Arrays | None:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             if str(file["made_of"]) != made_of:
                 return None
             return {name: file[name] for name in file.files if name != "made_of"}
