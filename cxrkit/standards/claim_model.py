@@ -1,0 +1,252 @@
+"""Answers to CLAIM's items 22 to 44: model to funding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cxrkit.models import catalog
+from cxrkit.models.grammar import MLP_HIDDEN
+from cxrkit.runs.config import TrainConfig
+from cxrkit.standards.claim_data import PREPARED, SCORES, SPLIT, published
+from cxrkit.standards.facts import FILES, RunFacts
+from cxrkit.standards.words import (
+    Said,
+    author,
+    count,
+    data_name,
+    how_intervals,
+    kind,
+    limitations,
+    listed,
+    main_metric,
+    metric_name,
+    metric_words,
+    missing_words,
+    partition_words,
+    sentences,
+)
+
+_LOSSES = {
+    "bce-mean": "binary cross-entropy, averaged over labels and images (bce-mean)",
+    "bce-sum": "binary cross-entropy, summed over labels and averaged over images (bce-sum)",
+}
+CONFIG, PROVENANCE, IMPORT = FILES["config"], FILES["provenance"], FILES["imported"]
+
+
+def model(facts: RunFacts) -> Said:
+    """Item 22."""
+    spec, name = facts.spec, facts.run.scores.model
+    if spec is None or facts.config is None:
+        source = CONFIG if facts.config else IMPORT
+        return Said(f"{name}.", "describe inputs, outputs, layers and connections", (source,))
+    parameters, trainable, _ = catalog.cost(spec, facts.labels)
+    learn = "all of them trained" if trainable == parameters else f"of which {trainable:,} are trained"
+    hidden = f" with hidden layers of {listed(map(str, MLP_HIDDEN))}" if not (spec.blocks or spec.probe) else ""
+    depth = f", blocks {listed(map(str, spec.blocks))} in four stages, {spec.width} channels first" * bool(spec.blocks)
+    text = [f"{name}: {kind(facts)}{hidden}{depth}, {parameters:,} parameters, {learn}"]
+    inputs = [f"{count(spec.channels, 'channel')} of {spec.input_size} x {spec.input_size} pixels"] * spec.image
+    inputs += ["age, sex and view position"] * spec.meta
+    inputs += [f"{spec.features_in:,} features of the network of {facts.config.model.extractor}"] * bool(spec.probe)
+    text.append(f"Input: {listed(inputs)}")
+    outputs = facts.labels.unit or "logits, whose sigmoid is the score"
+    text.append(f"Output: {count(len(facts.labels), 'number')}, {outputs}")
+    return Said(sentences(text), "refer to the paper of the architecture", (CONFIG,))
+
+
+def software(facts: RunFacts) -> Said:
+    """Item 23."""
+    found = facts.provenance or {}
+    packages = found.get("packages")
+    if isinstance(packages, dict) and packages:
+        named = [f"Installed: cxrkit {found.get('cxrkit')}", f"Python {found.get('python')}"]
+        named += [f"{name} {version}" for name, version in packages.items()]
+        machine = found.get("processor") or found.get("platform") or ""
+        device = f"Device: {found['device']}" if found.get("device") else ""
+        return Said(sentences([", ".join(named), f"Machine: {machine}" if machine else "", device]), "", (PROVENANCE,))
+    scored = f"Evaluated with cxrkit {facts.run.scores.cxrkit_version}"
+    framework = facts.imported.about.framework if facts.imported else ""
+    declared = f"Declared: trained with {framework}" if framework else ""
+    hint = "name the versions of what it was trained with"
+    return Said(sentences([scored, declared]), hint, (SCORES, IMPORT) if declared else (SCORES,))
+
+
+def initialization(facts: RunFacts) -> Said:
+    """Item 24."""
+    origin = facts.run.origin
+    known = origin.basis.pretraining
+    if known == "unknown":
+        return author("say what the parameters started from")
+    said = "" if known == "checked" else " (declared, not checked)"
+    if origin.pretraining == "none" and not origin.initial_weights:
+        seed = f", seed {facts.run.scores.seed}" if facts.config else ""
+        return Said(f"At random, from scratch{seed}{said}.", "", (SCORES,))
+    digest = f" (SHA-256 {origin.initial_weights[:12]}...)" if origin.initial_weights else ""
+    return Said(f"Pretrained: {origin.pretraining}{digest}{said}.", "", (SCORES,))
+
+
+def training(facts: RunFacts) -> Said:
+    """Item 25."""
+    config = facts.config
+    if config is None:
+        return author("describe augmentation, loss, optimizer, hyperparameters and how many models were trained")
+    trainer = "" if config.run.trainer == "supervised" else f"Trainer {config.run.trainer}"
+    looks = "" if facts.looks_at_images is False or (facts.spec and facts.spec.probe) else _augmentation(config)
+    text = sentences([trainer, looks, _optimisation(config, facts), f"Seed {config.run.seed}"])
+    hint = "say how the hyperparameters were found, and how many models were trained in all"
+    return Said(text, hint, (CONFIG, PROVENANCE) if facts.provenance else (CONFIG,))
+
+
+def _augmentation(config: TrainConfig) -> str:
+    it = config.augmentation
+    return (
+        f"Augmentation: random crops of at least {it.area_min:.0%} of the area, aspect ratio up to {it.aspect_max:.3g}, "
+        f"rotation up to {it.angle:g} degrees, horizontal flips with probability {it.flip:g}"
+    )
+
+
+def _optimisation(config: TrainConfig, facts: RunFacts) -> str:
+    optimizer, schedule = config.optimizer, config.schedule
+    decay = f", weight decay {optimizer.weight_decay:g}" if optimizer.weight_decay else ""
+    rate = "" if optimizer.lr is None else f", learning rate {optimizer.lr:g}"
+    batch = "" if optimizer.batch_size is None else f", {count(optimizer.batch_size, 'image')} a step"
+    precision = (facts.provenance or {}).get("precision") or config.run.precision
+    late = f" for more than {count(schedule.patience, 'epoch')}" if schedule.patience else ""
+    return (
+        f"Loss: {_LOSSES.get(config.loss.name, config.loss.name)}; Adam (beta {optimizer.beta1:g} and {optimizer.beta2:g}){rate}{batch}{decay}; "
+        f"{count(schedule.epochs, 'epoch')}; the rate is multiplied by {schedule.factor:g} when the validation loss has "
+        f"not improved{late}; {precision}"
+    )
+
+
+def selection(facts: RunFacts) -> Said:
+    """Item 26."""
+    if facts.config is None:
+        return author("say how the final model was chosen, and on which images")
+    what = {"val_loss": "lowest loss", "val_auc": "highest mean AUC"}[facts.config.selection.metric]
+    epoch = facts.run.scores.epoch
+    text = f"The epoch of the {what} on the validation images: {epoch} of {facts.config.schedule.epochs}."
+    return Said(text, "", (CONFIG, SCORES))
+
+
+def ensembling(facts: RunFacts) -> Said:
+    """Item 27."""
+    if facts.config is None:
+        return author("say whether predictions are of one model or of several")
+    return Said(f"None: one checkpoint (SHA-256 {facts.run.scores.checkpoint_sha256[:12]}...).", "", (SCORES,))
+
+
+def metrics(facts: RunFacts) -> Said:
+    """Item 28."""
+    names = listed(metric_name(name) for name in facts.run.test.names)
+    labels = count(len({metric.label for metric in facts.run.test.metrics} - {None}), "label")
+    mean = next((metric for metric in facts.run.test.metrics if metric.label is None), None)
+    over = f", and their unweighted mean over {mean.labels}" if mean is not None and mean.labels else ""
+    return Said(f"{names[0].upper()}{names[1:]} of {labels}{over}.", "say why these metrics", (SCORES,))
+
+
+def uncertainty(facts: RunFacts) -> Said:
+    """Item 29."""
+    hint = "describe tests between models, if there are any, and the correction for their number"
+    how = how_intervals(facts)
+    return Said(f"Intervals: {how}.", hint, (SCORES,)) if how else author(f"no interval was computed; {hint}")
+
+
+def internal_test(facts: RunFacts) -> Said:
+    """Item 32."""
+    if facts.config is None:
+        return author("say on which images of its own kind the model was tested")
+    test = facts.run.test
+    text = (
+        f"{count(test.images, 'image')} of {count(test.patients, 'patient')} of {data_name(facts)}, the data set that it "
+        "was trained on; neither trained on nor used to select the epoch."
+    )
+    return Said(text, "", (SCORES, CONFIG))
+
+
+def external_test(facts: RunFacts) -> Said:
+    """Item 33."""
+    hint = "report tests on data of other hospitals, or name their absence as a limitation"
+    return author(hint) if facts.config is None else Said("None in this run.", hint, (CONFIG,))
+
+
+def included(facts: RunFacts) -> Said:
+    """Item 35."""
+    test = facts.run.test
+    if not facts.partitions:
+        text = f"Tested on {count(test.images, 'image')} of {count(test.patients, 'patient')}"
+        return Said(sentences([text]), "give the numbers of training and exclusions", (SCORES,))
+    left_out = missing_words(facts)
+    text = sentences(["; ".join(map(partition_words, facts.partitions)), left_out])
+    hint = "" if facts.dataset else "add what the data set left out"
+    return Said(text[0].upper() + text[1:], hint, (SPLIT, PREPARED) if left_out else (SPLIT,))
+
+
+def performance(facts: RunFacts) -> Said:
+    """Item 37."""
+    metric = main_metric(facts)
+    if metric is None:
+        return author("report the metrics")
+    of = f"of {facts.labels.heading(metric.label)}" if metric.label else f"over {count(metric.labels or 0, 'label')}"
+    lead = f"{'Mean ' * (metric.label is None)}{metric_name(metric.name)} {of}: {metric_words(metric)}"
+    return Said(sentences([lead[0].upper() + lead[1:], "Each label: see the table below"]), "", (SCORES,))
+
+
+def diagnostic(facts: RunFacts) -> Said:
+    """Item 38."""
+    found = [name for name in ("sensitivity", "specificity") if name in facts.run.test.names]
+    if not found:
+        return author("no threshold was chosen in this run; give sensitivity and specificity at one, with intervals")
+    return Said(f"{listed(found).capitalize()} of each label: see the table below.", "", (SCORES,))
+
+
+def study_limitations(facts: RunFacts) -> Said:
+    """Item 40."""
+    found = limitations(facts)
+    sources = (*published(facts), SCORES)
+    return Said(sentences(found), "add those of your study", sources if found else ())
+
+
+def protocol(facts: RunFacts) -> Said:
+    """Item 42."""
+    hint = "refer to a protocol, or to the repository that holds these files"
+    scores = facts.run.scores
+    if facts.config is None:
+        return author(hint)
+    text = f"The complete settings are in config.toml (digest of the recipe {scores.recipe_digest[:12]}...)."
+    return Said(text, hint, (CONFIG, SCORES))
+
+
+def availability(facts: RunFacts) -> Said:
+    """Item 43."""
+    text = [f"Software: cxrkit {facts.run.scores.cxrkit_version} (Apache-2.0)"]
+    if facts.dataset:
+        where = f" at {facts.dataset.homepage}" if facts.dataset.homepage else ""
+        text.append(f"Data: {facts.dataset.name}{where}. {facts.dataset.licence}")
+    hint = "say whether the trained model can be had" + ("" if facts.dataset else ", and the data")
+    return Said(sentences(text), hint, (SCORES, *published(facts)))
+
+
+ANSWERS: dict[int, Callable[[RunFacts], Said]] = {
+    22: model,
+    23: software,
+    24: initialization,
+    25: training,
+    26: selection,
+    27: ensembling,
+    28: metrics,
+    29: uncertainty,
+    30: lambda _: author("report robustness: subgroups, other seeds or splits, other labels, if you tried any"),
+    31: lambda _: author("name methods of explanation and how they were validated, or that none was used"),
+    32: internal_test,
+    33: external_test,
+    34: lambda _: author("give the registration, or say that it does not apply"),
+    35: included,
+    37: performance,
+    38: diagnostic,
+    39: lambda _: author("analyse what the model gets wrong"),
+    40: study_limitations,
+    41: lambda _: author("discuss what follows for practice, and what the model must not be used for"),
+    42: protocol,
+    43: availability,
+    44: lambda _: author("name funding, other support and the role of the funders"),
+}
