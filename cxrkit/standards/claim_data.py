@@ -118,7 +118,7 @@ def deidentification(facts: RunFacts) -> Said:
 def missing_data(facts: RunFacts) -> Said:
     """Item 12."""
     text = []
-    for partition in facts.partitions:
+    for partition in facts.partitions_used:
         if partition.cases is not None and partition.used:
             gaps = listed(f"{name} of {count(number, 'image')}" for name, number in partition.cases.unknown.items())
             text.append(f"{SUBSET_WORDS[partition.subset].capitalize()}: not known: {gaps}" if gaps else "")
@@ -181,8 +181,8 @@ def assignment(facts: RunFacts) -> Said:
     how = split_words(facts)
     text = [how or f"Split {origin.split}"]
     sources = [SCORES]
-    if facts.partitions:
-        text.append(f"Sizes: {'; '.join(map(partition_words, facts.partitions))}")
+    if facts.partitions_used:
+        text.append(f"Sizes: {'; '.join(map(partition_words, facts.partitions_used))}")
         sources = [SPLIT, SCORES]
     if origin.split_digest:
         text.append(f"SHA-256 of the assignment: {origin.split_digest[:12]}...")
@@ -220,7 +220,7 @@ def sample_size(facts: RunFacts) -> Said:
 def demographics(facts: RunFacts) -> Said:
     """Item 36."""
     text = []
-    for partition in facts.partitions:
+    for partition in facts.partitions_used:
         if partition.cases is not None and partition.used and (words := cases_words(partition.cases)):
             name = SUBSET_WORDS[partition.subset].capitalize()
             text.append(f"{name}, {count(partition.used, 'image')}: {words}")

@@ -49,29 +49,26 @@ def docx_bytes(report: Report) -> bytes:
 def _add(document: Any, table: Table) -> None:
     checklist = all(column.left for column in table.columns)
     heads = [table.stub, *(" ".join(column.heading) for column in table.columns), *["Page / line"] * checklist]
-    made = document.add_table(rows=1, cols=len(heads))
+    lines = [heads] + [[row.heading, *(cell.text for cell in row.cells), *[""] * checklist] for row in table.rows]
+    made = document.add_table(rows=len(lines), cols=len(heads))
     made.style = "Table Grid"
-    _fill(made.rows[0], heads, bold=True)
+    made.autofit = not checklist
+    for number, (row, texts) in enumerate(zip(made.rows, lines, strict=True)):
+        _fill(row, texts, _WIDTHS_CM if checklist else (), bold=number == 0)
     _repeat(made.rows[0])
-    for row in table.rows:
-        cells = [cell.text for cell in row.cells]
-        _fill(made.add_row(), [row.heading, *cells, *[""] * checklist])
-    if checklist:
-        from docx.shared import Cm
-
-        made.autofit = False
-        for row in made.rows:
-            for cell, width in zip(row.cells, _WIDTHS_CM, strict=True):
-                cell.width = Cm(width)
 
 
-def _fill(row: Any, texts: list[str], *, bold: bool = False) -> None:
-    for cell, text in zip(row.cells, texts, strict=True):
+def _fill(row: Any, texts: list[str], widths_cm: tuple[float, ...], *, bold: bool) -> None:
+    from docx.shared import Cm
+
+    for place, (cell, text) in enumerate(zip(row.cells, texts, strict=True)):
         before, marked, left_open = text.partition("author: ")
         paragraph = cell.paragraphs[0]
-        paragraph.add_run(before).bold = bold
+        paragraph.add_run(before).bold = bold or None
         if marked:
             paragraph.add_run(f"{marked}{left_open}").italic = True
+        if widths_cm:
+            cell.width = Cm(widths_cm[place])
 
 
 def _repeat(row: Any) -> None:

@@ -57,7 +57,7 @@ def software(facts: RunFacts) -> Said:
     """Item 23."""
     found = facts.provenance or {}
     packages = found.get("packages")
-    if isinstance(packages, dict) and packages:
+    if facts.config is not None and isinstance(packages, dict) and packages:
         named = [f"Installed: cxrkit {found.get('cxrkit')}", f"Python {found.get('python')}"]
         named += [f"{name} {version}" for name, version in packages.items()]
         machine = found.get("processor") or found.get("platform") or ""
@@ -172,11 +172,11 @@ def external_test(facts: RunFacts) -> Said:
 def included(facts: RunFacts) -> Said:
     """Item 35."""
     test = facts.run.test
-    if not facts.partitions:
+    if not facts.partitions_used:
         text = f"Tested on {count(test.images, 'image')} of {count(test.patients, 'patient')}"
         return Said(sentences([text]), "give the numbers of training and exclusions", (SCORES,))
     left_out = missing_words(facts)
-    text = sentences(["; ".join(map(partition_words, facts.partitions)), left_out])
+    text = sentences(["; ".join(map(partition_words, facts.partitions_used)), left_out])
     hint = "" if facts.dataset else "add what the data set left out"
     return Said(text[0].upper() + text[1:], hint, (SPLIT, PREPARED) if left_out else (SPLIT,))
 

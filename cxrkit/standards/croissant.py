@@ -160,7 +160,10 @@ def _file(identity: str, file: str, encoding: str, sha256: str, text: str) -> di
 
 def _record_sets(about: Description, splits: list[Split]) -> list[dict[str, Any]]:
     labels = label_sets.get(about.label_set)
-    texts = {label: f"Whether the image has {labels.heading(label)}; empty where that is not known." for label in labels.labels}
+    texts = {
+        label: f"Whether the image has {labels.heading(label)}; empty where that is not known."
+        for label in labels.labels
+    }
     texts |= {"age_years": "Age in years.", "sex": "M or F.", "view": "PA or AP.", "image_id": "The file's name."}
     sets = [_from_table("images", "records", record_schema(labels), texts, "Every image of the data set.")]
     if about.boxes is not None:

@@ -7,7 +7,7 @@ file says is None, and stays with the author: nothing is inferred from a name, a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -119,8 +119,14 @@ class RunFacts:
 
     @property
     def labels(self) -> LabelSet:
-        """The labels that are scored."""
-        return self.run.scores.labels
+        """The labels that are scored: a model from elsewhere need not know every label beside the mean."""
+        labels = self.run.scores.labels
+        if labels.metadata:
+            return labels
+        found = {metric.label for metric in self.run.test.metrics}
+        return replace(
+            labels, labels=tuple(label for label in labels.labels if label in found or label in labels.averaged)
+        )
 
     @property
     def looks_at_images(self) -> bool | None:
@@ -133,9 +139,12 @@ class RunFacts:
         origin = self.run.origin
         return self.run.test.complete and (not origin.train_images or origin.complete)
 
-    def partition(self, subset: str) -> Partition | None:
-        """Return one subset, None where it is not known."""
-        return next((item for item in self.partitions if item.subset == subset), None)
+    @property
+    def partitions_used(self) -> tuple[Partition, ...]:
+        """The subsets that the run is known to have used: of an import those that were scored."""
+        return tuple(
+            item for item in self.partitions if self.config is not None or item.subset in self.run.scores.subsets
+        )
 
 
 def read_facts(run: Run, data: Path | None = None) -> RunFacts:
@@ -230,7 +239,9 @@ def _metadata(table: pl.DataFrame) -> pl.DataFrame:
     """Return image_id with age, sex and view; null where the table does not have them."""
     kinds = {"age_years": pl.Float64(), "sex": pl.String(), "view": pl.String()}
     columns = [
-        pl.col(name).cast(kind).alias(f"its_{name}") if name in table.columns else pl.lit(None, kind).alias(f"its_{name}")
+        pl.col(name).cast(kind).alias(f"its_{name}")
+        if name in table.columns
+        else pl.lit(None, kind).alias(f"its_{name}")
         for name, kind in kinds.items()
     ]
     return table.select(pl.col("image_id").cast(pl.String), *columns)

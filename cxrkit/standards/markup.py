@@ -41,7 +41,7 @@ def _lines(value: Any) -> Iterator[str]:
             yield f"- {first}"
             yield from (f"  {line}" for line in rest)
     else:
-        yield json.dumps(value, ensure_ascii=False, allow_nan=False)
+        yield _scalar(value)
 
 
 def _entry(key: str, item: Any) -> Iterator[str]:
@@ -49,4 +49,10 @@ def _entry(key: str, item: Any) -> Iterator[str]:
         yield key
         yield from (f"  {line}" for line in _lines(item))
     else:
-        yield f"{key} {json.dumps(item, ensure_ascii=False, allow_nan=False)}"
+        yield f"{key} {_scalar(item)}"
+
+
+def _scalar(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    # YAML 1.1, which many still read, takes 1e-07 for text.
+    return text.replace("e", ".0e") if isinstance(value, float) and "e" in text and "." not in text else text

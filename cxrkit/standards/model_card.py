@@ -76,7 +76,10 @@ def _origin(facts: RunFacts) -> Said:
     if it is None:
         return Said(f"Trained with cxrkit (version at evaluation: {facts.run.scores.cxrkit_version}).")
     about = it.about
-    declared = [f"framework {about.framework}" * bool(about.framework), f"described in {about.source}" * bool(about.source)]
+    declared = [
+        f"framework {about.framework}" * bool(about.framework),
+        f"described in {about.source}" * bool(about.source),
+    ]
     declared = [text for text in (*declared, about.note) if text]
     text = f"Trained elsewhere; its predictions were imported (SHA-256 of the file {it.sha256[:12]}...)"
     return Said(sentences([text, f"Declared: {', '.join(declared)}" if declared else ""]), "", (claim_model.IMPORT,))

@@ -45,7 +45,7 @@ def _counts(metrics: list[Metric | None]) -> Cell:
 
 def cases_table(facts: RunFacts) -> Table | None:
     """Return who is in each partition; None where the labels cannot be read any more."""
-    parts = [(item, item.cases) for item in facts.partitions if item.cases is not None and item.used]
+    parts = [(item, item.cases) for item in facts.partitions_used if item.cases is not None and item.used]
     if not parts:
         return None
     known = [(item, cases) for item, cases in parts if cases is not None]

@@ -172,7 +172,9 @@ def limitations(facts: RunFacts) -> list[str]:
     elif origin.basis.training == "declared":
         found.append("What it was trained on is declared, not checked")
     if undefined := [metric for metric in test.metrics if metric.value is None and metric.label]:
-        names = listed(f"{facts.labels.heading(item.label or '')} ({item.reason or 'no reason given'})" for item in undefined)
+        names = listed(
+            f"{facts.labels.heading(item.label or '')} ({item.reason or 'no reason given'})" for item in undefined
+        )
         found.append(f"Not defined on these test images: {metric_name(undefined[0].name)} of {names}")
     unsure = [metric for metric in test.metrics if metric.mark and metric.label]
     if unsure:

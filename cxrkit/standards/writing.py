@@ -84,7 +84,9 @@ def write_standards(
     found = [run for run in find_runs(runs).runs if chosen(run)]
     if not found:
         raise UserError(f"{runs}: no run is chosen", remedy="choose at least one evaluated run")
-    names = _folder_names([f"{run.name}-{run.split}" + f"-seed-{run.scores.seed}" * bool(run.scores.seed) for run in found])
+    names = _folder_names(
+        [f"{run.name}-{run.split}" + f"-seed-{run.scores.seed}" * bool(run.scores.seed) for run in found]
+    )
     files: list[Path] = []
     notes: list[str] = []
     for run, name in zip(found, names, strict=True):
