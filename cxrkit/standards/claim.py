@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from cxrkit.report.tables import Cell, Column, Report, Row, Table
-from cxrkit.standards import claim_data, claim_model
+from cxrkit.standards import claim_data, claim_model, claim_results
 from cxrkit.standards.facts import RunFacts
 from cxrkit.standards.items import CITATION, ITEMS, Item
 from cxrkit.standards.tables import cases_table, performance_table
 from cxrkit.standards.words import Said
 
 AUTHOR = "author"  # marks what no file says
-_ANSWERS = claim_data.ANSWERS | claim_model.ANSWERS
+_ANSWERS = claim_data.ANSWERS | claim_model.ANSWERS | claim_results.ANSWERS
 _COLUMNS = (Column("item", ("Item",), left=True), Column("answer", ("Answer",), left=True))
 
 
@@ -34,7 +34,7 @@ def claim_report(facts: RunFacts) -> Report:
     )
     name = f"{facts.run.name}, split {facts.run.split}"
     cases = cases_table(facts)
-    tables += [cases] * (cases is not None) + [performance_table(facts)]
+    tables += [*([cases] if cases else []), performance_table(facts)]
     return Report(f"CLAIM 2024 checklist: {name}", tuple(tables), notes, key="claim")
 
 

@@ -9,7 +9,6 @@ from cxrkit.standards.words import (
     SUBSET_WORDS,
     Said,
     author,
-    cases_words,
     count,
     data_name,
     kind,
@@ -124,15 +123,15 @@ def missing_data(facts: RunFacts) -> Said:
             text.append(f"{SUBSET_WORDS[partition.subset].capitalize()}: not known: {gaps}" if gaps else "")
     if not text:
         return author("say what was missing, and how that was handled")
-    gaps = any(text)
+    some_unknown = any(text)
     text.append(
         "Labels that are not known are left out of loss and metrics"
-        if gaps
+        if some_unknown
         else "Age, sex, view and all labels are known of every image that was used"
     )
-    if gaps and facts.spec is not None and facts.spec.meta:
+    if some_unknown and facts.spec is not None and facts.spec.meta:
         text.append("An age, sex or view that is not known is given to the model as 0.5, half way between the values")
-    hint = "say how your model was given what is not known" if gaps and facts.spec is None else ""
+    hint = "say how your model was given what is not known" if some_unknown and facts.spec is None else ""
     return Said(sentences([*text, missing_words(facts)]), hint, (SPLIT, LABELS))
 
 
@@ -148,9 +147,9 @@ def reference_standard(facts: RunFacts) -> Said:
     if facts.labels.metadata:
         names = listed(dict.fromkeys(column for column, *_ in facts.labels.metadata.values()))
         return Said(f"What is predicted is the data set's own metadata: {names}.", "", (SCORES,))
-    if facts.dataset is None:
+    if facts.published_labels is None:
         return author("say how the labels were obtained")
-    return Said(sentences([facts.dataset.reference]), "", published(facts))
+    return Said(sentences([facts.published_labels.reference]), "", published(facts))
 
 
 def annotation_source(facts: RunFacts) -> Said:
@@ -170,7 +169,7 @@ def test_annotation(facts: RunFacts) -> Said:
 
 def variability(facts: RunFacts) -> Said:
     """Item 18."""
-    known = facts.dataset.variability if facts.dataset and not facts.labels.metadata else ""
+    known = facts.published_labels.variability if facts.published_labels else ""
     hint = "" if facts.dataset and not facts.dataset.real else "cite studies of the labels' reliability, if any"
     return Said(sentences([known]), hint, published(facts) if known else ())
 
@@ -217,18 +216,6 @@ def sample_size(facts: RunFacts) -> Said:
     return Said(text, "say how this size was determined, or that it is the data set's", (SCORES,))
 
 
-def demographics(facts: RunFacts) -> Said:
-    """Item 36."""
-    text = []
-    for partition in facts.partitions_used:
-        if partition.cases is not None and partition.used and (words := cases_words(partition.cases)):
-            name = SUBSET_WORDS[partition.subset].capitalize()
-            text.append(f"{name}, {count(partition.used, 'image')}: {words}")
-    if not text:
-        return author("give age, sex and findings of each partition")
-    return Said(sentences([*text, "Findings: see the table of cases below"]), "", (SPLIT, LABELS))
-
-
 ANSWERS: dict[int, Callable[[RunFacts], Said]] = {
     1: title,
     2: lambda _: author("write the abstract"),
@@ -251,5 +238,4 @@ ANSWERS: dict[int, Callable[[RunFacts], Said]] = {
     19: assignment,
     20: disjoint,
     21: sample_size,
-    36: demographics,
 }

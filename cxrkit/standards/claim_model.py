@@ -1,4 +1,4 @@
-"""Answers to CLAIM's items 22 to 44: model to funding."""
+"""Answers to CLAIM's items 22 to 34: the model, its training and evaluation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from cxrkit.models import catalog
 from cxrkit.models.grammar import MLP_HIDDEN
 from cxrkit.runs.config import TrainConfig
-from cxrkit.standards.claim_data import PREPARED, SCORES, SPLIT, published
+from cxrkit.standards.claim_data import SCORES
 from cxrkit.standards.facts import FILES, RunFacts
 from cxrkit.standards.words import (
     Said,
@@ -16,13 +16,8 @@ from cxrkit.standards.words import (
     data_name,
     how_intervals,
     kind,
-    limitations,
     listed,
-    main_metric,
     metric_name,
-    metric_words,
-    missing_words,
-    partition_words,
     sentences,
 )
 
@@ -99,7 +94,8 @@ def training(facts: RunFacts) -> Said:
 def _augmentation(config: TrainConfig) -> str:
     it = config.augmentation
     return (
-        f"Augmentation: random crops of at least {it.area_min:.0%} of the area, aspect ratio up to {it.aspect_max:.3g}, "
+        f"Augmentation: random crops of at least {100 * it.area_min:g} % of the area, aspect ratio up to "
+        f"{it.aspect_max:.3g}, "
         f"rotation up to {it.angle:g} degrees, horizontal flips with probability {it.flip:g}"
     )
 
@@ -111,10 +107,11 @@ def _optimisation(config: TrainConfig, facts: RunFacts) -> str:
     batch = "" if optimizer.batch_size is None else f", {count(optimizer.batch_size, 'image')} a step"
     precision = (facts.provenance or {}).get("precision") or config.run.precision
     late = f" for more than {count(schedule.patience, 'epoch')}" if schedule.patience else ""
+    loss = _LOSSES.get(config.loss.name, config.loss.name)
     return (
-        f"Loss: {_LOSSES.get(config.loss.name, config.loss.name)}; Adam (beta {optimizer.beta1:g} and {optimizer.beta2:g}){rate}{batch}{decay}; "
-        f"{count(schedule.epochs, 'epoch')}; the rate is multiplied by {schedule.factor:g} when the validation loss has "
-        f"not improved{late}; {precision}"
+        f"Loss: {loss}; Adam (beta {optimizer.beta1:g} and {optimizer.beta2:g}){rate}{batch}{decay}; "
+        f"{count(schedule.epochs, 'epoch')}; the rate is multiplied by {schedule.factor:g} when the validation loss "
+        f"has not improved{late}; {precision}"
     )
 
 
@@ -157,8 +154,8 @@ def internal_test(facts: RunFacts) -> Said:
         return author("say on which images of its own kind the model was tested")
     test = facts.run.test
     text = (
-        f"{count(test.images, 'image')} of {count(test.patients, 'patient')} of {data_name(facts)}, the data set that it "
-        "was trained on; neither trained on nor used to select the epoch."
+        f"{count(test.images, 'image')} of {count(test.patients, 'patient')} of {data_name(facts)}, the data set that "
+        "it was trained on; neither trained on nor used to select the epoch."
     )
     return Said(text, "", (SCORES, CONFIG))
 
@@ -167,63 +164,6 @@ def external_test(facts: RunFacts) -> Said:
     """Item 33."""
     hint = "report tests on data of other hospitals, or name their absence as a limitation"
     return author(hint) if facts.config is None else Said("None in this run.", hint, (CONFIG,))
-
-
-def included(facts: RunFacts) -> Said:
-    """Item 35."""
-    test = facts.run.test
-    if not facts.partitions_used:
-        text = f"Tested on {count(test.images, 'image')} of {count(test.patients, 'patient')}"
-        return Said(sentences([text]), "give the numbers of training and exclusions", (SCORES,))
-    left_out = missing_words(facts)
-    text = sentences(["; ".join(map(partition_words, facts.partitions_used)), left_out])
-    hint = "" if facts.dataset else "add what the data set left out"
-    return Said(text[0].upper() + text[1:], hint, (SPLIT, PREPARED) if left_out else (SPLIT,))
-
-
-def performance(facts: RunFacts) -> Said:
-    """Item 37."""
-    metric = main_metric(facts)
-    if metric is None:
-        return author("report the metrics")
-    of = f"of {facts.labels.heading(metric.label)}" if metric.label else f"over {count(metric.labels or 0, 'label')}"
-    lead = f"{'Mean ' * (metric.label is None)}{metric_name(metric.name)} {of}: {metric_words(metric)}"
-    return Said(sentences([lead[0].upper() + lead[1:], "Each label: see the table below"]), "", (SCORES,))
-
-
-def diagnostic(facts: RunFacts) -> Said:
-    """Item 38."""
-    found = [name for name in ("sensitivity", "specificity") if name in facts.run.test.names]
-    if not found:
-        return author("no threshold was chosen in this run; give sensitivity and specificity at one, with intervals")
-    return Said(f"{listed(found).capitalize()} of each label: see the table below.", "", (SCORES,))
-
-
-def study_limitations(facts: RunFacts) -> Said:
-    """Item 40."""
-    found = limitations(facts)
-    sources = (*published(facts), SCORES)
-    return Said(sentences(found), "add those of your study", sources if found else ())
-
-
-def protocol(facts: RunFacts) -> Said:
-    """Item 42."""
-    hint = "refer to a protocol, or to the repository that holds these files"
-    scores = facts.run.scores
-    if facts.config is None:
-        return author(hint)
-    text = f"The complete settings are in config.toml (digest of the recipe {scores.recipe_digest[:12]}...)."
-    return Said(text, hint, (CONFIG, SCORES))
-
-
-def availability(facts: RunFacts) -> Said:
-    """Item 43."""
-    text = [f"Software: cxrkit {facts.run.scores.cxrkit_version} (Apache-2.0)"]
-    if facts.dataset:
-        where = f" at {facts.dataset.homepage}" if facts.dataset.homepage else ""
-        text.append(f"Data: {facts.dataset.name}{where}. {facts.dataset.licence}")
-    hint = "say whether the trained model can be had" + ("" if facts.dataset else ", and the data")
-    return Said(sentences(text), hint, (SCORES, *published(facts)))
 
 
 ANSWERS: dict[int, Callable[[RunFacts], Said]] = {
@@ -240,13 +180,4 @@ ANSWERS: dict[int, Callable[[RunFacts], Said]] = {
     32: internal_test,
     33: external_test,
     34: lambda _: author("give the registration, or say that it does not apply"),
-    35: included,
-    37: performance,
-    38: diagnostic,
-    39: lambda _: author("analyse what the model gets wrong"),
-    40: study_limitations,
-    41: lambda _: author("discuss what follows for practice, and what the model must not be used for"),
-    42: protocol,
-    43: availability,
-    44: lambda _: author("name funding, other support and the role of the funders"),
 }

@@ -1,8 +1,8 @@
 """Croissant metadata (MLCommons, JSON-LD) of a prepared folder: its files with checksums, its records and its splits.
 
-Written to Croissant 1.0, which every mlcroissant reads since its first release, with the fields of the extension RAI 1.0
-that a published data set has answers to. Addresses of files are relative: `croissant.json` describes the folder that it
-lies in, so copy it, and `splits.parquet`, into the prepared folder, or give mlcroissant a `mapping`.
+Written to Croissant 1.0, which every mlcroissant reads since its first release, with the fields of the extension RAI
+1.0 that a published data set has answers to. Addresses of files are relative: `croissant.json` describes the folder
+that it lies in, so copy it, and `splits.parquet`, into the prepared folder, or give mlcroissant a `mapping`.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def _published(facts: DatasetFacts | None) -> dict[str, Any]:
         "rai:dataCollection": facts.collected,
         "rai:dataPreprocessingProtocol": [facts.acquired],
         "rai:dataAnnotationProtocol": [facts.reference],
-        "rai:dataLimitations": list(facts.limitations),
+        "rai:dataLimitations": [*facts.label_limitations, *facts.limitations],
         "rai:personalSensitiveInformation": [facts.deidentified],
     }
     found |= {"url": facts.homepage} if facts.homepage else {}
@@ -209,7 +209,7 @@ def _splits(splits: list[Split]) -> dict[str, Any]:
     for split in splits:
         for subset in SUBSETS:
             part = split.frame.filter(pl.col("subset") == subset)
-            counts = {"images": len(part), "patients": part["patient_id"].n_unique()}
+            counts: dict[str, Any] = {"images": len(part), "patients": part["patient_id"].n_unique()}
             digests = {"images_sha256": list_digest(part["image_id"]), "split_sha256": split.digest}
             rows.append({"split": split.name, "subset": subset, **counts, **digests})
     kinds = {"split": "sc:Text", "subset": "sc:Text", "images": "sc:Integer", "patients": "sc:Integer"}

@@ -27,6 +27,7 @@ from cxrkit.runs.folder import RunFolder, read_split
 from cxrkit.runs.imported import Imported, read_imported
 from cxrkit.runs.metrics import read_metrics
 from cxrkit.shards.index import DESCRIPTION, Description, read_description
+from cxrkit.standards.cases import Cases, count_cases, metadata_of
 from cxrkit.standards.datasets import DatasetFacts, dataset_facts
 
 FILES = {
@@ -38,29 +39,6 @@ FILES = {
     "partitions": "split.parquet",
     "description": DESCRIPTION,
 }
-
-
-@dataclass(frozen=True)
-class Cases:
-    """Who is in a partition: counted on the labels that the run was scored with."""
-
-    female: int
-    """Images of women."""
-
-    male: int
-    """Images of men."""
-
-    age_years: tuple[float, float, float] | None
-    """Median and quartiles of the age over images (lower quartile, median, upper quartile); None: no age is known."""
-
-    views: Mapping[str, int]
-    """Images by view position."""
-
-    positives: Mapping[str, int]
-    """Images that have a label, by label."""
-
-    unknown: Mapping[str, int]
-    """Images of which it is not known, by age_years, sex, view and label; what is always known is left out."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +116,12 @@ class RunFacts:
         """Whether it was trained and tested on everything that its split holds, as far as is known."""
         origin = self.run.origin
         return self.run.test.complete and (not origin.train_images or origin.complete)
+
+    @property
+    def published_labels(self) -> DatasetFacts | None:
+        """What is published of the labels that are scored; None for others than the data set's own."""
+        own = self.dataset is not None and self.run.origin.label_set in self.dataset.label_sets
+        return self.dataset if own else None
 
     @property
     def partitions_used(self) -> tuple[Partition, ...]:
@@ -224,40 +208,12 @@ def _partitions(folder: RunFolder, run: Run, truth: Truth | None) -> tuple[tuple
         return (), None
     frame: pl.DataFrame = read[1]
     labels = run.scores.labels
-    table = None if truth is None else truth.records(labels).join(_metadata(truth.table), on="image_id")
+    table = None if truth is None else truth.records(labels).join(metadata_of(truth.table), on="image_id")
     found = []
     for subset in SUBSETS:
         rows = frame.filter(pl.col("subset") == subset)
         used = rows.filter(pl.col("used"))["image_id"]
-        cases = None if table is None else _cases(table.filter(pl.col("image_id").is_in(used.implode())), labels)
+        cases = None if table is None else count_cases(table.filter(pl.col("image_id").is_in(used.implode())), labels)
         found.append(Partition(subset, len(rows), rows["patient_id"].n_unique(), len(used), cases))
     shared = frame.group_by("patient_id").agg(pl.col("subset").n_unique()).filter(pl.col("subset") > 1)
     return tuple(found), len(shared)
-
-
-def _metadata(table: pl.DataFrame) -> pl.DataFrame:
-    """Return image_id with age, sex and view; null where the table does not have them."""
-    kinds = {"age_years": pl.Float64(), "sex": pl.String(), "view": pl.String()}
-    columns = [
-        pl.col(name).cast(kind).alias(f"its_{name}")
-        if name in table.columns
-        else pl.lit(None, kind).alias(f"its_{name}")
-        for name, kind in kinds.items()
-    ]
-    return table.select(pl.col("image_id").cast(pl.String), *columns)
-
-
-def _cases(table: pl.DataFrame, labels: LabelSet) -> Cases:
-    age = table["its_age_years"]
-    quartiles = tuple(age.quantile(share, "linear") for share in (0.25, 0.5, 0.75))
-    views = table["its_view"].drop_nulls().value_counts().sort("its_view")
-    by_name = {"age_years": "its_age_years", "sex": "its_sex", "view": "its_view"}
-    by_name |= {label: label for label in labels.labels}
-    return Cases(
-        female=int((table["its_sex"] == "F").sum()),
-        male=int((table["its_sex"] == "M").sum()),
-        age_years=None if age.null_count() == len(age) else quartiles,  # type: ignore[arg-type]
-        views=dict(views.iter_rows()),
-        positives={} if labels.unit else {label: int(table[label].sum()) for label in labels.labels},
-        unknown={name: count for name, column in by_name.items() if (count := table[column].null_count())},
-    )

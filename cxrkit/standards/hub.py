@@ -38,7 +38,7 @@ def front_matter(facts: RunFacts) -> str:
     """Return the YAML block that a model card begins with."""
     names = [metric_id(name) for name in facts.run.test.names]
     tags = ["chest-x-ray", "radiology", facts.run.origin.dataset, task_type(facts), "cxrkit"]
-    head = {"library_name": "cxrkit"} if facts.config is not None else {}
+    head: dict[str, Any] = {"library_name": "cxrkit"} if facts.config is not None else {}
     head |= {"tags": tags, "metrics": names, "model-index": [_model_index(facts)]}
     comment = "# author: add license, language and datasets as the Hub calls them\n"
     return f"---\n{comment}{yaml(head)}---\n"
@@ -46,7 +46,11 @@ def front_matter(facts: RunFacts) -> str:
 
 def _model_index(facts: RunFacts) -> dict[str, Any]:
     origin, test = facts.run.origin, facts.run.test
-    args = {"split": origin.split, "split_sha256": origin.split_digest, "labels_sha256": origin.labels_digest}
+    args: dict[str, Any] = {
+        "split": origin.split,
+        "split_sha256": origin.split_digest,
+        "labels_sha256": origin.labels_digest,
+    }
     args |= {"label_release": origin.label_release, "images": test.images, "patients": test.patients}
     data = {"type": origin.dataset, "name": data_name(facts), "split": "test", "args": args}
     result = {

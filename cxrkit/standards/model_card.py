@@ -7,7 +7,7 @@ front matter carries the metrics for machines (hub.py).
 from __future__ import annotations
 
 from cxrkit.report.tables import Table
-from cxrkit.standards import claim_data, claim_model
+from cxrkit.standards import claim_data, claim_model, claim_results
 from cxrkit.standards.claim import AUTHOR
 from cxrkit.standards.facts import RunFacts
 from cxrkit.standards.hub import front_matter
@@ -28,7 +28,7 @@ def model_card(facts: RunFacts) -> str:
 
 
 def _summary(facts: RunFacts) -> str:
-    said = claim_model.performance(facts)
+    said = claim_results.performance(facts)
     what = task(facts)
     kind = f"{what[0].upper()}{what[1:]}"
     return plain(sentences([kind, said.text.removesuffix(" Each label: see the table below.")]))

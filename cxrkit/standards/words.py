@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cxrkit.base.contracts import Metric
-from cxrkit.standards.facts import Cases, Partition, RunFacts
+from cxrkit.standards.cases import Cases
+from cxrkit.standards.facts import Partition, RunFacts
 
 SUBSET_WORDS = {"train": "training", "val": "validation", "test": "test"}
 
@@ -88,7 +89,7 @@ def cases_words(cases: Cases) -> str:
     known = cases.female + cases.male
     parts = []
     if known:
-        parts.append(f"{cases.female:,} of women ({cases.female / known:.1%}) and {cases.male:,} of men")
+        parts.append(f"{cases.female:,} of women ({100 * cases.female / known:.1f} %) and {cases.male:,} of men")
     if cases.age_years is not None:
         lower, middle, upper = cases.age_years
         parts.append(f"median age {middle:g} years (quartiles {lower:g} and {upper:g})")
@@ -161,7 +162,8 @@ def split_words(facts: RunFacts) -> str:
 
 def limitations(facts: RunFacts) -> list[str]:
     """Return the limitations that follow from what is known of the data set and of this run."""
-    found = list(facts.dataset.limitations) if facts.dataset else []
+    found = list(facts.published_labels.label_limitations) if facts.published_labels else []
+    found += facts.dataset.limitations if facts.dataset else ()
     origin, test = facts.run.origin, facts.run.test
     if not test.complete:
         found.append(f"It was tested on {test.images:,} of the split's {count(test.subset_images, 'test image')}")
