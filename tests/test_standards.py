@@ -202,6 +202,14 @@ def test_files_that_are_gone_or_broken_stay_with_the_author(study: Study, tmp_pa
     assert "Tested on 391 images" in said[35].text
 
 
+def test_scores_of_other_predictions_are_told(study: Study, tmp_path: Path) -> None:
+    shutil.copytree(study.runs / "mlp-meta", tmp_path / "runs" / "mlp-meta")
+    other = study.runs / "resnet38-large-meta" / "official" / "predictions" / "test.parquet"
+    shutil.copy(other, tmp_path / "runs" / "mlp-meta" / "official" / "predictions" / "test.parquet")
+    card = model_card(read_facts(find_runs(tmp_path / "runs").runs[0]))
+    assert "## Limitations\n\n- Evaluate the run again before you use this document: " in card
+
+
 def test_a_foreign_data_set_is_the_authors(tmp_path: Path) -> None:
     facts = read_facts(foreign_run(tmp_path / "foreign", ADJUDICATED), tmp_path / "foreign" / "labels.parquet")
     said = {item.number: answer for item, answer in answers(facts).items()}

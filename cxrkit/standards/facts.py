@@ -21,7 +21,7 @@ from cxrkit.base.origin import labels_digest, metadata_digest
 from cxrkit.evaluators.truth import Truth, read_truth
 from cxrkit.models import options
 from cxrkit.models.grammar import ALIASES, SPECS, ModelSpec
-from cxrkit.report.runs import Run
+from cxrkit.report.runs import Run, stale_reasons
 from cxrkit.runs.config import TrainConfig, read_run_config
 from cxrkit.runs.folder import RunFolder, read_split
 from cxrkit.runs.imported import Imported, read_imported
@@ -67,6 +67,9 @@ class RunFacts:
 
     run: Run
     """scores.json: metrics with their intervals, and the origin of the numbers."""
+
+    stale: tuple[str, ...]
+    """Why the scores are not those of the files beside them; empty: they are."""
 
     config: TrainConfig | None
     """config.toml: how it was trained; None for predictions that were imported."""
@@ -144,6 +147,7 @@ def read_facts(run: Run, data: Path | None = None) -> RunFacts:
     partitions, shared = _partitions(folder, run, truth)
     return RunFacts(
         run=run,
+        stale=tuple(stale_reasons(run)),
         config=config,
         imported=imported,
         provenance=_or_none(lambda: read_json(folder.provenance, "the provenance", "")),

@@ -165,6 +165,8 @@ def limitations(facts: RunFacts) -> list[str]:
     found = list(facts.published_labels.label_limitations) if facts.published_labels else []
     found += facts.dataset.limitations if facts.dataset else ()
     origin, test = facts.run.origin, facts.run.test
+    if facts.stale:
+        found.insert(0, f"Evaluate the run again before you use this document: {'; '.join(facts.stale)}")
     if not test.complete:
         found.append(f"It was tested on {test.images:,} of the split's {count(test.subset_images, 'test image')}")
     if origin.train_images and not origin.complete:
