@@ -9,15 +9,18 @@ import pytest
 import torch
 
 from cxrkit.base import registry
+from cxrkit.base.labels import LabelSet
 from cxrkit.models import pooling
 
 LABELS = 2
+TWO = LabelSet("two", ("a", "b"), ("a", "b"))
 MAP = np.random.default_rng(0).normal(size=(3, LABELS, 4, 5))
 
 
 def build(name: str, **options: float) -> torch.nn.Module:
-    cls = registry.load("pooling", name)
-    return cls(LABELS, **options) if name == "lse-lba" else cls(**options)
+    found = registry.construct("pooling", name, registry.load("pooling", name), TWO, options)
+    assert isinstance(found, torch.nn.Module)
+    return found
 
 
 def pooled(name: str, map_: np.ndarray, **options: float) -> np.ndarray:
@@ -55,7 +58,7 @@ def test_log_sum_exp_lies_between_mean_and_maximum() -> None:
 
 @pytest.mark.parametrize("r0", [0.0, 5.0, 10.0])
 def test_adaptive_log_sum_exp_by_hand(r0: float) -> None:
-    layer = pooling.AdaptiveLogSumExp(LABELS, r0=r0)
+    layer = pooling.AdaptiveLogSumExp(TWO, r0=r0)
     with torch.no_grad():
         layer.beta.copy_(torch.tensor([0.0, 1.5]))
     sharpness = r0 + np.exp([0.0, 1.5])
@@ -107,7 +110,7 @@ def test_gradients(name: str) -> None:
 
 
 def test_the_sharpness_is_learned() -> None:
-    layer = pooling.AdaptiveLogSumExp(LABELS)
+    layer = pooling.AdaptiveLogSumExp(TWO)
     layer(torch.tensor(MAP)).sum().backward()
     assert layer.beta.grad is not None
     assert (layer.beta.grad != 0).all()

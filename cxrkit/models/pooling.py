@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
+from cxrkit.base.labels import LabelSet
+
 
 class Average(nn.Module):
     """The mean over all places."""
@@ -54,10 +56,10 @@ class AdaptiveLogSumExp(nn.Module):
     label's map; r0 >= 0 is fixed, beta is learned for each label from 0. p lies in [0, 1], and its logit is returned.
     """
 
-    def __init__(self, labels: int, r0: float = 5.0) -> None:
+    def __init__(self, labels: LabelSet, r0: float = 5.0) -> None:
         super().__init__()
         self.r0 = r0
-        self.beta = nn.Parameter(torch.zeros(labels))
+        self.beta = nn.Parameter(torch.zeros(len(labels)))
 
     def forward(self, logit_BLHW: Tensor) -> Tensor:
         """Return the logit (B, L) float32 of the pooled probability."""
