@@ -7,7 +7,8 @@ Importing this package imports no torch; the functions do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -132,15 +133,26 @@ def prepare_input(image_B1HW: torch.Tensor, spec: ModelSpec, dtype: torch.dtype 
 
 
 def _is_own(name: str) -> bool:
-    """Whether `name` is the user's: package.module:function, or an entry point of an installed package."""
+    """Whether `name` is outside the grammar: package.module:function, an installed package's, a backbone of others."""
     return ":" in name or (name not in grammar.SPECS and name in registry.names("model"))
+
+
+def _factory(name: str, options: Mapping[str, Any] | None) -> Callable[..., Any]:
+    """Return the function that builds a model of this name."""
+    if not grammar.is_backbone(name):
+        return registry.load("model", name)  # type: ignore[no-any-return]
+    from cxrkit.models import composed
+
+    if "backbone" in (options or {}):
+        raise UserError(f"model {name!r}: unknown option 'backbone'", remedy="its name says what its backbone is")
+    return functools.partial(composed.build, backbone=name)
 
 
 def _own(name: str, labels: LabelSet, options: Mapping[str, Any] | None) -> torch.nn.Module:
     """Call the user's function and check what it returns."""
     import torch
 
-    model = registry.construct("model", name, registry.load("model", name), labels, options)
+    model = registry.construct("model", name, _factory(name, options), labels, options)
     found = getattr(model, "spec", None)
     if not isinstance(model, torch.nn.Module) or not isinstance(found, ModelSpec):
         what = f"one whose spec is a {type(found).__name__}" if isinstance(model, torch.nn.Module) else repr(model)

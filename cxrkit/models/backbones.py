@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 Forward = Callable[[Any, Tensor], Tensor]
-SOURCES = ("torchvision", "timm", "xrv")
 
 
 class Backbone(nn.Module):
@@ -43,11 +42,6 @@ class Backbone(nn.Module):
         if self._pooled is None:
             return self.maps(image_BCHW).mean(dim=(2, 3))
         return self._pooled(self.net, image_BCHW)
-
-
-def is_backbone(name: str) -> bool:
-    """Whether a model's name begins with one of SOURCES and a colon."""
-    return name.partition(":")[0] in SOURCES and ":" in name
 
 
 def build(name: str, *, channels: int, input_size: int, drop_path: float = 0.0) -> Backbone:
