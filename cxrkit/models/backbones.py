@@ -85,7 +85,7 @@ def _torchvision(name: str, channels: int, input_size: int, drop_path: float) ->
     features = _without_head(net)
     if channels != 3:
         _other_channels(net, channels)
-    return Backbone(net, features, _MAPS[family])
+    return Backbone(net, features, _MAPS[family], _convnext_pooled if family == "convnext" else None)
 
 
 def _without_head(net: Any) -> int:
@@ -98,7 +98,10 @@ def _without_head(net: Any) -> int:
                 features = _last_channels(net.features, first.in_features)
             else:
                 features = first.in_features
-            setattr(net, name, nn.Identity())
+            if isinstance(head, nn.Sequential) and not isinstance(head[0], nn.Linear | nn.Dropout):
+                head[-1] = nn.Identity()  # ConvNeXt normalises what it has pooled: that is part of the features
+            else:
+                setattr(net, name, nn.Identity())
             return features
     raise AssertionError("a network of torchvision has a head")
 
@@ -140,6 +143,14 @@ def _features(net: Any, image: Tensor) -> Tensor:
     return net.features(image)  # type: ignore[no-any-return]
 
 
+def _convnext(net: Any, image: Tensor) -> Tensor:
+    return net.classifier[0](net.features(image))  # type: ignore[no-any-return]
+
+
+def _convnext_pooled(net: Any, image: Tensor) -> Tensor:
+    return net.classifier(net.avgpool(net.features(image)))  # type: ignore[no-any-return]
+
+
 def _regnet(net: Any, image: Tensor) -> Tensor:
     return net.trunk_output(net.stem(image))  # type: ignore[no-any-return]
 
@@ -153,7 +164,7 @@ _MAPS: dict[str, Forward] = {
     "resnext": _through_stages,
     "wide_resnet": _through_stages,
     "densenet": _densenet,
-    "convnext": _features,
+    "convnext": _convnext,
     "efficientnet": _features,
     "mobilenet": _features,
     "vgg": _features,

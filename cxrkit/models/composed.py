@@ -86,7 +86,7 @@ class Composed(nn.Module):
         if self.pooling is None:
             return self.backbone(image_BCHW)  # type: ignore[no-any-return]
         x = self.feature_maps(image_BCHW)
-        return x.mean(dim=(2, 3)) if self.on_maps else self.pooling(x)  # type: ignore[no-any-return]
+        return x.mean(dim=(2, 3)) if self.on_maps else self.pooling(x)
 
     def feature_maps(self, image_BCHW: Tensor) -> Tensor:
         """Return the map that the head works on, (B, C, h, w)."""
