@@ -134,6 +134,16 @@ def _transition(channels: int, width: int) -> tuple[nn.Module, int]:
     return nn.Sequential(convolution, nn.BatchNorm2d(width), nn.ReLU(inplace=True)), width
 
 
+def _pixel_statistics(backbone: Backbone, name: str, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and deviation of the pixels that a network's own weights were trained with, or ChestX-ray14's."""
+    if name.startswith("xrv:"):  # its pixels go from -1024 to 1024
+        return (0.5,), (1 / 2048,)
+    if channels != len(IMAGENET_MEAN):
+        return NIH_MEAN * channels, NIH_STD * channels
+    about = getattr(backbone.net, "pretrained_cfg", None) or {}
+    return tuple(about.get("mean", IMAGENET_MEAN)), tuple(about.get("std", IMAGENET_STD))
+
+
 def build(
     labels: LabelSet,
     *,
@@ -159,12 +169,14 @@ def build(
 
     backbone: see backbones.py. channels: of the image, by default 3 with ImageNet weights (`pretrained`), else 1.
     transition: channels of a 1 x 1 convolution behind the backbone; 0: none. pooling: "own" for the backbone's own, or
-    a registered one, with its options. mean, std: by default ImageNet's for 3 channels and ChestX-ray14's for 1.
+    a registered one, with its options. mean, std: by default what the network's weights were trained with for 3
+    channels, and ChestX-ray14's for 1.
     Raises UserError for what cannot be built.
     """
     parts = Parts(labels, head, pooling, pooling_options or {}, transition, dropout)
     channels = channels or (3 if pretrained and not backbone.startswith("xrv:") else 1)
     made = backbones.build(backbone, channels=channels, input_size=input_size, drop_path=drop_path)
+    usual_mean, usual_std = _pixel_statistics(made, backbone, channels)
     spec = ModelSpec(
         name=backbone,
         input_size=input_size,
@@ -176,8 +188,8 @@ def build(
         pretrained=pretrained,
         frozen_backbone=frozen_backbone,
         learning_rate=0.001 if pretrained else 0.01,
-        mean=mean or (IMAGENET_MEAN if channels == 3 else NIH_MEAN * channels),
-        std=std or (IMAGENET_STD if channels == 3 else NIH_STD * channels),
+        mean=tuple(mean or usual_mean),
+        std=tuple(std or usual_std),
         blocks=(),
         width=0,
         source="own",
