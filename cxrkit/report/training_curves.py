@@ -17,7 +17,7 @@ from cxrkit.runs.metrics import read_metrics
 from cxrkit.statistics.curves import thinned
 
 POINTS = 120  # of a curve: a training may have thousands of epochs
-COLUMNS = 2  # of panels
+COLUMNS = 3  # of panels
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def training_curves(runs: Sequence[Run], names: Mapping[Path, str] | None = None
         return []
     without = [called[run.folder] for run in runs if not found[run.folder]]
     caption = (
-        "Each point is an epoch; the training loss is the mean over it, the validation's follows it. The large point "
+        "Each point is an epoch; the training loss is the mean over it, the validation's follows it. The point "
         "marks the epoch whose network was tested."
     )
     if without:

@@ -52,9 +52,9 @@ def curves(score_N: NDArray[np.floating], truth_N: NDArray[np.bool_]) -> Curves 
 def thinned(x_K: Floats, y_K: Floats, points: int, tolerance: float = 0.0) -> NDArray[np.intp]:
     """Return the indices of at most `points` points, both ends among them, whose polyline is close to that of all.
 
-    The point that lies farthest from the line is put in, then the next one, until there are `points`, or none is farther
-    than `tolerance` from its stretch of the line (Ramer 1972, doi:10.1016/S0146-664X(72)80017-0). Distances are what
-    the eye sees in a square panel whose sides are 1: across the curve, not along an axis.
+    The point that lies farthest from the line is put in, then the next one, until there are `points`, or none is
+    farther than `tolerance` from its stretch of the line (Ramer 1972, doi:10.1016/S0146-664X(72)80017-0). Distances
+    are what the eye sees in a square panel whose sides are 1: across the curve, not along an axis.
     """
     kept = [0, len(x_K) - 1][: len(x_K)]
     waiting: list[tuple[float, int, int, int]] = []
