@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import chestxray14_facts
@@ -14,10 +11,12 @@ import numpy as np
 import polars as pl
 import pytest
 from tiny_tables import small_cohort, write_raw
+from typer.testing import CliRunner
 
 from cxrkit import report as reports
 from cxrkit.base.errors import UserError
 from cxrkit.base.labels import CHESTXRAY14, PATHOLOGIES
+from cxrkit.cli.app import app
 from cxrkit.imports import cohort
 from cxrkit.imports.cohort import NIH, Cohort
 from cxrkit.prepare.stage import PrepareConfig, prepare_raw
@@ -185,18 +184,14 @@ def test_the_other_figures_are_of_the_tables(real: Report) -> None:
 # Other data sets, and what is not known
 
 
-def test_phantoms_have_no_column_of_the_paper(cohort_of_phantoms: Cohort) -> None:
-    report = data_statistics(cohort_of_phantoms)
+def test_phantoms_have_no_column_of_the_paper(tmp_path: Path) -> None:
+    raw = write_raw(tmp_path / "raw", small_cohort(), synthetic=True)
+    report = data_statistics(cohort.read(raw, None, "synthetic"))
     assert report.title == "Statistics of synthetic"
     for table in report.tables:
         assert not any("paper" in column.name for column in table.columns)
         assert "paper" not in table.title
     assert len(table_of(report, "table2b").columns) == 1
-
-
-@pytest.fixture
-def cohort_of_phantoms(prepared: Path) -> Cohort:
-    return cohort.read(None, prepared)
 
 
 def test_what_is_not_known_is_counted_apart() -> None:
@@ -230,33 +225,30 @@ def test_nothing_known_of_ages_is_said() -> None:
 # The command
 
 
-def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cxrkit", "stats", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, encoding="utf-8")
+def run(*arguments: object) -> str:
+    result = CliRunner().invoke(app, ["stats", *map(str, arguments)], catch_exceptions=False)
+    return result.output
 
 
-def test_the_command_reads_a_prepared_folder_and_a_csv_alike(tmp_path: Path) -> None:
-    raw = write_raw(tmp_path / "raw", small_cohort())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cxrkit.datasets.nih.chestxray14.check_counts", lambda records: [])
-        prepare_raw(PrepareConfig(raw=raw, data=tmp_path / "data" / "shards", tables_only=True))
-    by_csv = run("--raw", f"{raw}", "--out", "stats.csv", cwd=tmp_path)
-    assert by_csv.returncode == 0, by_csv.stderr
-    assert "written: stats.csv" in by_csv.stdout
-    by_folder = run(cwd=tmp_path)  # data/shards
-    assert by_folder.returncode == 0, by_folder.stderr
-    assert by_csv.stdout.replace("written: stats.csv\n", "") == by_folder.stdout
+def test_the_command_reads_a_prepared_folder_and_a_csv_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = write_raw(tmp_path / "raw", small_cohort(), synthetic=True)
+    monkeypatch.chdir(tmp_path)
+    prepare_raw(PrepareConfig(raw=raw, data=Path("data/shards"), dataset="synthetic", tables_only=True))
+    by_csv = run("--raw", raw, "--dataset", "synthetic", "--out", "stats.csv")
+    assert "written: stats.csv" in by_csv
+    assert by_csv.replace("written: stats.csv\n", "") == run()  # data/shards
     rows = list(csv.reader(io.StringIO((tmp_path / "stats.csv").read_text())))
     assert any("Hernia" in row for row in rows)
 
 
-def test_what_is_not_there_is_said(tmp_path: Path) -> None:
-    done = run(cwd=tmp_path)
-    assert done.returncode == 2
-    assert "data/shards" in done.stderr
-    done = run("--raw", ".", "--out", "stats.doc", cwd=tmp_path)
-    assert done.returncode == 2
-    assert re.search(r"--out stats\.doc: the ending '\.doc' names no format", done.stderr)
+def test_what_is_not_there_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"data/shards/dataset\.json"):
+        run()
+    with pytest.raises(UserError, match=r"--raw and --data: both are given"):
+        run("--raw", ".", "--data", ".")
+    with pytest.raises(UserError, match=r"--out stats\.doc: the ending '\.doc' names no format"):
+        run("--raw", ".", "--out", "stats.doc")
 
 
 def test_every_format_takes_the_report(real: Report) -> None:
