@@ -61,24 +61,48 @@ class PublishedLayer:
     name: str
     """The paper's, by which `models.layers` calls what is built."""
 
-    output: str
-    """Its output's sides in pixels, at an input of 224."""
-
-    original: str
-    """What the original network has there."""
+    output: int
+    """Side of its output in pixels, at the table's input size."""
 
     off_the_shelf: str
-    """The column "Off-the-shelf"."""
+    """The column "Off-the-shelf"; "same": as the original."""
 
     fine_tuned: str
     """The column "Fine-tuned"; "" where nothing is printed."""
 
+    text: str = ""
+    """What the original network has there; "" where it is a block."""
+
+    convolutions: tuple[tuple[int, int, int], ...] = ()
+    """Kernel, channels and stride of each convolution of one block."""
+
+    blocks: int = 0
+    """How often the block is repeated."""
+
+
+@dataclass(frozen=True)
+class Table1:
+    """Table 1."""
+
+    citation: str
+    """Of the paper that prints it."""
+
+    input_size: int
+    """Side of the input in pixels that its output sizes are for."""
+
+    layers: tuple[PublishedLayer, ...]
+    """From the image to the loss."""
+
 
 @cache
-def table1() -> tuple[str, tuple[PublishedLayer, ...]]:
-    """Return citation and rows of Table 1 from `table1.toml`."""
+def table1() -> Table1:
+    """Return Table 1 from `table1.toml`."""
     table = manifests.read("published/table1.toml")
-    return table["citation"], tuple(PublishedLayer(**row) for row in table["layer"])
+    rows = []
+    for row in table["layer"]:
+        convolutions = tuple((kernel, channels, stride) for kernel, channels, stride in row.get("convolutions", ()))
+        rows.append(PublishedLayer(**{**row, "convolutions": convolutions}))
+    return Table1(table["citation"], table["input_size"], tuple(rows))
 
 
 @cache
