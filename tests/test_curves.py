@@ -18,7 +18,7 @@ from tiny_runs import make_records, make_run, make_split
 
 from cxrkit.evaluators.scoring import evaluate_run
 from cxrkit.evaluators.truth import read_truth
-from cxrkit.report.curves import DRAWN, IN_ALL, KEPT, curves
+from cxrkit.report.curves import IN_ALL, POINTS, TOLERANCE, curves
 from cxrkit.report.evidence import Opened
 from cxrkit.report.figures import Figure, Line
 from cxrkit.report.reference import known_preparations
@@ -65,12 +65,13 @@ def test_both_ends_stay_and_nothing_is_farther_than_it_may_be(
     points: list[tuple[float, float]], count: int, tolerance: float
 ) -> None:
     x, y = np.array(points).T
-    kept = exact.thinned(x, y, count, tolerance)
-    assert len(kept) <= count
-    assert (kept[0], kept[-1]) == (0, len(x) - 1)
-    assert (np.diff(kept) > 0).all()
-    if len(kept) < count:
-        assert _farthest(x, y, kept) <= tolerance + 1e-9
+    order = exact.by_importance(x, y, count, tolerance)
+    assert set(order[:2]) == {0, len(x) - 1}
+    assert len(set(order)) == len(order) <= count
+    if len(order) < count:
+        assert _farthest(x, y, np.sort(order)) <= tolerance + 1e-9
+    fewer = exact.by_importance(x, y, 2 + count // 3, tolerance)
+    assert order[: len(fewer)].tolist() == fewer.tolist(), "the first ones are those that fewer would be"
 
 
 def _farthest(x: np.ndarray, y: np.ndarray, kept: np.ndarray) -> float:
@@ -89,14 +90,20 @@ def test_curves_of_the_official_test_set_are_thinned_without_visible_error(label
     truth = chestxray14_facts.records().filter(official="test")[label].to_numpy()
     score = np.random.default_rng(4).normal(size=len(truth)) + 1.2 * truth
     found = exact.curves(score, truth)
-    roc = (found.false_positive_rate, found.true_positive_rate)
-    for x, y in (roc, (found.true_positive_rate[1:], found.precision)):
-        kept = exact.thinned(x, y, KEPT, 0.0005)
-        assert _farthest(x, y, kept) < 0.002
-        drawn = kept[exact.thinned(x[kept], y[kept], DRAWN)]
-        assert _farthest(x, y, drawn) < 0.003  # half a pixel of a panel of 170
-    area = np.trapezoid(roc[1][exact.thinned(*roc, DRAWN)], roc[0][exact.thinned(*roc, DRAWN)])
-    assert area == pytest.approx(roc_auc_score(truth, score), abs=0.0005)
+    fpr, tpr, precision = found.false_positive_rate, found.true_positive_rate, found.precision
+    bends = found.bends()
+    assert len(bends) <= 2 * truth.sum() + 2
+    from_zero = np.append(0, bends)
+    assert np.trapezoid(tpr[from_zero], fpr[from_zero]) == pytest.approx(roc_auc_score(truth, score), abs=1e-12)
+    left_out = np.setdiff1d(np.arange(1, len(fpr)), bends)
+    after = np.searchsorted(bends, left_out)
+    assert (tpr[bends[after - 1]] == tpr[bends[after]]).all(), "only where no image with the label is found"
+    kept = np.sort(from_zero[exact.by_importance(fpr[from_zero], tpr[from_zero], POINTS, TOLERANCE)])
+    assert (kept[0], kept[-1]) == (0, len(fpr) - 1)
+    assert _farthest(fpr, tpr, kept) < 0.0025  # 0.4 pixels of a panel of 160
+    assert np.trapezoid(tpr[kept], fpr[kept]) == pytest.approx(roc_auc_score(truth, score), abs=0.0003)
+    kept = np.sort(bends[exact.by_importance(tpr[bends], precision[bends - 1], POINTS, TOLERANCE)])
+    assert _farthest(tpr[1:], precision, kept - 1) < 0.0025
 
 
 # Figures

@@ -14,7 +14,7 @@ from cxrkit.report.run_names import run_names
 from cxrkit.report.runs import Run
 from cxrkit.runs.folder import RunFolder
 from cxrkit.runs.metrics import read_metrics
-from cxrkit.statistics.curves import thinned
+from cxrkit.statistics.curves import by_importance
 
 POINTS = 120  # of a curve: a training may have thousands of epochs
 COLUMNS = 3  # of panels
@@ -97,7 +97,7 @@ def _lines(measure: _Measure, name: str, run: Run, epochs: Iterable[Mapping[str,
     if not points:
         return []
     x, y = np.array(list(points), float), np.array(list(points.values()), float)
-    chosen = thinned(_scaled(x), _scaled(y), POINTS)
+    chosen = np.sort(by_importance(_scaled(x), _scaled(y), POINTS))
     lines = [Line(name, tuple(x[chosen].tolist()), tuple(y[chosen].tolist()), steps=measure.key == "lr")]
     epoch = run.scores.epoch  # the run's own best one, or the one that a report has chosen
     if measure.marked and epoch in points:

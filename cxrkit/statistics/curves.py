@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +33,15 @@ class Curves:
         """The mean of the precision over the recall, by steps: sum of (R_k - R_(k-1)) P_k. Equals sklearn's."""
         return float(np.diff(self.true_positive_rate) @ self.precision)
 
+    def bends(self) -> NDArray[np.intp]:
+        """Return the thresholds, from 1 to K, between which both curves are straight, the first and the last with them.
+
+        All but those inside a run of images without the label: there the ROC curve goes straight to the right, and the
+        precision straight down. They are at most twice as many as the images with the label, and two.
+        """
+        rises = np.diff(self.true_positive_rate) > 0
+        return np.flatnonzero(np.append(rises[1:], True) | rises | (np.arange(len(rises)) == 0)) + 1
+
 
 def curves(score_N: NDArray[np.floating], truth_N: NDArray[np.bool_]) -> Curves | None:
     """Return the curves of one label; None where no image has it, or all have. Scores must be finite."""
@@ -49,38 +59,40 @@ def curves(score_N: NDArray[np.floating], truth_N: NDArray[np.bool_]) -> Curves 
     )
 
 
-def thinned(x_K: Floats, y_K: Floats, points: int, tolerance: float = 0.0) -> NDArray[np.intp]:
-    """Return the indices of at most `points` points, both ends among them, whose polyline is close to that of all.
+def by_importance(x_K: Floats, y_K: Floats, points: int, tolerance: float = 0.0) -> NDArray[np.intp]:
+    """Return the indices of at most `points` points, so that a line through the first few is near to that through all.
 
-    The point that lies farthest from the line is put in, then the next one, until there are `points`, or none is
-    farther than `tolerance` from its stretch of the line (Ramer 1972, doi:10.1016/S0146-664X(72)80017-0). Distances
-    are what the eye sees in a square panel whose sides are 1: across the curve, not along an axis.
+    Both ends come first; then, again and again, the point that lies farthest from the line through those before it,
+    until there are `points`, or none is farther than `tolerance` (Ramer 1972, doi:10.1016/S0146-664X(72)80017-0).
+    Distances are what the eye sees in a square panel whose sides are 1: across the line, not along an axis.
     """
-    kept = [0, len(x_K) - 1][: len(x_K)]
+    chosen = [0, len(x_K) - 1][: len(x_K)]
     waiting: list[tuple[float, int, int, int]] = []
 
     def look_between(first: int, last: int) -> None:
         if last - first > 1:
-            between = distances(x_K[first : last + 1], y_K[first : last + 1])[1:-1]
-            farthest = int(between.argmax())
-            heapq.heappush(waiting, (-between[farthest], first, first + 1 + farthest, last))
+            square = _square_distances(x_K[first : last + 1], y_K[first : last + 1])
+            farthest = int(square.argmax())
+            heapq.heappush(waiting, (-float(square[farthest]), first, first + 1 + farthest, last))
 
     look_between(0, len(x_K) - 1)
-    while waiting and len(kept) < points and -waiting[0][0] > tolerance:
+    while waiting and len(chosen) < points and -waiting[0][0] > tolerance**2:
         _, first, farthest, last = heapq.heappop(waiting)
-        kept.append(farthest)
+        chosen.append(farthest)
         look_between(first, farthest)
         look_between(farthest, last)
-    return np.sort(np.array(kept, np.intp))
+    return np.array(chosen, np.intp)
 
 
-def distances(x_K: Floats, y_K: Floats) -> Floats:
-    """Return how far each point lies from the stretch between the first one and the last one."""
-    along_x, along_y = x_K - x_K[0], y_K - y_K[0]
-    length = np.hypot(along_x[-1], along_y[-1])
+def _square_distances(x_K: Floats, y_K: Floats) -> Floats:
+    """Return how far each point but the two ends lies from the stretch between these, squared."""
+    x, y = x_K[1:-1] - x_K[0], y_K[1:-1] - y_K[0]
+    end_x, end_y = float(x_K[-1] - x_K[0]), float(y_K[-1] - y_K[0])
+    length = math.hypot(end_x, end_y)
     if length < 1e-12:  # one and the same point
-        return np.hypot(along_x, along_y)
-    across = np.abs(along_x * along_y[-1] - along_y * along_x[-1]) / length
-    at = (along_x * along_x[-1] + along_y * along_y[-1]) / length  # of the foot, from the first point
-    beyond = np.maximum(np.maximum(-at, at - length), 0.0)  # a saw-tooth may run back behind an end
-    return np.hypot(across, beyond)
+        return x * x + y * y
+    end_x, end_y = end_x / length, end_y / length
+    across = x * end_y - y * end_x
+    at = x * end_x + y * end_y  # of the foot, from the first end
+    beyond = at - np.minimum(np.maximum(at, 0.0), length)  # a tooth of a saw may reach beyond an end
+    return across * across + beyond * beyond
