@@ -1,6 +1,6 @@
 """ROC and precision-recall curves of runs, one panel a label.
 
-The exact curve of 25,596 images has as many points; a run folder keeps 160 of each at most, those that matter most
+The exact curve of 25,596 images has as many points; a run folder keeps 120 of each at most, those that matter most
 first, and a figure draws fewer where many runs stand in it: forty runs and fifteen labels are below 1 MB as SVG.
 """
 
@@ -21,7 +21,7 @@ from cxrkit.report.runs import Run
 from cxrkit.statistics.curves import Floats, by_importance
 from cxrkit.statistics.curves import curves as exact_curves
 
-POINTS = 160  # of a curve, at most
+POINTS = 120  # of a curve, at most
 TOLERANCE = 0.0003  # how far from it a point may be that is left out, sides being 1: a 20th of a pixel
 IN_ALL = 36_000  # points of all curves of a figure: some 13 bytes each in an SVG
 FEW_RUNS = 3  # whose numbers find room above a panel

@@ -131,10 +131,10 @@ def _labels_notes(whole: Counts, paper: Table2, release: str) -> list[str]:
 def _people_table(whole: Counts, paper: Table2 | None) -> Table:
     sexes, views = {"M": "Male", "F": "Female"}, {"PA": "PA", "AP": "AP"}
     rows = [
-        *_kinds(whole.sex, whole.images, sexes, paper and paper.sex, paper and paper.sex_ratio, "Sex"),
-        *_kinds(whole.view, whole.images, views, paper and paper.view, paper and paper.view_ratio, "View"),
-        _years("Age, mean", whole.age_mean, paper and paper.age_mean),
-        _years("Age, SD", whole.age_sd, paper and paper.age_sd),
+        *_kinds("Sex", whole.images, whole.sex, sexes, (paper.sex, paper.sex_ratio) if paper else None),
+        *_kinds("View", whole.images, whole.view, views, (paper.view, paper.view_ratio) if paper else None),
+        _years("Age, mean", whole.age_mean, paper.age_mean if paper else None),
+        _years("Age, SD", whole.age_sd, paper.age_sd if paper else None),
     ]
     if whole.ages < whole.images:
         rows.append(Row("Age not known", "Age not known", (count_cell(whole.images - whole.ages), EMPTY)))
@@ -150,23 +150,23 @@ def _people_table(whole: Counts, paper: Table2 | None) -> Table:
 
 
 def _kinds(
-    found: Mapping[str, int],
-    images: int,
-    names: Mapping[str, str],
-    printed: Mapping[str, int] | None,
-    printed_ratio: float | None,
     what: str,
+    images: int,
+    found: Mapping[str, int],
+    names: Mapping[str, str],
+    printed: tuple[Mapping[str, int], float] | None,
 ) -> list[Row]:
-    """Return a row for each of two kinds of images, and one for their ratio."""
+    """Return a row for each of two kinds of images, and one for their ratio. printed: the paper's counts and ratio."""
+    paper = {key: count_cell(printed[0][key]) if printed else EMPTY for key in names}
     rows = [
-        Row(name, name, (count_cell(found[key]), count_cell(printed[key]) if printed else EMPTY), number == 0)
+        Row(name, name, (count_cell(found[key]), paper[key]), rule_above=number == 0)
         for number, (key, name) in enumerate(names.items())
     ]
     one, other = (found[key] for key in names)
     ratio = Cell(f"{one / other:.2f}", {"ratio": one / other}) if other else EMPTY
-    paper = Cell(f"{printed_ratio:.2f}", {"ratio": printed_ratio}) if printed_ratio else EMPTY
+    paper_ratio = Cell(f"{printed[1]:.2f}", {"ratio": printed[1]}) if printed else EMPTY
     name = " / ".join(names.values())
-    rows.append(Row(name, name, (ratio, paper)))
+    rows.append(Row(name, name, (ratio, paper_ratio)))
     if unknown := images - one - other:
         rows.append(Row(f"{what} not known", f"{what} not known", (count_cell(unknown), EMPTY)))
     return rows

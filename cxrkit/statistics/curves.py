@@ -90,9 +90,9 @@ def _square_distances(x_K: Floats, y_K: Floats) -> Floats:
     end_x, end_y = float(x_K[-1] - x_K[0]), float(y_K[-1] - y_K[0])
     length = math.hypot(end_x, end_y)
     if length < 1e-12:  # one and the same point
-        return x * x + y * y
+        return np.asarray(x * x + y * y)
     end_x, end_y = end_x / length, end_y / length
     across = x * end_y - y * end_x
     at = x * end_x + y * end_y  # of the foot, from the first end
     beyond = at - np.minimum(np.maximum(at, 0.0), length)  # a tooth of a saw may reach beyond an end
-    return across * across + beyond * beyond
+    return np.asarray(across * across + beyond * beyond)
