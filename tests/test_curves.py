@@ -11,7 +11,7 @@ import chestxray14_facts
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 from tiny_runs import make_records, make_run, make_split
@@ -34,6 +34,7 @@ TRUTHS = st.lists(st.tuples(st.integers(0, 12), st.booleans()), min_size=2, max_
 # Exact curves
 
 
+@settings(deadline=None)
 @given(TRUTHS)
 def test_the_curves_are_sklearns_with_ties_too(rows: list[tuple[int, bool]]) -> None:
     score, truth = (np.array(column) for column in zip(*rows, strict=True))
@@ -56,6 +57,7 @@ def test_the_curves_are_sklearns_with_ties_too(rows: list[tuple[int, bool]]) -> 
 # Thinned curves
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=80),
     st.integers(2, 40),
