@@ -328,8 +328,8 @@ class Metric:
     """How far the interval can be trusted: "approximate", "too few patients" (there is none then), or nothing."""
 
     group: str = ""
-    """The images that it is of, where these are not all: "sex F", "view AP"; a difference names both, "view AP - PA".
-    Numbers of different groups never stand in one column of a table."""
+    """The images that it is of, where these are not all: "sex F", "view AP"; a difference names both, "view AP against
+    PA". Numbers of different groups never stand in one column of a table."""
 
     p_value: float | None = None
     """Of a difference: two-sided, of there being none; None where it is no difference, or nothing is known of it."""

@@ -121,13 +121,11 @@ def _check_identity(path: Path, file: Predictions, subset: Subset, epoch: int, s
 
 def _as_before(scores: Scores) -> list[ChosenEvaluator]:
     """Return the evaluators of the run's own scores, with the options that they were given there."""
-    return [
-        item
-        for name in scores.evaluators
-        for item in choose_evaluators(
-            name, {key: _as_given(value) for key, value in scores.options.get(name, {}).items()}
-        )
-    ]
+    chosen = []
+    for name in scores.evaluators:
+        options = scores.options.get(name, {})
+        chosen += choose_evaluators(name, {key: _as_given(value) for key, value in options.items()})
+    return chosen
 
 
 def _as_given(value: Any) -> Any:
