@@ -30,7 +30,7 @@ BRIER, ERROR, TEMPERATURE = "brier", "ece", "temperature"
 # What is added to the names of the metrics of mended probabilities.
 TEMPERED, SHIFTED = "_tempered", "_shifted"
 STAGES = ("", TEMPERED, SHIFTED)
-# The correction presumes calibrated probabilities: it is left out where their mean over val is this many times too high,
+# The correction presumes calibrated probabilities: it is left out where their mean over val is so many times too high,
 # or too low.
 PRESUMED = 3.0
 _NO_INTERVAL = "none: the calibration error of few images in a bin is too high, and a bootstrap adds to it"
