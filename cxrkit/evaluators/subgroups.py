@@ -3,7 +3,8 @@
 Variances are over patients (Obuchowski 1997, statistics/clustered.py). A patient may be in several groups, with images
 of both views or as the years go by: patients are numbered alike in all groups, so differences take that into account.
 The mean of a group is over those labels of which every group of its kind has enough patients: a mean over other labels
-in each group would compare labels, not groups.
+in each group would compare labels, not groups. A group with too few patients for half of the labels has no mean, and is
+not asked.
 """
 
 from __future__ import annotations
@@ -64,8 +65,11 @@ class Factor:
     estimates: tuple[tuple[Estimate, ...], ...]
     """Of each group, of each label; their patients are numbered alike."""
 
+    counted: tuple[int, ...]
+    """Places of the groups that have a mean: those with enough patients for half of the averaged labels."""
+
     averaged: tuple[int, ...]
-    """Columns of the labels that a mean is over: those of which every group has enough patients."""
+    """Columns of the labels that the means are over: those of which every such group has enough patients."""
 
     @property
     def reference(self) -> int:
@@ -73,8 +77,10 @@ class Factor:
         return int(np.argmax([group.member.sum() for group in self.groups]))
 
     def mean(self, place: int) -> Estimate | None:
-        """Return the mean AUC of a group; None where there is no label with enough patients."""
-        return clustered.mean([self.estimates[place][label] for label in self.averaged]) if self.averaged else None
+        """Return the mean AUC of a group; None where it is too small to have one."""
+        if place not in self.counted:
+            return None
+        return clustered.mean([self.estimates[place][label] for label in self.averaged])
 
     def pairs(self) -> list[tuple[int, int]]:
         """Return the places of each group that is compared, and of the group that it is compared with."""
@@ -177,8 +183,11 @@ def compare_groups(
         )
         for group in groups
     )
-    enough = tuple(label for label in averaged if all(_has_enough(of_group[label]) for of_group in estimates))
-    return Factor(tuple(groups), estimates, enough)
+    enough = [[label for label in averaged if _has_enough(of_group[label])] for of_group in estimates]
+    counted = tuple(place for place, has in enumerate(enough) if has and 2 * len(has) >= len(averaged))
+    shared = tuple(label for label in averaged if all(label in enough[place] for place in counted))
+    # Groups that have half of the labels each may have none in common.
+    return Factor(tuple(groups), estimates, counted if shared else (), shared)
 
 
 def support_of(one: Estimate) -> Support:
@@ -190,14 +199,17 @@ def _has_enough(one: Estimate) -> bool:
     return support_of(one).mark != TOO_FEW and not np.isnan(one.variance)
 
 
-def over_which(factor: Factor, labels: LabelSet) -> str:
-    """Return which labels a mean leaves out, nothing where it is over all: "over 13 of 14, without Hernia"."""
-    left = [label for label in labels.averaged if labels.labels.index(label) not in factor.averaged]
+def over_which(factor: Factor, place: int, labels: LabelSet) -> str:
+    """Return which labels the mean of a group leaves out, or why it has none: "over 13 of 14, without Hernia"."""
+    averaged = [labels.labels.index(label) for label in labels.averaged if label in labels.labels]
+    if place not in factor.counted:
+        enough = sum(_has_enough(factor.estimates[place][label]) for label in averaged)
+        return f"enough patients for {enough} of {len(averaged)} labels"
+    left = [labels.heading(labels.labels[label]) for label in averaged if label not in factor.averaged]
     if not left:
         return ""
-    without = ", ".join(map(labels.heading, left)) if len(left) <= 3 else f"{len(left)} labels"
-    count = len(labels.averaged) - len(left)
-    return f"over {count} of {len(labels.averaged)}, without {without} (too few patients in a group)"
+    without = ", ".join(left) if len(left) <= 3 else f"{len(left)} labels"
+    return f"over {len(averaged) - len(left)} of {len(averaged)}, without {without} (too few patients in a group)"
 
 
 def _of_group(
@@ -220,10 +232,9 @@ def _of_group(
             continue
         yield _with_interval(metric, factor.estimates[place][number], confidence)
     if labels.averaged:
-        metric = Metric(
-            auc.NAME, None, labels=len(factor.averaged), reason=over_which(factor, labels), group=group.name
-        )
         mean = factor.mean(place)
+        count, reason = len(factor.averaged) if mean is not None else 0, over_which(factor, place, labels)
+        metric = Metric(auc.NAME, None, labels=count, reason=reason, group=group.name)
         yield metric if mean is None else _with_interval(metric, mean, confidence)
 
 
@@ -266,7 +277,9 @@ def _of_pair(
         yield _difference(Metric(DIFFERENCE, None, label, group=group), found[number], float(p_value), confidence)
     mean = mean_difference(factor, pair, confidence)
     if labels.averaged:
-        metric = Metric(DIFFERENCE, None, labels=len(factor.averaged), reason=over_which(factor, labels), group=group)
+        small = next((place for place in pair if place not in factor.counted), pair[0])
+        count, reason = len(factor.averaged) if mean is not None else 0, over_which(factor, small, labels)
+        metric = Metric(DIFFERENCE, None, labels=count, reason=reason, group=group)
         yield metric if mean is None else _difference(metric, mean, mean.p_value, confidence)
 
 

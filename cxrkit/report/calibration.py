@@ -77,12 +77,12 @@ def _reasons(shown: Sequence[tuple[str, _Found]]) -> list[str]:
     for name, found in shown:
         temperature = found[TEMPERATURE, None, ""]
         without = [metric for (key, label, _), metric in found.items() if key == BRIER + SHIFTED and label]
-        without = [metric for metric in without if metric.value is None]
+        without = [metric for metric in without if metric.reason.startswith("as tempered")]
         if temperature.value is None:
             notes.append(f"{name}: {temperature.reason}")
         elif without:
             count = f"{len(without)} label{'s' * (len(without) > 1)}"
-            notes.append(f"{name}: no correction of the prior for {count}. {without[0].label}: {without[0].reason}")
+            notes.append(f"{name}: no correction of the prior for {count}. {without[0].label} {without[0].reason}")
     return notes
 
 

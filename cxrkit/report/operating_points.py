@@ -63,16 +63,21 @@ def _detailed(name: str, found: _Found, labels: LabelSet, key: str, left_out: Se
     for what in _HEADINGS:
         of_labels = {label: _cell(found.get((what, label, ""))) for label in labels.labels}
         cells.append(of_labels | {AVERAGE: _average(found, what, labels)})
-    few = [
-        f"{labels.heading(label)} ({metric.reason.partition('; ')[2]})"
-        for label in labels.labels
-        if (metric := found.get((THRESHOLD, label, ""))) is not None and metric.mark
-    ]
     notes = [*_notes(), *left_out]
-    if few:
-        notes.append(f"{ROUGHLY}: chosen on fewer than {FEW_PATIENTS} patients of val, or an interval of so few")
-        notes.append(f"Thresholds that are a matter of chance, by patients in val: {'; '.join(few)}")
+    marked = [metric for label in labels.labels if (metric := found.get((THRESHOLD, label, ""))) and metric.mark]
+    if marked:
+        few = (f"{labels.heading(metric.label or '')} ({_patients(metric)})" for metric in marked)
+        notes.append(
+            f"{ROUGHLY}: an interval, or a threshold, of fewer than {FEW_PATIENTS} patients: a matter of chance"
+        )
+        notes.append(f"Thresholds of so few patients of val, by their number: {', '.join(few)}")
     return Table(f"Operating points of {name}", "Pathology", columns, label_rows(cells, labels), tuple(notes), key=key)
+
+
+def _patients(threshold: Metric) -> str:
+    """Return "14" patients with the finding, or "15 without it", from the reason of a threshold."""
+    said = threshold.reason.partition("; ")[2]
+    return said.partition(" ")[0] + " without it" * ("without" in said)
 
 
 def _notes() -> tuple[str, ...]:
@@ -88,9 +93,9 @@ def _cell(metric: Metric | None) -> Cell:
         return EMPTY
     if metric.value is None:
         return Cell("n/a", {metric.name: None})
-    mark = ROUGHLY * (metric.mark == APPROXIMATE)
     if metric.name == THRESHOLD:
-        return Cell(f"{mark}{metric.value:.3g}", {THRESHOLD: metric.value})
+        return Cell(f"{ROUGHLY * bool(metric.mark)}{metric.value:.3f}", {THRESHOLD: metric.value})
+    mark = ROUGHLY * (metric.mark == APPROXIMATE)
     values: dict[str, Number] = {metric.name: metric.value, "lower": metric.lower, "upper": metric.upper}
     if metric.name == "npv":  # near 100: what its interval says has no room
         return Cell(f"{100 * metric.value:.1f}", values)

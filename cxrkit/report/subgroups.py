@@ -69,11 +69,9 @@ def _means(shown: Sequence[tuple[str, _Found]], left_out: Sequence[str]) -> Tabl
             rows.append(Row(group, _heading(group), cells, rule_above=place == 0 and bool(rows)))
         for group in pairs:
             cells = tuple(_gap(found.get((DIFFERENCE, None, group))) for _, found in shown)
-            rows.append(Row(group, f"  {_heading(group)}", cells))
-        reasons = dict.fromkeys(
-            metric.reason for group in groups if (metric := first.get((AUC, None, group))) is not None and metric.reason
-        )
-        notes += [f"{_TITLES[factor]}: means {reason}" for reason in reasons]
+            if any(cell is not EMPTY for cell in cells):
+                rows.append(Row(group, f"  {_heading(group)}", cells))
+        notes += _reasons(first, factor)
     detailed = len(shown) <= DETAILED
     columns = tuple(
         Column(name, heading_lines(name, 20), () if detailed else (AUC, DIFFERENCE), own=True) for name, _ in shown
@@ -83,9 +81,18 @@ def _means(shown: Sequence[tuple[str, _Found]], left_out: Sequence[str]) -> Tabl
     )
 
 
+def _reasons(found: _Found, factor: str) -> list[str]:
+    """Return over which labels the means are, and which groups have none."""
+    means = {group: metric for group in _groups(found, factor) if (metric := found.get((AUC, None, group)))}
+    over = dict.fromkeys(metric.reason for metric in means.values() if metric.reason and metric.value is not None)
+    none = [f"{_heading(group)}: {metric.reason}" for group, metric in means.items() if metric.value is None]
+    return [f"{_TITLES[factor]}: {reason}" for reason in over] + none
+
+
 def _notes() -> tuple[str, ...]:
     return (
-        "The mean of a group is over the labels of which every group of its kind has enough patients",
+        "The means are over the labels of which every group of a kind has enough patients; a group that has them for "
+        "less than half of the labels has no mean",
         "Against: the difference from the largest group, with its two-sided p-value. Patients who are in both groups "
         "are counted as such: variances are over patients (Obuchowski 1997)",
         f"{ROUGHLY}: an approximate interval, of fewer than {FEW_PATIENTS} patients with a finding, or without it",
@@ -153,8 +160,7 @@ def _labels_table(name: str, found: _Found, labels: LabelSet, factor: str, key: 
     notes = ["In brackets: fewer than 10 patients with the finding, or without it; such an AUC says little"]
     if two and pairs:
         notes.append("p-values of the labels: adjusted by Holm for their number; that of the average stands by itself")
-    mean = found.get((AUC, None, groups[0]))
-    notes += [f"{AVERAGE}: {mean.reason}"] if mean is not None and mean.reason else []
+    notes += [f"{AVERAGE}, {reason}" for reason in _reasons(found, factor)]
     if not two:
         notes.append("CSV has the intervals; differences stand in the table of means")
     return Table(
