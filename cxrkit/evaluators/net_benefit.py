@@ -8,6 +8,7 @@ what is gained by calling every image ill. It depends on the prevalence, so it h
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,17 +58,19 @@ def evaluate(
         for place, threshold in enumerate(thresholds):
             drawn_R = ranking.drawn_means(_gain(one, threshold), one.clusters, weight_RK)
             interval = intervals.of_percentiles(drawn_R, confidence=confidence)
-            counts = {"positives": one.positives, "negatives": one.negatives}
-            yield Metric(
+            metric = Metric(
                 f"{NAME}@{threshold:g}",
                 curve["model"][place],
                 one.label,
                 interval.lower,
                 interval.upper,
+                positives=one.positives,
+                negatives=one.negatives,
                 interval=interval.said(how),
-                **counts,
             )
-            yield Metric(f"{OF_ALL}@{threshold:g}", curve["all"][place], one.label, **counts)
+            yield metric
+            of_all = replace(metric, name=f"{OF_ALL}@{threshold:g}", value=curve["all"][place])
+            yield replace(of_all, lower=None, upper=None, interval="")
 
 
 def decision_curve(one: Known, thresholds: tuple[float, ...]) -> dict[str, list[float]]:

@@ -166,11 +166,10 @@ def _panel(label: str, curves: Sequence[tuple[str, Arrays]], labels: LabelSet) -
     if not lines:
         return None
     top = min(1.0, 1.05 * max(max(*line.x, *line.y) for line in lines) or 1.0)
-    axis = {"low": 0.0, "high": top}
     return Panel(
         labels.heading(label),
         (Line("", (0.0, top), (0.0, top)), *lines),
-        Axis("Mean probability", **axis),
-        Axis("Observed share", **axis),
+        Axis("Mean probability", 0.0, top),
+        Axis("Observed share", 0.0, top),
         square=True,
     )

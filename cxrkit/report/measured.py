@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cxrkit.base import registry, typed
+from cxrkit.base import registry
 from cxrkit.base.contracts import Metric, Validation
 from cxrkit.base.errors import UserError
 from cxrkit.report.evidence import Arrays, Derivation, Evidence, Opened
@@ -44,8 +44,7 @@ def measured(run: Run, opened: Opened, evaluator: str, **options: Any) -> list[M
 
     settings = json.dumps([options, "" if val is None else val.predictions_sha256])
     kept = opened.derived(run, Derivation(evaluator, _VERSION, compute, settings))
-    found: list[Metric] = typed.build(list[Metric], json.loads(kept["metrics"].tobytes()))
-    return found
+    return [Metric(**item) for item in json.loads(kept["metrics"].tobytes())]
 
 
 def _packed(metrics: Iterable[Metric]) -> str:

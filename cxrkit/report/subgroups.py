@@ -47,7 +47,8 @@ def subgroups(
                 for factor in FACTORS
                 if _groups(metrics, factor)
             ]
-    return tables, [_figure(shown)]
+    figure = _figure(shown)
+    return tables, [figure] if figure.panels else []
 
 
 def _groups(found: _Found, factor: str, name: str = AUC) -> list[str]:
@@ -171,7 +172,8 @@ def _labels_table(name: str, found: _Found, labels: LabelSet, factor: str, key: 
 def _figure(shown: Sequence[tuple[str, _Found]]) -> Figure:
     panels = []
     for factor in FACTORS:
-        groups = list(dict.fromkeys(group for _, found in shown for group in _groups(found, factor)))
+        having = (group for _, found in shown for group in _groups(found, factor) if _has_mean(found, group))
+        groups = list(dict.fromkeys(having))
         if not groups:
             continue
         marks = tuple(_ranges(name, [found.get((AUC, None, group)) for group in groups]) for name, found in shown)
@@ -184,6 +186,10 @@ def _figure(shown: Sequence[tuple[str, _Found]]) -> Figure:
         "patients, so panels are not to be compared with each other. Bars: 95 % intervals over patients.",
         tuple(panels),
     )
+
+
+def _has_mean(found: _Found, group: str) -> bool:
+    return (metric := found.get((AUC, None, group))) is not None and metric.value is not None
 
 
 def _ranges(name: str, metrics: Sequence[Metric | None]) -> Ranges:
