@@ -8,14 +8,17 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from click.testing import Result
 from tiny_runs import make_records, make_run, make_split
+from typer.testing import CliRunner
 
-from cxrkit.base.contracts import LABELS
+from cxrkit.base.contracts import IMAGE_SCHEMA, LABELS
 from cxrkit.base.errors import UserError
 from cxrkit.base.labels import CHESTXRAY14
+from cxrkit.cli.app import app
 from cxrkit.evaluators import choosing
 from cxrkit.evaluators.scoring import evaluate_run, is_by, rehearse
-from cxrkit.evaluators.truth import Truth
+from cxrkit.evaluators.truth import Truth, read_truth
 from cxrkit.runs.scores import read_scores
 
 MODULE = "options_of_test"
@@ -157,3 +160,37 @@ def test_a_metric_of_a_group_is_another_than_that_of_all(run: Path) -> None:
     (run / "scores.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match="auc of the mean, view PA is given twice"):
         read_scores(run / "scores.json")
+
+
+def test_the_command_takes_options(tmp_path: Path, run: Path) -> None:
+    (run / "config.toml").write_text("")
+    labels = tmp_path / "labels.csv"
+    make_records().with_columns(sex=pl.lit("F"), age_years=pl.lit("64.0")).write_csv(labels)
+
+    def evaluate(*arguments: str) -> Result:
+        return CliRunner().invoke(app, ["evaluate", str(run), "--data", str(labels), *arguments])
+
+    done = evaluate("--evaluator", "auc,calibration,subgroups", "--option", "bins=4", "--replicates", "3")
+    assert done.exit_code == 0, done.output
+    scores = read_scores(run / "scores.json")
+    assert scores.options == {"auc": {"replicates": 3}, "calibration": {"bins": 4, "replicates": 3}}
+    assert scores.subsets["test"].metric("auc", "Mass", "age 60-79").value is not None
+    before = (run / "scores.json").read_bytes()
+    refused = evaluate("--evaluator", "auc", "--option", "bins=4")
+    assert isinstance(refused.exception, UserError)
+    assert "evaluator 'auc' takes no 'bins'" in str(refused.exception)
+    twice = evaluate("--option", "replicates=4", "--replicates", "3")
+    assert "--option replicates: is given twice" in str(twice.exception)
+    assert (run / "scores.json").read_bytes() == before
+
+
+def test_metadata_of_a_table_of_text(tmp_path: Path) -> None:
+    """Of a CSV all is text: a number may be written as one of another kind, and a cell may be empty."""
+    path = tmp_path / "labels.csv"
+    path.write_text("image_id,patient_id,age_years,sex\na,1,64,F\nb,1,64.0, M\nc,2,,\nd,2,old,F\n")
+    frame = pl.DataFrame({"image_id": ["d", "c", "b", "a", "e"], "patient_id": ["2", "2", "1", "1", "3"]})
+    images = read_truth(path).images(frame)
+    assert images.schema == pl.Schema(IMAGE_SCHEMA)
+    assert images["age_years"].to_list() == [None, None, 64, 64, None]
+    assert images["sex"].to_list() == ["F", None, "M", "F", None]
+    assert images["view"].null_count() == 5

@@ -17,7 +17,7 @@ from sklearn.metrics import average_precision_score, brier_score_loss, confusion
 from cxrkit.base.contracts import IMAGE_SCHEMA, Metric, Validation
 from cxrkit.base.errors import UserError
 from cxrkit.base.labels import AGE, LabelSet
-from cxrkit.evaluators import auc, average_precision, calibration, net_benefit, subgroups, thresholds, youden
+from cxrkit.evaluators import auc, average_precision, calibration, groups, net_benefit, subgroups, thresholds, youden
 from cxrkit.statistics import clustered, comparing, ranking
 
 LABELS = LabelSet("three", ("common", "rare", "beside"), ("common", "rare"))
@@ -120,8 +120,8 @@ def test_a_label_that_nobody_has_or_that_is_not_known_has_a_reason(name: str) ->
         "subgroups": "auc",
     }
     if name in undefined:
-        groups = {group for _, _, group in metrics if not group or "against" not in group}
-        assert all(metrics[undefined[name], "common", group].reason == "0 positives" for group in groups)
+        named = {group for _, _, group in metrics if not group or "against" not in group}
+        assert all(metrics[undefined[name], "common", group].reason == "0 positives" for group in named)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -193,7 +193,7 @@ def test_the_interval_of_average_precision_is_that_of_its_replicates() -> None:
         statistic=ranking.weighted_average_precisions,
     )[:, 1]
     half = stats.t.ppf(0.975, one.clusters_effective - 1) * logit(drawn_R).std(ddof=1)
-    assert (one.lower, one.upper) == pytest.approx(expit(logit(one.value) + [-half, half]), abs=1e-9)
+    assert (one.lower, one.upper) == pytest.approx(expit(logit(one.value) + np.array([-half, half])), abs=1e-9)
 
 
 # Calibration
@@ -236,13 +236,13 @@ def test_a_shift_of_the_prevalence_is_found_and_undone() -> None:
 
     def images(prevalence: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
         generator = np.random.default_rng(seed)
-        truth_N = generator.random(6000) < prevalence
+        truth_N = generator.random(40_000) < prevalence
         score_N = expit(2 * generator.normal(2 * truth_N, 1) - 2 + logit(0.05))
         return score_N.astype(np.float32)[:, None], truth_N.astype(np.float32)[:, None]
 
-    validation = Validation(*images(0.05, 0), np.arange(6000))
+    validation = Validation(*images(0.05, 0), np.arange(40_000))
     scores, truth = images(0.15, 1)
-    metrics = calibration.evaluate(scores, truth, np.arange(6000), labels, validation=validation, **QUICK)
+    metrics = calibration.evaluate(scores, truth, np.arange(40_000), labels, validation=validation, **QUICK)
     one = {metric.name: metric for metric in metrics if metric.label}
     before, after = one["brier_tempered"], one["brier_shifted"]
     assert after.value < before.value
@@ -336,7 +336,7 @@ def test_the_auc_of_a_group_is_that_of_its_images() -> None:
             )
             spread = alone.standard_error / (alone.value * (1 - alone.value))
             half = stats.t.ppf(0.975, alone.clusters_effective - 1) * spread
-            assert (one.lower, one.upper) == pytest.approx(expit(logit(one.value) + [-half, half]), abs=1e-9)
+            assert (one.lower, one.upper) == pytest.approx(expit(logit(one.value) + np.array([-half, half])), abs=1e-9)
             assert one.clusters_effective == pytest.approx(alone.clusters_effective)
 
 
@@ -425,9 +425,9 @@ def test_a_group_that_is_too_small_has_no_mean_and_is_not_asked() -> None:
 
 
 def test_ages_that_cannot_be_are_in_no_band() -> None:
-    groups = subgroups.split(TEST.images, ("age",), (20, 40, 60, 80))[0]
-    assert [group.name for group in groups] == ["age 0-19", "age 20-39", "age 40-59", "age 60-79", "age 80+"]
-    assert sum(group.member.sum() for group in groups) == (TEST.images["age_years"] <= 99).sum() < IMAGES
+    bands = groups.split(TEST.images, ("age",), (20, 40, 60, 80))[0]
+    assert [group.name for group in bands] == ["age 0-19", "age 20-39", "age 40-59", "age 60-79", "age 80+"]
+    assert sum(group.member.sum() for group in bands) == (TEST.images["age_years"] <= 99).sum() < IMAGES
 
 
 # Net benefit

@@ -13,7 +13,7 @@ No AUC of a label changes by either.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -89,33 +89,55 @@ def evaluate(
     known = list(known_images(scores_NL, truth_NL, clusters_N, labels))
     fitted = None if validation is None else fit(validation)
     why = "no validation predictions" if validation is None else "no label is known of the validation images"
-    if fitted is None:
+    if validation is None or fitted is None:
         yield Metric(TEMPERATURE, None, reason=why)
     else:
-        count = len(validation.truth) if validation is not None else 0
-        yield Metric(TEMPERATURE, fitted.temperature, reason=f"fitted on {count:,} validation images by cross-entropy")
-    how = f"{100 * confidence:g} % percentiles, {auc.drawn_how(replicates, seed)}"
-    weight_RK = ranking.draw(int(clusters_N.max()) + 1, replicates, seed).astype(np.float64)
+        reason = f"fitted on {len(validation.truth):,} validation images by cross-entropy"
+        yield Metric(TEMPERATURE, fitted.temperature, reason=reason)
+    how = _How(
+        bins,
+        ranking.draw(int(clusters_N.max()) + 1, replicates, seed).astype(np.float64),
+        confidence,
+        f"{100 * confidence:g} % percentiles, {auc.drawn_how(replicates, seed)}",
+    )
+    mended = [mend(one, fitted, why) for one in known]
     for stage in STAGES:
-        found: dict[str, Metric] = {}
-        errors: dict[str, float | None] = {}
-        drawn: dict[str, NDArray[np.float64]] = {}
-        for one in known:
-            mended = mend(one, fitted, why)[stage]
-            brier, drawn[one.label] = _brier(one, mended, stage, weight_RK, confidence, how)
-            found[one.label] = brier
-            error = _error(one, mended, stage, bins)
-            errors[one.label] = error.value
-            yield brier
-            yield error
-        if labels.averaged:
-            mean = mean_over(BRIER + stage, {label: metric.value for label, metric in found.items()}, labels)
-            averaged = [drawn[label] for label in labels.averaged if label in found and found[label].value is not None]
-            if averaged:
-                interval = intervals.of_percentiles(np.mean(averaged, axis=0), confidence=confidence)
-                mean = replace(mean, lower=interval.lower, upper=interval.upper, interval=interval.said(how))
-            yield mean
-            yield replace(mean_over(ERROR + stage, errors, labels), interval=_NO_INTERVAL)
+        of_stage = [(one, stages[stage]) for one, stages in zip(known, mended, strict=True)]
+        yield from _of_stage(stage, of_stage, labels, how)
+
+
+@dataclass(frozen=True)
+class _How:
+    """How metrics and their intervals are made."""
+
+    bins: int
+    weights: NDArray[np.float64]  # (R, K), see ranking.draw
+    confidence: float
+    words: str
+
+
+def _of_stage(
+    stage: str, probabilities: Sequence[tuple[Known, Mended]], labels: LabelSet, how: _How
+) -> Iterator[Metric]:
+    """Yield Brier score and calibration error of each label, then their means."""
+    briers: dict[str, float | None] = {}
+    errors: dict[str, float | None] = {}
+    drawn: dict[str, NDArray[np.float64]] = {}
+    for one, mended in probabilities:
+        brier, drawn[one.label] = _brier(one, mended, stage, how)
+        error = _error(one, mended, stage, how.bins)
+        briers[one.label], errors[one.label] = brier.value, error.value
+        yield brier
+        yield error
+    if not labels.averaged:
+        return
+    mean = mean_over(BRIER + stage, briers, labels)
+    averaged = [drawn[label] for label in labels.averaged if briers.get(label) is not None]
+    if averaged:
+        interval = intervals.of_percentiles(np.mean(averaged, axis=0), confidence=how.confidence)
+        mean = replace(mean, lower=interval.lower, upper=interval.upper, interval=interval.said(how.words))
+    yield mean
+    yield replace(mean_over(ERROR + stage, errors, labels), interval=_NO_INTERVAL)
 
 
 def fit(validation: Validation) -> Fitted | None:
@@ -165,15 +187,13 @@ def _shifted(tempered_N: NDArray[np.float64], prior: float, mean: float) -> Mend
     return Mended(calibration.shift_prior(tempered_N, prior, estimated), words)
 
 
-def _brier(
-    one: Known, mended: Mended, stage: str, weight_RK: NDArray[np.float64], confidence: float, how: str
-) -> tuple[Metric, NDArray[np.float64]]:
+def _brier(one: Known, mended: Mended, stage: str, how: _How) -> tuple[Metric, NDArray[np.float64]]:
     """Return the Brier score of a label, and its replicates."""
     if not len(mended.scores):
         return _undefined(BRIER + stage, one, mended), np.empty(0)
     distance_N = (np.asarray(mended.scores, np.float64) - one.truth) ** 2
-    drawn_R = ranking.drawn_means(distance_N, one.clusters, weight_RK)
-    found = intervals.of_percentiles(drawn_R, confidence=confidence)
+    drawn_R = ranking.drawn_means(distance_N, one.clusters, how.weights)
+    found = intervals.of_percentiles(drawn_R, confidence=how.confidence)
     metric = Metric(
         BRIER + stage,
         float(distance_N.mean()),
@@ -183,7 +203,7 @@ def _brier(
         positives=one.positives,
         negatives=one.negatives,
         reason=mended.reason,
-        interval=found.said(how),
+        interval=found.said(how.words),
     )
     return metric, drawn_R
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from cxrkit.base.contracts import Metric
 from cxrkit.base.labels import LabelSet
-from cxrkit.evaluators.subgroups import DIFFERENCE, FACTORS
+from cxrkit.evaluators.groups import FACTORS
+from cxrkit.evaluators.subgroups import DIFFERENCE
 from cxrkit.report.evidence import Opened
 from cxrkit.report.figures import Axis, Figure, Panel, Ranges
 from cxrkit.report.measured import by_key, measured, of_all
