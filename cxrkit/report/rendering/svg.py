@@ -6,7 +6,9 @@ import re
 from html import escape
 
 from cxrkit.report.figures import Figure
+from cxrkit.report.rendering.palette import LIGHT
 
+THEMED = ("paper", "ink", "muted", "faint", "rest")  # colours of a Theme that a page has variables of
 _FONTS = "'Helvetica Neue', Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 _ATTRIBUTES = re.compile(r'\b(x|y|width|height|transform)="[^"]*"')
 _PATH = re.compile(r'\bd="([^"]*)"')
@@ -31,6 +33,21 @@ def light(text: str, figure: Figure) -> str:
     text = re.sub(r"<g>\s*(<text [^>]*>[^<]*</text>)\s*</g>", r"\1", text)
     text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
     return re.sub(r">\s+<", "><", text)
+
+
+def inline(svg: str, title_id: str, caption_id: str) -> str:
+    """Return a drawn SVG as an element of a page, whose colours follow the page's light and dark (`colours.css`).
+
+    title_id, caption_id: the elements that say in words what it shows.
+    """
+    element = svg[svg.index("<svg ") :]
+    element = re.sub(r"<defs><style.*?</style></defs>", "", element, count=1, flags=re.DOTALL)
+    for name in THEMED:
+        element = element.replace(getattr(LIGHT, name), f"var(--{name})")
+    for number, colour in enumerate(LIGHT.colours):
+        element = element.replace(colour, f"var(--colour{number})")
+    about = f'class="plot" role="img" aria-labelledby="{title_id}" aria-describedby="{caption_id}"'
+    return re.sub(r'<svg font-family="[^"]*"', f"<svg {about}", element, count=1)
 
 
 def _named(text: str, figure: Figure) -> str:
