@@ -13,11 +13,11 @@ from cxrkit.report.rendering.palette import Palette
 from cxrkit.report.rendering.svg import inline
 from cxrkit.report.tables import EMPTY, Cell, Column, Report, Row, Table
 
-_PAPER = 112  # characters in a line of a table on A4, upright
+_PAPER = 132  # characters in a line of a table on A4, upright
 _PROSE = 30  # of them for a column that may wrap
 _GAP = 3
 _MOST_NUMBERS = 240  # in the table behind a figure: more is nothing to read
-_NUMBER = re.compile(r"[-+−]?\d[\d,]*\.?\d*(?:e[-+]?\d+)?")
+_NUMBER = re.compile(r"[-+\u2212]?\d[\d,]*\.?\d*(?:e[-+]?\d+)?")
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def sort_key(cell: Cell) -> float | None:
     for value in cell.values.values():
         return None if value is None or math.isnan(value) else float(value)
     found = _NUMBER.search(cell.text)
-    return float(found[0].replace(",", "").replace("−", "-")) if found else None
+    return float(found[0].replace(",", "").replace("\N{MINUS SIGN}", "-")) if found else None
 
 
 def _figure(figure: Figure, anchor: str, colours: Palette) -> FigureView:
