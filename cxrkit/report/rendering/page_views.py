@@ -13,7 +13,7 @@ from cxrkit.report.rendering.palette import Palette
 from cxrkit.report.rendering.svg import inline
 from cxrkit.report.tables import EMPTY, Cell, Column, Report, Row, Table
 
-_PAPER = 132  # characters in a line of a table on A4, upright
+_PAPER = 120  # characters in a line of a table on A4, upright
 _PROSE = 30  # of them for a column that may wrap
 _GAP = 3
 _MOST_NUMBERS = 240  # in the table behind a figure: more is nothing to read
