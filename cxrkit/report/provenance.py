@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from cxrkit.base.errors import UserError
@@ -62,7 +63,7 @@ def _recipes(names: Sequence[str], runs: Sequence[Run]) -> Table:
 
 def _recipe_cells(run: Run) -> tuple[Cell, ...]:
     scores, origin = run.scores, run.origin
-    imported = scores.recipe == IMPORTED
+    imported, before = scores.recipe == IMPORTED, origin.pretraining
     weights = f", from weights {origin.initial_weights[:DIGITS]}" if origin.initial_weights else ""
     return (
         Cell("imported, trained elsewhere" if imported else scores.recipe),
@@ -70,7 +71,7 @@ def _recipe_cells(run: Run) -> tuple[Cell, ...]:
         Cell(f"{scores.seed}", {"seed": scores.seed}),
         EMPTY if imported else Cell(f"{scores.epoch:,}", {"epoch": scores.epoch}),
         Cell(f"{scores.input_size:,}", {"input_size": scores.input_size}) if scores.input_size else EMPTY,
-        Cell(_with_basis(f"{origin.pretraining or '-'}{weights}", origin.basis.pretraining)),
+        Cell(_with_basis(f"{'-' if before in ('', 'unknown') else before}{weights}", origin.basis.pretraining)),
         Cell(scores.evaluator),
     )
 
@@ -157,7 +158,14 @@ def _file_cells(run: Run) -> tuple[Cell, ...]:
         about = imported.about
         said = "; ".join(text for text in (about.framework, about.source, about.note) if text)
         made = f"cxrkit {imported.cxrkit_version} (import)"
-        cells = ("-", f"{predictions}, from {imported.file}{_digest(imported.sha256)}", made, said or "-", "-", "-")
+        cells = (
+            "-",
+            f"{predictions}, from {Path(imported.file).name}{_digest(imported.sha256)}",
+            made,
+            said or "-",
+            "-",
+            "-",
+        )
         return tuple(map(Cell, cells))
     said_of = _provenance(folder)
     checkpoint = _digest(run.scores.checkpoint_sha256, "") or "-"

@@ -10,7 +10,7 @@ import io
 from typing import Any, Literal
 
 from cxrkit.base.errors import UserError
-from cxrkit.report.figures import Bars, Figure, Line, Panel, Ranges
+from cxrkit.report.figures import Bars, Figure, Grid, Line, Panel, Ranges
 from cxrkit.report.rendering.marks import draw_marks
 from cxrkit.report.rendering.palette import DARK, LIGHT, MARKERS, Palette, Theme, names, palette
 from cxrkit.report.rendering.svg import light
@@ -20,6 +20,8 @@ Format = Literal["svg", "pdf", "png"]
 _WIDTHS = {1: 4.6, 2: 6.9, 3: 7.2, 4: 7.4}  # inches, by the panels in a row; a text column of A4 has 6.9
 _WIDEST = 8.2
 _CATEGORY = 0.19  # inches of height for one row of a forest plot
+_CROWD = 16  # categories that need more than a column's width
+_TALLEST = 9.4  # inches: a page of A4 with a caption
 _SHORT = 42  # letters of a name in a legend
 _GREY = ""  # the legend's entry for all that have no colour
 
@@ -57,7 +59,8 @@ def _drawn(figure: Figure, colours: Palette, theme: Theme) -> tuple[Any, dict[st
         ) from None
     columns = min(figure.columns, len(figure.panels))
     rows = -(-len(figure.panels) // columns)
-    width = _WIDTHS.get(columns, _WIDEST)
+    crowded = columns == 1 and any(len(panel.categories) > _CROWD for panel in figure.panels)
+    width = _WIDTHS.get(2 if crowded else columns, _WIDEST)
     panel_width = width / columns
     heights = [
         max(_height(panel, panel_width) for panel in figure.panels[row * columns : (row + 1) * columns])
@@ -66,7 +69,7 @@ def _drawn(figure: Figure, colours: Palette, theme: Theme) -> tuple[Any, dict[st
     style = _style(theme, small=columns > 2)
     with matplotlib.rc_context(style):
         legend = _legend_names(figure, colours)
-        per_row = max(1, int(width / (0.42 + 0.066 * max(map(len, map(_shortened, legend)), default=1))))
+        per_row = _beside(legend, width)
         legend_height = 0.2 * -(-len(legend) // per_row) + 0.05 * bool(legend)
         drawn = Drawn(figsize=(width, sum(heights) + legend_height), layout="constrained")
         drawn.get_layout_engine().set(w_pad=0.04, h_pad=0.04, wspace=0.02, hspace=0.03)
@@ -133,9 +136,13 @@ def _style(theme: Theme, *, small: bool) -> dict[str, Any]:
 def _height(panel: Panel, width: float) -> float:
     """Return the height of a panel in inches, with its labels."""
     around = 0.45 + 0.2 * bool(panel.title)
+    if any(isinstance(mark, Grid) for mark in panel.marks):
+        letters = max(map(len, panel.categories))
+        row = _CATEGORY if len(panel.categories) > 8 else 0.32  # few numbers are written larger
+        return min(_TALLEST, around + row * len(panel.categories) + 0.045 * letters)
     if panel.across == "y" and panel.categories:
         beside = max(1, sum(isinstance(mark, Ranges | Bars) for mark in panel.marks))
-        return around + _CATEGORY * len(panel.categories) * max(1.0, 0.55 * beside)
+        return min(_TALLEST, around + _CATEGORY * len(panel.categories) * max(1.0, 0.55 * beside))
     if panel.square:
         return width + 0.1
     if panel.categories:
@@ -156,6 +163,14 @@ def _label(axes: Any, panel: Panel, figure: Figure, number: int) -> None:
         number % columns and (None not in (panel.y.low, panel.y.high) or panel.across == "y")
     ):
         axes.tick_params(axis="y", labelleft=False)
+
+
+def _beside(legend: list[str], width: float) -> int:
+    """Return how many names stand in a row of the legend: all of them, or as many as of the longest."""
+    lengths = [0.42 + 0.066 * len(_shortened(name) or "40 others") for name in legend]
+    if sum(lengths) <= width:
+        return max(1, len(lengths))
+    return max(1, int(width / max(lengths)))
 
 
 def _legend_names(figure: Figure, colours: Palette) -> list[str]:

@@ -142,7 +142,7 @@ def _categories(axes: Any, panel: Panel) -> None:
         axes.grid(visible=False, axis="y")
     if panel.across == "x" or in_grid:
         letters = max(map(len, panel.categories))
-        slanted = count * letters > 60
+        slanted = count * letters > (60 if count < 10 else 45)
         axes.set_xticks(at, panel.categories)
         if slanted:
             axes.tick_params(axis="x", labelrotation=45)
