@@ -48,7 +48,7 @@ def draw(
     return light(out.getvalue().decode(), figure).encode() if format == "svg" else out.getvalue()
 
 
-def _drawn(figure: Figure, colours: Palette, theme: Theme) -> tuple[Any, dict[str, Any]]:
+def _drawn(figure: Figure, colours: Palette, theme: Theme) -> tuple[Any, Any]:
     """Return matplotlib's figure, without pyplot: it is freed with its last name; and the style to save it with."""
     try:
         import matplotlib
@@ -71,7 +71,7 @@ def _drawn(figure: Figure, colours: Palette, theme: Theme) -> tuple[Any, dict[st
         legend = _legend_names(figure, colours)
         per_row = _beside(legend, width)
         legend_height = 0.2 * -(-len(legend) // per_row) + 0.05 * bool(legend)
-        drawn = Drawn(figsize=(width, sum(heights) + legend_height), layout="constrained")
+        drawn: Any = Drawn(figsize=(width, sum(heights) + legend_height), layout="constrained")
         drawn.get_layout_engine().set(w_pad=0.04, h_pad=0.04, wspace=0.02, hspace=0.03)
         grid = drawn.subplots(rows, columns, squeeze=False, height_ratios=heights).flatten()
         for number, (panel, axes) in enumerate(zip(figure.panels, grid, strict=False)):
@@ -86,7 +86,8 @@ def _drawn(figure: Figure, colours: Palette, theme: Theme) -> tuple[Any, dict[st
     return drawn, style
 
 
-def _style(theme: Theme, *, small: bool) -> dict[str, Any]:
+def _style(theme: Theme, *, small: bool) -> Any:
+    """Return matplotlib's settings (rcParams) for figures of one panel or of small ones."""
     size = 7.0 if small else 8.0
     return {
         "font.family": "DejaVu Sans",

@@ -55,13 +55,13 @@ def _in_order(panel: Panel, colours: Palette) -> list[tuple[int, Any]]:
 def _line(axes: Any, mark: Line, colour: str, rank: int | None, theme: Theme) -> list[Any]:
     how = "steps-post" if mark.steps else "default"
     if not mark.name:
-        return axes.plot(mark.x, mark.y, color=theme.muted, linewidth=0.8, dashes=(4, 3), drawstyle=how)
+        return list(axes.plot(mark.x, mark.y, color=theme.muted, linewidth=0.8, dashes=(4, 3), drawstyle=how))
     marker = {"marker": MARKERS[rank or 0], "markersize": 3.2, "markeredgewidth": 0} if mark.markers else {}
     drawn = axes.plot(mark.x, mark.y, color=colour, linewidth=0.7 if rank is None else 1.3, drawstyle=how, **marker)
     if mark.lower and mark.upper:
         step = "post" if mark.steps else None
         axes.fill_between(mark.x, mark.lower, mark.upper, color=colour, alpha=0.14, linewidth=0, step=step)
-    return drawn
+    return list(drawn)
 
 
 def _bars(axes: Any, panel: Panel, mark: Bars, colour: str, offset: float, width: float) -> list[Any]:

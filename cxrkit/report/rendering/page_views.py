@@ -187,6 +187,7 @@ def _panel_table(panel: Panel, figure: Figure) -> Table | None:
         return Table(title, "", columns, tuple(Row("", name, tuple(map(_cell, values))) for name, values in rows))
     if panel.categories:
         marks = [mark for mark in panel.marks if isinstance(mark, Bars | Ranges)]
+        names = [mark.name for mark in marks]
         places: tuple[str, ...] = panel.categories
         cells = [list(_with_ends(mark)) for mark in marks]
         stub = ""
@@ -196,8 +197,8 @@ def _panel_table(panel: Panel, figure: Figure) -> Table | None:
             return None
         places = tuple(_text(value) for value in lines[0].x)
         cells = [[_cell(value) for value in line.y] for line in lines]
-        marks, stub = list(lines), panel.x.label
-    columns = tuple(Column(mark.name, (mark.name,)) for mark in marks)
+        names, stub = [line.name for line in lines], panel.x.label
+    columns = tuple(Column(name, (name,)) for name in names)
     rows_of = zip(places, zip(*cells, strict=True), strict=True)
     return Table(title, stub, columns, tuple(Row("", place, tuple(row)) for place, row in rows_of))
 
