@@ -86,6 +86,7 @@ def test_text_is_text_and_marks_have_their_names() -> None:
     said = texts(svg)
     for text in ("Curves", "Forest", "sensitivity", "AUC", "Mass", "10,000", "+0.1", "net & <co>", "other", "images"):
         assert text in said
+    assert {"0.001", "0.01", "0.1"} <= set(said)  # the logarithmic axis
     root = ElementTree.fromstring(svg)
     titles = [item.text for item in root.iter(f"{SVG}title")]
     assert titles.count("net & <co>") >= 2
@@ -148,6 +149,23 @@ def test_a_long_name_keeps_its_ends_in_the_legend() -> None:
     (short,) = [text for text in texts(draw(one, "svg")) if text.startswith("resnet50")]
     assert len(short) == 42
     assert short.endswith("-seed-3")
+
+
+def test_what_is_empty_not_known_or_oddly_named_is_drawn_all_the_same() -> None:
+    odd = "$\\frac{1}$ _x_ \\alpha"
+    panels = (
+        Panel(odd, (Line(odd, (), ()), Line("nan", (0.0, 1.0), (NAN, NAN))), Axis(odd)),
+        Panel("", (Line("log", (), ()), Line("one", (1.0,), (1e-5,))), y=Axis("rate", logarithmic=True)),
+        Panel("", (Bars("none", (NAN, NAN)),), categories=(odd, "x" * 300)),
+        Panel("", (Ranges("none", (NAN,), (NAN,), (NAN,)),), categories=("y" * 300,), across="y"),
+        Panel("", (Grid(((NAN,),), (("",),)),), categories=("one",)),
+        Panel("", (Grid(((0.5, 0.5), (0.5, 0.5)), diverging=True),), categories=("one", "two")),
+        Panel("nothing", ()),
+    )
+    svg = draw(Figure("odd", "", "", panels, 2), "svg")
+    assert {odd, f"{'x' * 21}…{'x' * 20}"} <= set(texts(svg))
+    for panel in panels:
+        assert draw(Figure("odd", "", "", (panel,)), "svg")
 
 
 def test_a_dark_figure_is_on_dark_paper() -> None:
