@@ -115,7 +115,7 @@ class Opened:
 
     def _read(self, run: Run, path: Path) -> Evidence:
         predictions = read_predictions(path)
-        truth = self._truth(run)
+        truth = self.truth(run)
         records = gates.check_labels(path, predictions.about, truth)
         truth_NL = gates.true_labels(path, predictions, records, truth.source)
         score_NL, truth_NL = scored_arrays(predictions, truth_NL)
@@ -125,7 +125,8 @@ class Opened:
         images = images.with_columns(pl.lit(None).alias(name) for name in _METADATA if name not in known)
         return Evidence(images, score_NL, truth_NL, predictions.about.scored)
 
-    def _truth(self, run: Run) -> Truth:
+    def truth(self, run: Run) -> Truth:
+        """Return the labels of the whole data set that a run is evaluated with. Raises UserError."""
         labels = self._data or evaluated_with(RunFolder(run.folder))[0]
         if labels not in self._truths:
             self._truths[labels] = read_truth(labels)
