@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cxrkit.base.contracts import Metric
 from cxrkit.base.errors import UserError
+from cxrkit.base.labels import CHESTXRAY14
 from cxrkit.evaluators import label_sources as sources_of
 from cxrkit.evaluators.label_sources import LabelSource
 from cxrkit.report import comparability
@@ -64,8 +65,7 @@ def label_sources(runs: Sequence[Run], names: Sequence[str], raw: Path, opened: 
         if not named:
             continue
         any_found = True
-        first = named[0].found.run
-        tables += agreement_tables(source, opened.truth(first).records(first.scores.labels))
+        tables += agreement_tables(source, opened.truth(named[0].found.run).records(CHESTXRAY14))
         tables += [_overview(source, named)] * (len(named) > 1)
         tables += [_run_table(source, one, number) for number, one in enumerate(named, 1)]
         figures.append(_figure(source, named))
@@ -238,7 +238,7 @@ def _run_notes(source: LabelSource, one: _Named) -> list[str]:
     )
     if source.scored_part:
         notes.append(
-            "These images were not drawn at random: the AUCs stand beside each other, not beside other tables'"
+            "The images were not drawn at random: compare these AUCs with each other, not with those of other tables"
         )
     verdict = comparability.judge([run], known_splits().keys(), table5().label_release)[0]
     notes += [f"Kept out of the tables with published results: {'; '.join(verdict.reasons)}"] * bool(verdict.reasons)
