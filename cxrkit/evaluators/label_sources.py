@@ -104,7 +104,7 @@ class Aligned:
     findings: LabelSet
     """What the columns are of."""
 
-    scores: NDArray[np.float64]
+    scores: NDArray[np.floating]
     """(N, F) probabilities."""
 
     truths: Truths
@@ -221,11 +221,11 @@ def any_of_scores(score_NK: NDArray[np.floating]) -> NDArray[np.float64]:
 
     One label keeps its very score: rounding would make ties, and ties move an AUC.
     """
-    score_NK = np.asarray(score_NK, np.float64)
-    if score_NK.shape[1] == 1:
-        return score_NK[:, 0]
+    exact_NK = np.asarray(score_NK, np.float64)
+    if exact_NK.shape[1] == 1:
+        return np.asarray(exact_NK[:, 0])
     with np.errstate(divide="ignore"):  # log(1 - 1) is minus infinity, whose share is 1, as it must be
-        return -np.expm1(np.log1p(-score_NK).sum(axis=1))
+        return np.asarray(-np.expm1(np.log1p(-exact_NK).sum(axis=1)))
 
 
 def any_of_truth(truth_NK: NDArray[np.float32]) -> NDArray[np.float32]:

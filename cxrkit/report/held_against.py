@@ -107,7 +107,8 @@ def _compute(evidence: Evidence, source: LabelSource) -> Arrays:
 
 def _metrics(aligned: Aligned, truth_NF: NDArray[np.float32]) -> dict[str, dict[str, Any]]:
     # The same intervals as in scores.json: over all images of a run they are those very numbers.
-    found = auc.evaluate(aligned.scores, truth_NF, aligned.truths.clusters, aligned.findings)
+    score_NF: Any = aligned.scores  # of 32 or 64 bits, as in prediction files
+    found = auc.evaluate(score_NF, truth_NF, aligned.truths.clusters, aligned.findings)
     return {metric.label or AVERAGE: asdict(metric) for metric in found}
 
 

@@ -144,7 +144,7 @@ def _overview(source: LabelSource, named: Sequence[_Named]) -> Table:
         cells = (_metric_cell(found.source.get(key)) for key in keys)
         rows.append(Row(one.name, one.name, (Cell(f"{found.images:,}", {"images": found.images}), *cells)))
     metrics = [one.found.source[key] for one in named for key in keys if key in one.found.source]
-    notes = ["Runs on other images are not to be compared: see how many they have"] * _differ(named)
+    notes = ["Compare rows of one split only: runs on other splits have other images"] * _differ(named)
     notes += _metric_notes(metrics)
     title = f"AUC against {source.title}, run by run"
     return Table(title, "Run", tuple(heads), tuple(rows), tuple(notes), f"labels-{source.name}-runs")
