@@ -6,7 +6,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,9 +14,6 @@ from rich.markup import escape
 
 from cxrkit.cli.app import app, console
 from cxrkit.runs.config import Setting, default_text, settings
-
-if TYPE_CHECKING:
-    pass
 
 
 def train(said: dict[str, Any], recipe: str | None, sets: list[str], resume: bool, seeds: str | None = None) -> None:
