@@ -194,6 +194,7 @@ def test_evaluate_ends_with_the_panel(study: Study) -> None:
 
 def test_a_finished_training_that_is_resumed_shows_its_panel(prepared: Path, tmp_path: Path) -> None:
     said = {"model": "mlp-meta", "data": prepared, "runs": tmp_path, "epochs": 1, "device": "cpu", "batch_size": 8}
+    said |= {"limit": 24, "precision": "fp32", "threads": 1}
     for resume in (False, True):
         console = Console(width=80, file=io.StringIO(), force_terminal=False, color_system=None)
         run = pipeline.train(pipeline.resolve(said, resume=resume), resume, console)
