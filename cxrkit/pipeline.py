@@ -116,7 +116,9 @@ def train(config: TrainConfig, resume: bool, console: Console, ranks: Ranks = AL
     from cxrkit.loaders.inputs import Inputs
     from cxrkit.models import compute
     from cxrkit.recipes import probing
+    from cxrkit.report import panel
     from cxrkit.runs import checkpoints
+    from cxrkit.runs.scores import read_scores
     from cxrkit.trainers import assembly, epochs, rehearsal, resuming, threads
     from cxrkit.trainers.display import TrainDisplay
 
@@ -170,6 +172,8 @@ def train(config: TrainConfig, resume: bool, console: Console, ranks: Ranks = AL
             )
         if ranks.first and (run.state() != "scored" or not scoring.is_by(run.path, config.test.evaluator)):
             evaluate(run, config.run.data, console, held=True)
+        elif ranks.first:
+            panel.tell(run, read_scores(run.scores), console)
     return run
 
 
@@ -254,6 +258,7 @@ def import_predictions(request: ImportRequest, console: Console) -> RunFolder:
     """Make a run folder of predictions that were made elsewhere, and evaluate it. Raises UserError."""
     from cxrkit.evaluators.scoring import evaluate_run
     from cxrkit.imports import importing
+    from cxrkit.report import panel
 
     made = importing.import_predictions(request)
     console.print(f"imported into {made.run.path}", highlight=False, markup=False)
@@ -262,11 +267,7 @@ def import_predictions(request: ImportRequest, console: Console) -> RunFolder:
     with claimed(made.run):
         scores = evaluate_run(made.run.path, made.truth)
         made.run.finish("evaluate", Scored({name: part.predictions_sha256 for name, part in scores.subsets.items()}))
-    for name, part in scores.subsets.items():
-        mean = part.metric("auc")
-        if mean is not None and mean.value is not None:
-            interval = "" if mean.lower is None else f" [{mean.lower:.3f}, {mean.upper:.3f}]"
-            console.print(f"mean AUC on {name}: {mean.value:.3f}{interval}", highlight=False, markup=False)
+    panel.tell(made.run, scores, console)
     return made.run
 
 
@@ -289,6 +290,7 @@ def evaluate(
     from cxrkit.evaluators.epochs import evaluate_epochs
     from cxrkit.evaluators.scoring import evaluate_run
     from cxrkit.evaluators.truth import read_truth
+    from cxrkit.report import panel
 
     labels, by = evaluated_with(run, data)  # before a claim would make the folder
     texts = [*options, *([] if replicates is None else [f"replicates={replicates}"])]
@@ -298,7 +300,7 @@ def evaluate(
         scores = evaluate_run(run.path, truth, evaluator or by, chosen)
         kept = evaluate_epochs(run, truth, scores)
         run.finish("evaluate", Scored({name: part.predictions_sha256 for name, part in scores.subsets.items()}))
-    console.print(f"scores in {run.scores}", highlight=False, markup=False)
+    panel.tell(run, scores, console)
     if kept is not None:
         console.print(f"  and of {len(kept.epochs)} epochs in {run.epoch_scores}", highlight=False, markup=False)
         for epoch, reason in kept.unusable.items():

@@ -29,7 +29,7 @@ from cxrkit.base.contracts import EVALUATED, NO_FINDING, PATHOLOGIES
 from cxrkit.base.files import digest_lines, write_json, write_text
 from cxrkit.base.origin import Basis, Origin, labels_digest, metadata_digest
 from cxrkit.datasets import known_splits, splits
-from cxrkit.datasets.nih import archives
+from cxrkit.datasets.nih import archives, roster
 from cxrkit.datasets.splits import Split
 from cxrkit.evaluators.scoring import evaluate_run
 from cxrkit.evaluators.truth import read_truth
@@ -225,6 +225,7 @@ def known(folder: Path) -> Iterator[None]:
         known_splits.our_split,
         reference.reference_origin,
         archives.manifest,
+        roster.read,
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(manifests, "folder", lambda: folder)
@@ -262,6 +263,13 @@ def _write_manifests(folder: Path) -> None:
     facts["labels"]["digest"]["v2020"] = labels_digest(records)
     facts["metadata"]["digest"]["v2020"] = metadata_digest(records)
     path.write_text(tomli_w.dumps(facts))
+    patients = (
+        records.group_by(pl.col("patient_id").cast(pl.Int32))
+        .agg(pl.len(), pl.col("official").first())
+        .sort("patient_id")
+    )
+    words = (f"{images}{'t' * (official == 'test')}" for _, images, official in patients.iter_rows())
+    (folder / roster.FILE).write_text(" ".join(words) + "\n")
 
 
 def origin_of(study: Study) -> Origin:

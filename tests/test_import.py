@@ -106,7 +106,7 @@ def test_a_file_becomes_a_run(asked: ImportRequest, raw: Path) -> None:
     assert imported.columns["Hernia"] == "Hernia"
     said = console.export_text()
     assert f"{len(TEST)} of {len(TEST)} test images of split official" in said
-    assert "mean AUC on test: 0." in said
+    assert "Mean AUC on test: 0." in said
     # Evaluated again from what the folder says, the numbers are found again.
     before = run.scores.read_text()
     pipeline.evaluate(run, None, Console(quiet=True))

@@ -58,6 +58,4 @@ def import_predictions(
         subsets=subsets,
         runs=runs,
     )
-    run = pipeline.import_predictions(request, console)
-    table = " --official-split" * run.path.name.startswith("official")
-    console.print(f"next: cxrkit report{table} --runs {runs}", highlight=False, markup=False)
+    pipeline.import_predictions(request, console)

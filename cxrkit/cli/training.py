@@ -6,17 +6,14 @@ import inspect
 import re
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
 from cxrkit.cli.app import app, console
-from cxrkit.runs.config import Setting, default_text, read_run_config, settings
-
-if TYPE_CHECKING:
-    from cxrkit.runs.folder import RunFolder
+from cxrkit.runs.config import Setting, default_text, settings
 
 
 def train(said: dict[str, Any], recipe: str | None, sets: list[str], resume: bool, seeds: str | None = None) -> None:
@@ -38,20 +35,7 @@ def train(said: dict[str, Any], recipe: str | None, sets: list[str], resume: boo
             config = ranks.once(lambda: pipeline.resolve(said, recipe=recipe, sets=sets, resume=resume))
             runs = [pipeline.train(config, resume, shown, ranks)]
             what = f"{runs[0].path}"
-        table = _table_of(runs[0])
-        shown.print(
-            f"done: {what}. Next: cxrkit report{table} --runs {runs[0].path.parent.parent}",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
-
-
-def _table_of(run: RunFolder) -> str:
-    """Return the option of `cxrkit report` for the table that the run stands in."""
-    if read_run_config(run.config).model.from_run is not None:
-        return " --probes"
-    return " --official-split" * run.path.name.startswith("official")
+        shown.print(f"done: {what}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _sentence(text: str) -> str:

@@ -20,7 +20,7 @@ def score_cells(run: Run, *, uncertainty: bool = False) -> dict[str, Cell]:
 
     uncertainty: print the interval too, or how few patients, positives or negatives there are where there is none.
     """
-    return {metric.label or AVERAGE: _score_cell(metric, uncertainty) for metric in aucs(run)}
+    return {metric.label or AVERAGE: metric_cell(metric, uncertainty) for metric in aucs(run)}
 
 
 def aucs(run: Run) -> list[Metric]:
@@ -29,7 +29,8 @@ def aucs(run: Run) -> list[Metric]:
     return [metric for metric in found if metric is not None]
 
 
-def _score_cell(metric: Metric, uncertainty: bool) -> Cell:
+def metric_cell(metric: Metric, uncertainty: bool) -> Cell:
+    """Return one AUC as `score_cells` shows it."""
     values: dict[str, float | int | None] = {"auc": metric.value, "lower": metric.lower, "upper": metric.upper}
     if metric.label is not None:
         values["positives"] = metric.positives

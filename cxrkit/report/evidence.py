@@ -117,13 +117,14 @@ class Opened:
 
     def _read(self, run: Run, path: Path) -> Evidence:
         predictions = read_predictions(path)
-        truth = self._truth(run)
+        truth = self.truth(run)
         records = gates.check_labels(path, predictions.about, truth)
         truth_NL = gates.true_labels(path, predictions, records, truth.source)
         score_NL, truth_NL = scored_arrays(predictions, truth_NL)
         return Evidence(truth.images(predictions.frame), score_NL, truth_NL, predictions.about.scored)
 
-    def _truth(self, run: Run) -> Truth:
+    def truth(self, run: Run) -> Truth:
+        """Return the labels of the whole data set that a run is evaluated with. Raises UserError."""
         labels = self._data or evaluated_with(RunFolder(run.folder))[0]
         if labels not in self._truths:
             self._truths[labels] = read_truth(labels)
