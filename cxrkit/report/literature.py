@@ -63,7 +63,7 @@ def _title(shown: Sequence[Work]) -> str:
 
 def _table(title: str, chosen: Iterable[Work], key: str) -> Table:
     columns = (
-        Column(f"{key}: average", ("Average",), ("mean", "mean_std")),
+        Column(f"{key}: mean", ("Mean", "AUC"), ("mean", "mean_std")),
         Column(f"{key}: input", ("Input",), ("input_size",)),
         Column(f"{key}: pretraining", ("Pretraining",)),
         Column(f"{key}: evidence", ("Evidence",)),
@@ -93,7 +93,7 @@ def mean_cell(work: Work) -> Cell:
 
 
 def _refused(chosen: Iterable[Work]) -> Table:
-    columns = (Column("refused: average", ("Average",), ("mean",)), Column("why", ("Why",), left=True))
+    columns = (Column("refused: mean", ("Mean", "AUC"), ("mean",)), Column("why", ("Why",), left=True))
     rows = tuple(Row(work.key, work.key, (mean_cell(work), Cell(work.reason))) for work in chosen)
     return Table("NIH's official split: they do not compare", "Result", columns, rows, key="literature-refused")
 
@@ -101,14 +101,14 @@ def _refused(chosen: Iterable[Work]) -> Table:
 def _notes(shown: Sequence[Work]) -> list[str]:
     selected = [mark for work in shown for mark in marks_of(work)]
     return [
-        "Average: mean AUC over the 14 pathologies, with the digits that its source gives; intervals are not known",
+        "Mean AUC: over the 14 pathologies, with the digits that its source gives; intervals are not known",
         "Input: side of the network's input in pixels",
         PRETRAINING_NOTE,
         "Evidence: where the number was read; primary: in the work itself or its repository; secondary: in another one",
         *mark_notes(selected),
-        "- : not known, or no mark; where nothing is known of selection, pretraining or labels there is no mark either",
-        "`cxrkit literature show RESULT` has all that is known of one; `cxrkit report --official-split --also RESULT,...` "
-        "sets those that compare beside your runs",
+        "A dash: not known; no mark is no promise, for of most results neither selection nor labels are known",
+        "`cxrkit literature show RESULT`: all that is known of one. "
+        "`cxrkit report --official-split --also RESULT,...`: those that compare, beside your runs",
     ]
 
 
@@ -127,23 +127,24 @@ def _fields_table(work: Work) -> Table:
         "Authors": work.authors,
         "Year": f"{work.year}",
         "Reference": work.ref,
-        "Split": work.split,
-        "Says so": work.split_source,
+        "Split": work.split + (f", says {work.split_source}" if work.split_source else ""),
         "Compares": "yes" if work.comparable else f"no: {_why_not(work)}",
         "Network": work.backbone,
         "Input": f"{work.input_size} px" if work.input_size else "",
-        "Trained on": work.extra_data,
-        "Pretraining": f"{seen.seen}; of this data set: {seen.this_data_set}; of its test images: {seen.test_images}",
-        "Selected on": work.selected_on,
-        "Labels": work.label_release,
-        "Average": _mean_text(work),
+        "Extra data": work.extra_data,
+        "Pretraining": f"{seen.seen}; of this data set: {seen.this_data_set}; of its test images: {seen.test_images}"
+        if seen.known
+        else "",
+        "Selected on": "" if work.selected_on == "unknown" else work.selected_on,
+        "Labels": "" if work.label_release == "unknown" else work.label_release,
+        "Mean AUC": _mean_text(work),
         "Evidence": f"{work.evidence}: {work.source}",
         "Marks": ", ".join(marks_of(work)),
     }
     rows = tuple(
         Row("", name, (Cell(value or "not known"),)) for name, value in values.items() if name != "Marks" or value
     )
-    return Table("What is known of it", "", (Column("value", ("",), left=True),), rows, key="work")
+    return Table("What is known of it", "", (Column("value", ("",), left=True),), rows, (), "work")
 
 
 def _why_not(work: Work) -> str:
