@@ -88,12 +88,13 @@ def load(net: ResNet, file: Path | None = None) -> InitialWeights:
     (pretraining.read_declared). Raises UserError for a file that cannot be read or does not fit.
     """
     source = WHAT if file is None else str(file)
+    declared = read_declared(file) if file else None
     file = file or download()
     backbone = {name: value for name, value in read(file).items() if not name.startswith("fc.")}
     _check_fit(net, backbone, source)
     # strict=False for `fc`, and for batch counters, which old files lack and nothing here uses.
     net.load_state_dict(backbone, strict=False)
-    if (declared := read_declared(file)) is None:
+    if declared is None:
         return InitialWeights(_sha256(file), source)
     return InitialWeights(_sha256(file), source, declared=declared.pretraining, saw=declared.pretrained)
 

@@ -55,7 +55,7 @@ def official(runs: Path, also: Sequence[str] = (), epoch: EpochChoice = "own") -
     tables = [_main_table(table, columns, own, reasons_follow=bool(apart))]
     if at.columns:
         tables.append(_interval_table(own))
-    ranks = rank_table([(head.name, run) for head, run in own.by_run()], table.label_release)
+    ranks = rank_table([(", ".join(words), verdict.run) for _, words, verdict in own.runs()], table.label_release)
     tables += [ranks] if ranks else []
     tables += not_comparable_tables(apart, detailed=lambda run: run.split == SPLIT)
     tables += own_metrics.tables(run for run in found.runs if run.split not in folds)

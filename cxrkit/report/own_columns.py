@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from cxrkit.report.cells import csv_fields, csv_name, has_constant, run_heading, score_cells
 from cxrkit.report.comparability import Verdict
@@ -66,17 +66,25 @@ class OwnColumns:
             for members in self.members.values()
         ]
 
-    def by_run(self) -> list[tuple[Column, Run]]:
-        """Return a column, without its cells, for each run: one seed beside the other."""
-        heads = []
+    def runs(self) -> Iterator[tuple[Variant, tuple[str, ...], Verdict]]:
+        """Yield each run by itself, with the words that its heading needs: one seed beside the other."""
         for variant, members in self.members.items():
             for verdict in members:
                 seed = seeds_text([verdict.run.scores.seed])
-                words = tuple(seed if word == seeds_text(variant.seeds) else word for word in self.words[variant])
-                heading = run_heading(variant.name, words, doubtful=bool(verdict.doubts), width=14)
-                # The bounds of a run by itself stand in CSV beside its AUCs.
-                fields = ("lower", "upper") if len(members) > 1 else ()
-                heads.append((Column(full_name(variant, words), heading, fields, own=True), verdict.run))
+                yield (
+                    variant,
+                    tuple(seed if word == seeds_text(variant.seeds) else word for word in self.words[variant]),
+                    verdict,
+                )
+
+    def by_run(self) -> list[tuple[Column, Run]]:
+        """Return a column, without its cells, for each run."""
+        heads = []
+        for variant, words, verdict in self.runs():
+            heading = run_heading(variant.name, words, doubtful=bool(verdict.doubts), width=14)
+            # The bounds of a run by itself stand in CSV beside its AUCs.
+            fields = ("lower", "upper") if len(self.members[variant]) > 1 else ()
+            heads.append((Column(full_name(variant, words), heading, fields, own=True), verdict.run))
         return heads
 
     @property
