@@ -7,6 +7,7 @@ import os
 import re
 import tomllib
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -345,19 +346,29 @@ def test_each_run_that_compares_has_a_rank(study: Study) -> None:
     found = report.official(study.runs)
     table = table_of(found, "rank")
     compared = [run for run in find_runs(study.runs).runs if run.split == "official" and run.name != "partial"]
-    assert len(table.rows) == len(compared)
-    assert table.columns[-3].heading == ("Rank", "of 56")
-    for row in table.rows:
-        own, place, within, neighbours = row.cells[-4:]
-        (run,) = [run for run in compared if run.auc().value == own.values["auc"]]
+    assert table.columns[2].heading == ("Rank", "of 56")
+    own = [row for row in table.rows if row.cells[0].text == "your run"]
+    others = [row.heading for row in table.rows if row.cells[0].text == "published"]
+    assert len(own) == len({row.heading for row in own}) == len(compared)
+    near = set()
+    for row in own:
+        mean, place, within = row.cells[1:4]
+        (run,) = [run for run in compared if run.auc().value == mean.values["auc"]]
         assert run.name in row.heading
-        assert place.values["rank"] == rank.place(run.auc().value, works.comparable()).rank
+        where = rank.place(run.auc().value, works.comparable())
+        near |= {work.key for work in (*where.above, *where.level, *where.below)}
+        assert (place.values["rank"], "=" in place.text) == (where.rank, bool(where.level))
         lower, upper = run.auc().lower, run.auc().upper
         assert within.values["within"] == sum(lower <= work.mean <= upper for work in works.comparable())
-        for word, of_word in (("above", True), ("below", place.values["rank"] < 56)):
-            assert (f"{word}: " in neighbours.text) == of_word
+    assert sorted(others) == sorted(near)
+    printed = [row.cells[1].text for row in table.rows]
+    assert printed == sorted(printed, reverse=True)
+    ruled = [row.heading for row in table.rows if row.rule_above]
+    ordered = [work.key for work in works.comparable()]
+    gaps = [now for before, now in pairwise(others) if ordered.index(now) > ordered.index(before) + 1]
+    assert [key for key in ruled if key in others] == gaps
     text = " ".join(table.notes)
-    assert "Among the 55 published results" in text
+    assert "among the 55 published results" in text
     assert (
         "selected on the test set by their released code (S): 21; pretrained on this data set's images (P): 4" in text
     )
@@ -393,7 +404,8 @@ def test_a_run_that_saw_this_data_set_is_marked(study: Study, tmp_path: Path) ->
     assert words in table.columns[index].name, "a CSV has no notes"
     assert any(note.startswith("* knowing") and words in note for note in table.notes)
     assert table.rows[-1].cells[index].text == "images"
-    assert any(row.heading == "knowing (P)" for row in table_of(found, "rank").rows)
+    (row,) = [row for row in table_of(found, "rank").rows if row.heading == "knowing"]
+    assert row.cells[-1].text == "P"
     (run,) = [run for run in find_runs(study.runs).runs if run.name == "knowing"]
     assert run.origin.saw == Pretraining("images", "images")
     assert run.origin.basis.pretraining == "declared"
