@@ -436,3 +436,13 @@ def test_marks_stand_in_brackets() -> None:
 def test_the_file_has_no_field_that_is_not_read() -> None:
     written = {name for result in tomllib.loads(FILE.read_text(encoding="utf-8"))["result"] for name in result}
     assert written <= set(Work.__dataclass_fields__)
+
+
+def test_the_page_counts_as_the_file_does() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "predictions.md").read_text(encoding="utf-8")
+    compared = works.comparable()
+    for mark in ("S", "P", "L"):
+        assert f"| {mark} | {sum(mark in marks_of(work) for work in compared)} | " in text
+    unknown = sum(work.pretrained.this_data_set == "unknown" for work in compared)
+    assert f"of {unknown} others it is not known" in text
+    assert f"# {len(compared)} results that compare, 3 that do not; without --split all {len(WORKS)}" in text
