@@ -100,7 +100,8 @@ def _published_row(work: Work, label_release: str) -> Row:
 def _ruled(rows: Sequence[Row], published: Sequence[Work]) -> tuple[Row, ...]:
     """Return the rows with a gap wherever published results that stand between two of them are left out."""
     order = {work.key: number for number, work in enumerate(published)}
-    ruled, last = [], -1
+    ruled: list[Row] = []
+    last = -1
     for row in rows:
         number = order.get(row.heading, last) if row.cells[0].text == "published" else last
         ruled.append(replace(row, rule_above=bool(ruled) and number > last + 1))
