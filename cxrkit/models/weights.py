@@ -7,14 +7,14 @@ import pickle
 import re
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import file_digest
 from cxrkit.base.origin import Known
-from cxrkit.base.pretraining import UNKNOWN, Pretraining, named, read_declared
+from cxrkit.base.pretraining import UNKNOWN, Declared, Pretraining, named, read_declared
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,9 +96,14 @@ def load(net: ResNet, file: Path | None = None) -> InitialWeights:
     _check_fit(net, backbone, source)
     # strict=False for `fc`, and for batch counters, which old files lack and nothing here uses.
     net.load_state_dict(backbone, strict=False)
+    return with_declared(InitialWeights(_sha256(file), source), declared)
+
+
+def with_declared(found: InitialWeights, declared: Declared | None) -> InitialWeights:
+    """Return what a network started from, with what its owner says of the weights file, where he says anything."""
     if declared is None:
-        return InitialWeights(_sha256(file), source)
-    return InitialWeights(_sha256(file), source, declared=declared.pretraining, saw=declared.pretrained)
+        return found
+    return replace(found, declared=declared.pretraining, saw=declared.pretrained)
 
 
 def download() -> Path:
