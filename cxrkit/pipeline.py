@@ -277,22 +277,25 @@ def evaluate(
     *,
     replicates: int | None = None,
     evaluator: str | None = None,
+    options: Sequence[str] = (),
     held: bool = False,
 ) -> Scores:
     """Write `scores.json` of a run from its predictions and the labels of `data`, by default the run's prepared folder.
 
     replicates: of the bootstrap; default, the evaluator's own. evaluator: default, the run's; several are joined by
-    commas. held: this process has claimed the run already.
+    commas. options: of the evaluators, each as "name=value". held: this process has claimed the run already.
     """
+    from cxrkit.evaluators.choosing import read_options
     from cxrkit.evaluators.epochs import evaluate_epochs
     from cxrkit.evaluators.scoring import evaluate_run
     from cxrkit.evaluators.truth import read_truth
 
     labels, by = evaluated_with(run, data)  # before a claim would make the folder
-    options = {} if replicates is None else {"replicates": replicates}
+    texts = [*options, *([] if replicates is None else [f"replicates={replicates}"])]
+    chosen = read_options(evaluator or by, texts)
     with nullcontext() if held else claimed(run):
         truth = read_truth(labels)
-        scores = evaluate_run(run.path, truth, evaluator or by, options)
+        scores = evaluate_run(run.path, truth, evaluator or by, chosen)
         kept = evaluate_epochs(run, truth, scores)
         run.finish("evaluate", Scored({name: part.predictions_sha256 for name, part in scores.subsets.items()}))
     console.print(f"scores in {run.scores}", highlight=False, markup=False)

@@ -20,6 +20,7 @@ from cxrkit.base.labels import CHESTXRAY14, NO_FINDING, PATHOLOGIES, LabelSet
 __all__ = [
     "BOX_SCHEMA",
     "EVALUATED",
+    "IMAGE_SCHEMA",
     "IMAGE_SIZE",
     "LABELS",
     "NO_FINDING",
@@ -51,6 +52,7 @@ __all__ = [
 __all__ = [
     "BOX_SCHEMA",
     "EVALUATED",
+    "IMAGE_SCHEMA",
     "IMAGE_SIZE",
     "LABELS",
     "NO_FINDING",
@@ -91,6 +93,10 @@ def record_schema(labels: LabelSet) -> dict[str, pl.DataType]:
 
 
 RECORD_SCHEMA = record_schema(CHESTXRAY14)
+# What an evaluator that asks for `images` is told of each; null: not known, or the source of the labels does not say.
+IMAGE_SCHEMA: dict[str, pl.DataType] = {
+    name: RECORD_SCHEMA[name] for name in ("image_id", "patient_id", "age_years", "sex", "view")
+}
 # Where the pixels are; null path: not at hand.
 PIXEL_SCHEMA: dict[str, pl.DataType] = {
     "path": pl.String(),  # an image file, or the archive that holds `member`
@@ -321,6 +327,18 @@ class Metric:
     mark: str = ""
     """How far the interval can be trusted: "approximate", "too few patients" (there is none then), or nothing."""
 
+    group: str = ""
+    """The images that it is of, where these are not all: "sex F", "view AP"; a difference names both, "view AP against
+    PA". Numbers of different groups never stand in one column of a table."""
+
+    p_value: float | None = None
+    """Of a difference: two-sided, of there being none; None where it is no difference, or nothing is known of it."""
+
+    @property
+    def of(self) -> str:
+        """Return in words what it is of, for messages: "auc of Edema, sex F"."""
+        return f"{self.name} of {self.label or 'the mean'}" + f", {self.group}" * bool(self.group)
+
 
 @dataclass(frozen=True)
 class Validation:
@@ -354,7 +372,8 @@ class Evaluator(Protocol):
         defaults; those that the user gives are passed on. Where labels have a unit, scores and truth are amounts.
 
         An evaluator with a keyword argument `validation` is given a Validation, or None where val was not predicted:
-        thresholds are chosen there, never on the images that they are counted on.
+        thresholds are chosen there, never on the images that they are counted on. One with a keyword argument `images`
+        is given a pl.DataFrame with a row for each of the N images (IMAGE_SCHEMA), for subgroups.
         """
         ...
 

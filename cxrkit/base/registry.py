@@ -59,7 +59,12 @@ BUILT_IN: dict[str, dict[str, str]] = {
     },
     "evaluator": {
         "auc": "cxrkit.evaluators.auc:evaluate",
+        "average-precision": "cxrkit.evaluators.average_precision:evaluate",
+        "calibration": "cxrkit.evaluators.calibration:evaluate",
         "mae": "cxrkit.evaluators.mae:evaluate",
+        "net-benefit": "cxrkit.evaluators.net_benefit:evaluate",
+        "subgroups": "cxrkit.evaluators.subgroups:evaluate",
+        "thresholds": "cxrkit.evaluators.thresholds:evaluate",
         "youden": "cxrkit.evaluators.youden:evaluate",
     },
     "executor": {

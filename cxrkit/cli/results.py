@@ -70,12 +70,21 @@ def evaluate(
     evaluator: Annotated[
         str | None, typer.Option(help="Evaluator, or several: auc,package.module:function.", show_default="the run's")
     ] = None,
+    option: Annotated[
+        list[str] | None, typer.Option("--option", help="Option of an evaluator, as name=value; may be repeated.")
+    ] = None,
 ) -> None:
-    """Compute a run's AUCs and their patient-level intervals from its predictions."""
+    """Compute a run's AUCs and their patient-level intervals from its predictions, or what other evaluators find.
+
+    Evaluators: auc, average-precision, calibration, thresholds (Youden's, from val), subgroups, net-benefit; mae for
+    ages.
+    """
     from cxrkit import pipeline
     from cxrkit.runs.folder import RunFolder
 
-    pipeline.evaluate(RunFolder(run), data, console, replicates=replicates, evaluator=evaluator)
+    pipeline.evaluate(
+        RunFolder(run), data, console, replicates=replicates, evaluator=evaluator, options=tuple(option or ())
+    )
 
 
 @app.command()

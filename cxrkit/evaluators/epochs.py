@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -12,7 +13,8 @@ import polars as pl
 from cxrkit.base.contracts import EVALUATED, Subset
 from cxrkit.base.errors import UserError
 from cxrkit.evaluators import auc, gates
-from cxrkit.evaluators.scoring import ChosenEvaluator, choose_evaluators, quickly, score_subset, with_validation
+from cxrkit.evaluators.choosing import ChosenEvaluator, choose_evaluators, quickly
+from cxrkit.evaluators.scoring import score_subset, validation_of
 from cxrkit.evaluators.truth import Truth
 from cxrkit.runs import epochs
 from cxrkit.runs.epoch_scores import EpochScores, RunEpochs, write_epoch_scores
@@ -35,7 +37,7 @@ def evaluate_epochs(run: RunFolder, truth: Truth, scores: Scores) -> RunEpochs |
     kept = epochs.kept(run)
     if not kept or "test" not in scores.subsets:
         return None
-    chosen = [quickly(item) for item in choose_evaluators(scores.evaluator, {})]
+    chosen = [quickly(item) for item in _as_before(scores)]
     against: _Against | None = None
     found, unusable = [], {}
     for epoch in kept:
@@ -60,14 +62,14 @@ class _Against:
     split: pl.DataFrame | None
     """The run's split; None where it is gone."""
 
-    source: Path
-    """Where the labels come from, for messages."""
+    truth: Truth
+    """Where the labels come from."""
 
     @classmethod
     def of(cls, run: RunFolder, files: Mapping[Path, Predictions], truth: Truth) -> _Against:
         """Read what is needed, once. Raises UserError where the labels are not those that were predicted."""
         path, file = list(files.items())[-1]
-        return cls(gates.check_labels(path, file.about, truth), gates.read_split(run.split, file.about), truth.source)
+        return cls(gates.check_labels(path, file.about, truth), gates.read_split(run.split, file.about), truth)
 
 
 def _read(run: RunFolder, epoch: int, scores: Scores) -> dict[Path, Predictions]:
@@ -92,9 +94,12 @@ def _scored(
     if against.split is not None:
         for path, file in files.items():
             gates.check_leakage(path, file, against.split)
-    truths = {path: gates.true_labels(path, file, against.records, against.source) for path, file in files.items()}
+    truths = {
+        path: gates.true_labels(path, file, against.records, against.truth.source) for path, file in files.items()
+    }
+    validation = validation_of(files, truths)
     val, test = (
-        _points(file, truths[path], [with_validation(item, files, truths) for item in how])
+        _points(file, truths[path], [item.knowing(validation) for item in how], against.truth)
         for (path, file), how in zip(files.items(), ([_AUC], chosen), strict=True)
     )
     if test.images_digest != scores.subsets["test"].images_digest:
@@ -114,7 +119,20 @@ def _check_identity(path: Path, file: Predictions, subset: Subset, epoch: int, s
             raise UserError(f"{path}: of another {name} than the run's own predictions")
 
 
-def _points(file: Predictions, truth_NL: np.ndarray, chosen: Sequence[ChosenEvaluator]) -> SubsetScores:
-    scores = score_subset(file, truth_NL, chosen)
-    points = (replace(metric, lower=None, upper=None, interval=_NO_INTERVAL) for metric in scores.metrics)
+def _as_before(scores: Scores) -> list[ChosenEvaluator]:
+    """Return the evaluators of the run's own scores, with the options that they were given there."""
+    chosen = []
+    for name in scores.evaluators:
+        options = scores.options.get(name, {})
+        chosen += choose_evaluators(name, {key: _as_given(value) for key, value in options.items()})
+    return chosen
+
+
+def _as_given(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _points(file: Predictions, truth_NL: np.ndarray, chosen: Sequence[ChosenEvaluator], truth: Truth) -> SubsetScores:
+    scores = score_subset(file, truth_NL, chosen, truth.images(file.frame))
+    points = (replace(metric, lower=None, upper=None, p_value=None, interval=_NO_INTERVAL) for metric in scores.metrics)
     return replace(scores, metrics=tuple(points))

@@ -49,7 +49,7 @@ def evaluate(
             continue
         reason = "" if count == len(known_N) else f"{count:,} of {len(known_N):,} images, of which it is known"
         error_N = np.abs(scores_NL[known_N, number] - truth_N[known_N])
-        drawn_R = _drawn_means(error_N, clusters_N[known_N], weight_RK)
+        drawn_R = ranking.drawn_means(error_N, clusters_N[known_N], weight_RK)
         found = intervals.of_percentiles(drawn_R, confidence=confidence)
         yield Metric(
             "mae", float(error_N.mean()), label, found.lower, found.upper, reason=reason, interval=found.said(how)
@@ -57,18 +57,6 @@ def evaluate(
         spread = float(error_N.std(ddof=1)) if count > 1 else None
         yield Metric("mae_sd", spread, label, reason="" if count > 1 else "1 image")
         yield _of_median(label, truth_N[known_N], None if validation is None else validation.truth[:, number])
-
-
-def _drawn_means(
-    error_N: NDArray[np.float64], cluster_N: NDArray[np.intp], weight_RK: NDArray[np.int32]
-) -> NDArray[np.float64]:
-    """Return the mean error in each replicate of drawn patients; NaN: none of the images was drawn."""
-    patients = weight_RK.shape[1]
-    with np.errstate(invalid="ignore"):  # 0 / 0: undefined
-        means_R: NDArray[np.float64] = (weight_RK @ np.bincount(cluster_N, error_N, patients)) / (
-            weight_RK @ np.bincount(cluster_N, minlength=patients)
-        )
-    return means_R
 
 
 def _of_median(label: str, truth_N: NDArray[np.float64], val_N: NDArray[np.float32] | None) -> Metric:

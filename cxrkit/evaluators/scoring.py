@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -11,36 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from cxrkit.base import registry
-from cxrkit.base.contracts import Evaluator, Metric, Validation
+from cxrkit.base.contracts import IMAGE_SCHEMA, Metric, Validation
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import digest_lines
 from cxrkit.base.labels import LabelSet
 from cxrkit.evaluators import gates
+from cxrkit.evaluators.choosing import ChosenEvaluator, choose_evaluators, quickly, split_names
 from cxrkit.evaluators.truth import Truth
 from cxrkit.runs.predictions import SUBSETS, Predictions, read_predictions
 from cxrkit.runs.scores import IDENTITY, Scores, SubsetScores, check_metrics, read_scores, write_scores
 
-_NUMBERS = dict.fromkeys(("value", "lower", "upper", "clusters_effective"), float) | dict.fromkeys(
+_NUMBERS = dict.fromkeys(("value", "lower", "upper", "clusters_effective", "p_value"), float) | dict.fromkeys(
     ("positives", "negatives", "labels", "positive_patients"), int
 )
 _MADE_UP = 24  # images of a rehearsal, two a patient
-_QUICK = {"replicates": 1}
-
-
-@dataclass(frozen=True)
-class ChosenEvaluator:
-    """An evaluator and its settings."""
-
-    name: str
-    """Registered name, or package.module:function."""
-
-    function: Evaluator
-    """What the name names."""
-
-    options: Mapping[str, Any]
-    """Keyword arguments for the function: those that the user gave."""
 
 
 def evaluate_run(run: Path, truth: Truth, evaluator: str = "auc", options: Mapping[str, Any] | None = None) -> Scores:
@@ -71,15 +57,23 @@ def evaluate_run(run: Path, truth: Truth, evaluator: str = "auc", options: Mappi
         if declared is not None:
             gates.check_declared(path, file, declared)
     truths = {path: gates.true_labels(path, file, records, truth.source) for path, file in predicted.items()}
-    chosen = [with_validation(item, predicted, truths) for item in chosen]
+    asked = {item.name: _plain_options(item.options) for item in chosen if item.options}
+    validation = validation_of(predicted, truths)
+    chosen = [item.knowing(validation) for item in chosen]
     subsets = {}
     for path, file in predicted.items():
-        scores = score_subset(file, truths[path], chosen)
+        scores = score_subset(file, truths[path], chosen, truth.images(file.frame))
         subsets[file.about.subset] = replace(scores, leakage_checked=checked)
     identity = {name: getattr(about, name) for name in IDENTITY}
-    found = Scores(**identity, evaluator=",".join(item.name for item in chosen), subsets=subsets)
+    found = Scores(**identity, evaluator=",".join(item.name for item in chosen), subsets=subsets, options=asked)
     write_scores(run / "scores.json", found)
     return found
+
+
+def _plain_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options as scores.json can say them."""
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
+    return {name: value if isinstance(value, str | int | float | list) else str(value) for name, value in plain.items()}
 
 
 def scored_arrays(predictions: Predictions, truth_NL: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -89,32 +83,31 @@ def scored_arrays(predictions: Predictions, truth_NL: np.ndarray) -> tuple[np.nd
     return predictions.frame.select(about.scored.labels).to_numpy(), truth_NL[:, kept]
 
 
-def with_validation(
-    chosen: ChosenEvaluator, predicted: Mapping[Path, Predictions], truths: Mapping[Path, np.ndarray]
-) -> ChosenEvaluator:
-    """Return the evaluator with the validation images' scores and truth, where it asks for them."""
-    try:
-        if "validation" not in inspect.signature(chosen.function).parameters:
-            return chosen
-    except (TypeError, ValueError):
-        return chosen
-    found = None
+def validation_of(predicted: Mapping[Path, Predictions], truths: Mapping[Path, np.ndarray]) -> Validation | None:
+    """Return the validation images' scores and truth; None where val was not predicted."""
     for path, file in predicted.items():
         if file.about.subset == "val":
-            scores_NL, truth_NL = scored_arrays(file, truths[path])
-            found = Validation(scores_NL, truth_NL, _clusters(file))
-    return replace(chosen, options={**chosen.options, "validation": found})
+            return Validation(*scored_arrays(file, truths[path]), _clusters(file))
+    return None
 
 
 def is_by(run: Path, evaluator: str) -> bool:
-    """Return whether the scores of a run folder are by the evaluators asked for, which a resumed run may change."""
+    """Return whether the scores of a run folder are by the evaluators asked for, which a resumed run may change.
+
+    Their options are not the config's to say: what somebody asked of them by hand is kept.
+    """
     with suppress(UserError):  # scores that cannot be read are by nobody
-        return list(read_scores(run / "scores.json").evaluators) == _names(evaluator)
+        return list(read_scores(run / "scores.json").evaluators) == split_names(evaluator)
     return False
 
 
-def score_subset(predictions: Predictions, truth_NL: np.ndarray, chosen: Sequence[ChosenEvaluator]) -> SubsetScores:
-    """Return the scores of one prediction file against the labels of its images, 1, 0 or NaN, in its order."""
+def score_subset(
+    predictions: Predictions, truth_NL: np.ndarray, chosen: Sequence[ChosenEvaluator], images: pl.DataFrame
+) -> SubsetScores:
+    """Return the scores of one prediction file against the labels of its images, 1, 0 or NaN, in its order.
+
+    images: what is known of them (IMAGE_SCHEMA), in the same order.
+    """
     frame, about = predictions.frame, predictions.about
     labels = about.scored
     score_NL, truth_NL = scored_arrays(predictions, truth_NL)
@@ -127,7 +120,7 @@ def score_subset(predictions: Predictions, truth_NL: np.ndarray, chosen: Sequenc
         patients=frame["patient_id"].n_unique(),
         predictions_sha256=predictions.sha256,
         leakage_checked=False,
-        metrics=_metrics(score_NL, truth_NL, cluster_N, labels, chosen),
+        metrics=_metrics(_Scored(score_NL, truth_NL, cluster_N, images), labels, chosen),
     )
 
 
@@ -148,12 +141,27 @@ def rehearse(evaluator: str, labels: LabelSet) -> None:
     clusters_N = np.arange(_MADE_UP) // 2
     for what, score_NL, truth_NL in _made_up(labels):
         try:
-            _metrics(score_NL, truth_NL, clusters_N, labels, chosen)
+            _metrics(_Scored(score_NL, truth_NL, clusters_N, _made_up_images()), labels, chosen)
         except UserError as error:
             raise UserError(
                 f"{error.what}\n  tried before the training, on made-up scores of {_MADE_UP} images: {what}",
                 remedy=error.remedy,
             ) from error
+
+
+def _made_up_images() -> pl.DataFrame:
+    """Return what is known of the images of a rehearsal: not all of each."""
+    number = pl.int_range(_MADE_UP, eager=True)
+    return pl.DataFrame(
+        {
+            "image_id": number.cast(pl.String),
+            "patient_id": (number // 2).cast(pl.String),
+            "age_years": [None, *range(17, 16 + _MADE_UP)],
+            "sex": ["F", "F", "M", "M", None, None] * (_MADE_UP // 6),
+            "view": ["PA", "AP", None] * (_MADE_UP // 3),
+        },
+        schema=IMAGE_SCHEMA,
+    )
 
 
 def _made_up(labels: LabelSet) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
@@ -173,90 +181,47 @@ def _made_up(labels: LabelSet) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     yield f"{absent}{first}, and other labels are not known of all", score_NL, sparse_NL
 
 
-def choose_evaluators(names: str, options: Mapping[str, Any]) -> list[ChosenEvaluator]:
-    """Return the evaluators, whose names are joined by commas, with those of the options that each takes.
+@dataclass(frozen=True)
+class _Scored:
+    """What evaluators are given of one subset."""
 
-    Raises UserError for an unknown name, one given twice, and an option that none of them takes.
-    """
-    several = _names(names)
-    remedy = "name each once, joined by commas: auc,mine:brier"
-    if "" in several:
-        raise UserError(f"--evaluator {names!r}: an evaluator without a name", remedy=remedy)
-    if twice := [name for name in several if several.count(name) > 1]:
-        raise UserError(f"--evaluator {names}: {twice[0]} is named twice", remedy=remedy)
-    functions = {name: _function(name) for name in several}
-    for option in options:
-        if not any(_takes(function, option) for function in functions.values()):
-            who = f"evaluator {names!r} takes no" if len(several) == 1 else f"none of the evaluators {names!r} takes"
-            raise UserError(f"{who} {option!r}", remedy=f"leave --{option} out")
-    return [
-        ChosenEvaluator(name, function, {key: value for key, value in options.items() if _takes(function, key)})
-        for name, function in functions.items()
-    ]
+    scores: np.ndarray  # (N, L)
+    truth: np.ndarray  # (N, L)
+    clusters: np.ndarray  # (N,)
+    images: pl.DataFrame
 
 
-def quickly(item: ChosenEvaluator) -> ChosenEvaluator:
-    """Return the evaluator for scores whose intervals nobody will see: one of cxrkit's own makes a single replicate."""
-    return item if registry.is_foreign("evaluator", item.name) else replace(item, options=_QUICK)
-
-
-def _names(evaluators: str) -> list[str]:
-    """Return the names that are joined by commas."""
-    return [name.strip() for name in evaluators.split(",")]
-
-
-def _function(name: str) -> Evaluator:
-    function: Evaluator = registry.load("evaluator", name)
-    if not callable(function):
-        raise UserError(f"evaluator {name!r} is not a function", remedy="name it as package.module:function")
-    return function
-
-
-def _takes(function: Evaluator, option: str) -> bool:
-    try:
-        parameters = inspect.signature(function).parameters
-    except (TypeError, ValueError):  # some callables written in C have none: the call will tell
-        return True
-    return option in parameters or any(item.kind is item.VAR_KEYWORD for item in parameters.values())
-
-
-def _metrics(
-    score_NL: np.ndarray,
-    truth_NL: np.ndarray,
-    cluster_N: np.ndarray,
-    labels: LabelSet,
-    chosen: Sequence[ChosenEvaluator],
-) -> tuple[Metric, ...]:
+def _metrics(given: _Scored, labels: LabelSet, chosen: Sequence[ChosenEvaluator]) -> tuple[Metric, ...]:
     """Return what all evaluators find. Raises UserError for a metric that two of them give."""
-    found: dict[tuple[str, str | None], Metric] = {}
-    owner: dict[tuple[str, str | None], str] = {}
+    found: dict[tuple[str, str | None, str], Metric] = {}
+    owner: dict[tuple[str, str | None, str], str] = {}
     for item in chosen:
-        # Copies: whatever one does to them, the next is given what was predicted.
-        metrics = _call(item, score_NL.copy(), truth_NL.copy(), cluster_N.copy(), labels)
-        for metric in _checked(metrics, labels, item):
-            key = metric.name, metric.label
+        for metric in _checked(_call(item, given, labels), labels, item):
+            key = metric.name, metric.label, metric.group
             if key in found:
                 raise UserError(
-                    f"evaluators {owner[key]!r} and {item.name!r} both give {metric.name} of "
-                    f"{metric.label or 'the mean'}",
+                    f"evaluators {owner[key]!r} and {item.name!r} both give {metric.of}",
                     remedy="choose one of them, or give your metric a name of its own",
                 )
             found[key], owner[key] = metric, item.name
     return tuple(found.values())
 
 
-def _call(
-    chosen: ChosenEvaluator, score_NL: np.ndarray, truth_NL: np.ndarray, cluster_N: np.ndarray, labels: LabelSet
-) -> list[Any]:
+def _call(chosen: ChosenEvaluator, given: _Scored, labels: LabelSet) -> list[Any]:
     """Return what the evaluator finds; a foreign one's own failure is told as its own."""
+    options = dict(chosen.options)
+    if chosen.asks_for("images"):
+        options["images"] = given.images
+    # Copies: whatever one does to them, the next is given what was predicted.
+    arrays = given.scores.copy(), given.truth.copy(), given.clusters.copy()
     try:
-        return list(chosen.function(score_NL, truth_NL, cluster_N, labels, **chosen.options))
+        return list(chosen.function(*arrays, labels, **options))
     except UserError:
         raise
     except Exception as error:
         if not registry.is_foreign("evaluator", chosen.name):
             raise
-        doing = f"given the scores of {len(score_NL):,} images and {len(labels)} labels"
+        doing = f"given the scores of {len(given.scores):,} images and {len(labels)} labels"
         raise registry.failed("evaluator", chosen.name, error, doing) from error
 
 
@@ -281,9 +246,9 @@ def _plain(metric: Any) -> Metric:
         raise ValueError(f"{metric!r} is not a Metric")
     if not isinstance(metric.name, str) or not metric.name.strip() or not metric.name.isprintable():
         raise ValueError(f"a metric is called {metric.name!r}, expected a printable name")
-    of = f"{metric.name} of {metric.label or 'the mean'}"
+    of = metric.of
     changed: dict[str, Any] = {"constant": bool(metric.constant)}
-    for field in ("reason", "interval"):
+    for field in ("reason", "interval", "group"):
         if not isinstance(getattr(metric, field), str):
             raise ValueError(f"{of}: {field} is {getattr(metric, field)!r}, not text")
     for field, kind in _NUMBERS.items():

@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from cxrkit.base.contracts import IMAGE_SCHEMA
 from cxrkit.base.derived import with_labels
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import decoded
@@ -18,6 +19,8 @@ from cxrkit.shards.index import read_description, read_listed
 _NIH_COLUMN = "Image Index"  # the first of NIH's own CSV
 _REMEDY = "name a prepared folder, or a table with image_id, patient_id and a column per label"
 _YES_NO = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False, "": None}
+
+_METADATA = ("age_years", "sex", "view")
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,22 @@ class Truth:
         """
         return _checked(self.source, self.table, labels)
 
+    def images(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Return IMAGE_SCHEMA of the images of `frame` (image_id, patient_id), in its order.
+
+        Age, sex and view are null where the table has no such column, or says nothing of an image.
+        """
+        known = [name for name in _METADATA if name in self.table.columns]
+        found = frame.select("image_id", "patient_id").join(
+            self.table.select("image_id", *(_cast(name) for name in known)),
+            on="image_id",
+            how="left",
+            maintain_order="left",
+        )
+        return found.with_columns(
+            pl.lit(None, IMAGE_SCHEMA[name]).alias(name) for name in _METADATA if name not in known
+        ).select(IMAGE_SCHEMA.keys())
+
 
 def read_truth(path: Path) -> Truth:
     """Return the labels of the data set.
@@ -66,6 +85,15 @@ def read_truth(path: Path) -> Truth:
 
         return Truth(path, read_entries(path), dataset="nih-chestxray14")
     return Truth(path, table)
+
+
+def _cast(name: str) -> pl.Expr:
+    """Return a column of the metadata as its kind; of a CSV everything is text."""
+    column = pl.col(name)
+    if name == "age_years":
+        return column.cast(pl.Float64, strict=False).cast(IMAGE_SCHEMA[name], strict=False)
+    text = column.cast(pl.String).str.strip_chars()
+    return pl.when(text != "").then(text).alias(name)
 
 
 def _from_folder(folder: Path) -> Truth:

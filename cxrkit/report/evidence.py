@@ -33,7 +33,6 @@ from cxrkit.statistics import clustered
 from cxrkit.statistics.clustered import Estimate
 
 Arrays = dict[str, NDArray[np.generic]]
-_METADATA = ("age_years", "sex", "view")
 
 
 @dataclass(frozen=True)
@@ -85,6 +84,9 @@ class Derivation:
     compute: Callable[[Evidence], Arrays]
     """Arrays of numbers or text by name."""
 
+    settings: str = ""
+    """What decides the arrays beside the evidence and the version: thresholds that were chosen on val, say."""
+
 
 class Opened:
     """The evidence of runs, opened on demand. One object serves a whole report."""
@@ -119,11 +121,7 @@ class Opened:
         records = gates.check_labels(path, predictions.about, truth)
         truth_NL = gates.true_labels(path, predictions, records, truth.source)
         score_NL, truth_NL = scored_arrays(predictions, truth_NL)
-        images = predictions.frame.select("image_id", "patient_id")
-        known = [name for name in _METADATA if name in truth.table.columns]
-        images = images.join(truth.table.select("image_id", *known), on="image_id", how="left", maintain_order="left")
-        images = images.with_columns(pl.lit(None).alias(name) for name in _METADATA if name not in known)
-        return Evidence(images, score_NL, truth_NL, predictions.about.scored)
+        return Evidence(truth.images(predictions.frame), score_NL, truth_NL, predictions.about.scored)
 
     def _truth(self, run: Run) -> Truth:
         labels = self._data or evaluated_with(RunFolder(run.folder))[0]
@@ -142,7 +140,8 @@ def _made_of(run: Run, derivation: Derivation, subset: Subset) -> str:
     scores = run.scores
     predictions = scores.subsets[subset].predictions_sha256
     origin = scores.origin
-    return digest_lines([f"{derivation.version}", predictions, origin.labels_digest, origin.metadata_digest])
+    lines = [f"{derivation.version}", predictions, origin.labels_digest, origin.metadata_digest]
+    return digest_lines(lines + [derivation.settings] * bool(derivation.settings))
 
 
 def _kept(path: Path, made_of: str) -> Arrays | None:

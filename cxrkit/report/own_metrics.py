@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from cxrkit.base import registry
 from cxrkit.base.contracts import Metric
@@ -18,29 +19,63 @@ from cxrkit.report.runs import AUC, Run
 from cxrkit.report.tables import AVERAGE, EMPTY, UNCHECKED, Cell, Column, Row, Table, label_rows
 from cxrkit.report.variants import Variant, details, full_name, variant_of
 
+_ELSEWHERE = {AUC, "auc_difference"}
+_GROWING = {"average_precision", "prevalence", "ppv", "npv", "net_benefit", "net_benefit_of_all"}
+_OF_INTERVALS = {"replicates", "seed", "confidence"}  # options that the intervals' own note names
+
 
 def tables(runs: Iterable[Run]) -> Iterator[Table]:
     """Yield a table per metric that is no AUC, of the runs that have it; runs on other labels stand in another table.
 
-    Runs on several splits that were trained on equal terms share a column: mean and standard deviation over the splits.
+    Runs on several splits that were trained on equal terms share a column: mean and standard deviation over the splits,
+    but not of what grows with the prevalence. Metrics of a group of the images have a table by themselves; the AUCs of
+    groups are in the document of subgroups (subgroups.py).
     """
-    groups: dict[tuple[str, ...], list[Run]] = defaultdict(list)
+    found: dict[tuple[str, ...], list[Run]] = defaultdict(list)
     for run in runs:
-        for name in run.test.names:
-            if name != AUC:
-                groups[name, run.origin.dataset, run.origin.label_set, run.origin.labels_digest].append(run)
-    alike = [key[0] for key in groups]
-    for (name, dataset, *_), group in sorted(groups.items()):
-        where = f", {dataset}" if alike.count(name) > 1 else ""
-        yield _table(name, where, group)
+        for what in dict.fromkeys((metric.name, metric.group) for metric in run.test.metrics):
+            if what[0] not in _ELSEWHERE:
+                found[*what, run.origin.dataset, run.origin.label_set, run.origin.labels_digest].append(run)
+    alike = [key[:2] for key in found]
+    for (name, group, dataset, *_), having in sorted(found.items()):
+        where = f", {dataset}" if alike.count((name, group)) > 1 else ""
+        yield _table(_Which(name, group), where, having)
 
 
-def _table(name: str, where: str, runs: Sequence[Run]) -> Table:
+@dataclass(frozen=True)
+class _Which:
+    """Which metrics a table is of."""
+
+    name: str
+    group: str
+
+    @property
+    def title(self) -> str:
+        return self.name + f" of {self.group}" * bool(self.group)
+
+    @property
+    def grows_with_prevalence(self) -> bool:
+        """Whether the numbers of two test sets are no two draws of the same."""
+        return self.name.partition("@")[0] in _GROWING
+
+    def of(self, run: Run) -> dict[str, Metric]:
+        """Return the metrics of a run by row key."""
+        return {
+            metric.label or AVERAGE: metric
+            for metric in run.test.metrics
+            if (metric.name, metric.group) == (self.name, self.group)
+        }
+
+
+def _table(which: _Which, where: str, runs: Sequence[Run]) -> Table:
+    name = which.title
     pooled: dict[Variant, list[Run]] = defaultdict(list)
     for run in runs:
         pooled[variant_of(run)].append(run)
     words = details(pooled, {})
     several = {variant for variant, group in pooled.items() if len({run.split for run in group}) == len(group) > 1}
+    if which.grows_with_prevalence:
+        several = set()
     columns, cells, notes = [], [], []
     for variant, group in pooled.items():
         for part in [group] if variant in several else [[run] for run in group]:
@@ -55,14 +90,14 @@ def _table(name: str, where: str, runs: Sequence[Run]) -> Table:
                     own=True,
                 )
             )
-            cells.append(_spread_cells(name, part) if spread else _cells(name, part[0]))
+            cells.append(_spread_cells(which, part) if spread else _cells(which, part[0]))
             notes += [f"{UNCHECKED} {full} {split}: {'; '.join(doubts)}"] * bool(doubts)
     return Table(
         f"{name} on the test sets{where}",
         "Pathology",
         tuple(columns),
         _rows(cells, runs[0].scores.labels),
-        (*_how(name, runs, any_spread=bool(several)), *notes),
+        (*_how(which, runs, any_spread=bool(several)), *notes),
     )
 
 
@@ -71,12 +106,8 @@ def _rows(cells: Sequence[Mapping[str, Cell]], labels: LabelSet) -> tuple[Row, .
     return tuple(row for row in label_rows(cells, labels) if any(cell is not EMPTY for cell in row.cells))
 
 
-def _metrics(name: str, run: Run) -> dict[str, Metric]:
-    return {metric.label or AVERAGE: metric for metric in run.test.metrics if metric.name == name}
-
-
-def _cells(name: str, run: Run) -> dict[str, Cell]:
-    return {key: _cell(name, metric) for key, metric in _metrics(name, run).items()}
+def _cells(which: _Which, run: Run) -> dict[str, Cell]:
+    return {key: _cell(which.title, metric) for key, metric in which.of(run).items()}
 
 
 def _cell(name: str, metric: Metric) -> Cell:
@@ -91,13 +122,13 @@ def _cell(name: str, metric: Metric) -> Cell:
     return Cell(text, values)
 
 
-def _spread_cells(name: str, runs: Sequence[Run]) -> dict[str, Cell]:
+def _spread_cells(which: _Which, runs: Sequence[Run]) -> dict[str, Cell]:
     """Return mean and sample standard deviation over the splits in which the metric is defined."""
     found: dict[str, list[float | None]] = defaultdict(list)
     for run in runs:
-        for key, metric in _metrics(name, run).items():
+        for key, metric in which.of(run).items():
             found[key].append(metric.value)
-    return {key: _spread_cell(name, values, len(runs)) for key, values in found.items()}
+    return {key: _spread_cell(which.title, values, len(runs)) for key, values in found.items()}
 
 
 def _spread_cell(name: str, values: Sequence[float | None], splits: int) -> Cell:
@@ -116,6 +147,10 @@ def _number(value: float) -> str:
     return f"{value:.3f}" if value == 0 or 0.01 <= abs(value) < 1000 else f"{value:.3g}"
 
 
+def _said(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
 def _doubts(runs: Sequence[Run]) -> list[str]:
     """Return how much of their subsets the runs of a column left out."""
     doubts = []
@@ -129,17 +164,24 @@ def _doubts(runs: Sequence[Run]) -> list[str]:
     return doubts
 
 
-def _how(name: str, runs: Sequence[Run], *, any_spread: bool) -> Iterator[str]:
+def _how(which: _Which, runs: Sequence[Run], *, any_spread: bool) -> Iterator[str]:
     """Yield who found the numbers, and how their intervals were made."""
     by = dict.fromkeys(evaluator for run in runs for evaluator in run.scores.evaluators if evaluator != AUC)
     foreign = any(registry.is_foreign("evaluator", evaluator) for evaluator in by)
     whose = ", not by cxrkit" if foreign else " of cxrkit"
     yield f"By {' and '.join(by)}{whose}: nothing published stands beside it, and none is marked as best"
+    if which.grows_with_prevalence and len({run.split for run in runs}) > 1:
+        yield f"{which.name} depends on the prevalence: columns of different splits are not to be compared"
+    for run in runs:
+        for evaluator, options in run.scores.options.items():
+            said = [f"{key}={_said(value)}" for key, value in options.items() if key not in _OF_INTERVALS]
+            if said and evaluator in by:
+                yield f"{run.name} {run.split}: {evaluator} with {', '.join(said)}"
     if any_spread:
         yield "±: sample standard deviation over the splits (n - 1)"
-    if any(AVERAGE in _metrics(name, run) for run in runs):
+    if any(AVERAGE in which.of(run) for run in runs):
         yield f"{AVERAGE}: what the evaluator gives for all labels together"
-    made = [metric.interval for run in runs for metric in _metrics(name, run).values() if metric.lower is not None]
+    made = [metric.interval for run in runs for metric in which.of(run).values() if metric.lower is not None]
     yield from (f"Intervals: {how}" for how in dict.fromkeys(made) if how)
     if without := [run for run in runs if not run.has_auc]:
         names = f"{AUC},{without[0].scores.evaluator}"

@@ -174,7 +174,7 @@ def check(runs: Sequence[Planned]) -> list[Planned]:
     Raises UserError for a prepared folder that cannot be read or lacks a subset, for a run that is there with other
     settings, and for a name that no plug-in has.
     """
-    from cxrkit.evaluators import scoring
+    from cxrkit.evaluators import choosing
     from cxrkit.loaders.inputs import Inputs
     from cxrkit.trainers import resuming
 
@@ -183,7 +183,7 @@ def check(runs: Sequence[Planned]) -> list[Planned]:
     for item in runs:
         where, pixels = item.config.run, looks_at_pixels(item.spec)
         registry.load("trainer", where.trainer)
-        scoring.choose_evaluators(item.config.test.evaluator, {})
+        choosing.choose_evaluators(item.config.test.evaluator, {})
         if item.config.model.weights is not None and not item.config.model.weights.is_file() and not item.needs:
             raise UserError(
                 f"{item.config.model.weights}: there is no such weights file",

@@ -7,7 +7,7 @@ A number never stands alone: each metric comes with its interval and its counts,
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -58,17 +58,17 @@ class SubsetScores:
         """Whether the whole subset was evaluated."""
         return self.images == self.subset_images
 
-    def metric(self, name: str, label: str | None = None) -> Metric | None:
-        """Return one metric: of a label, or the mean; None where the evaluator has not found it."""
+    def metric(self, name: str, label: str | None = None, group: str = "") -> Metric | None:
+        """Return one metric: of a label, or the mean; of a group of images, or all; None where it was not found."""
         for metric in self.metrics:
-            if metric.name == name and metric.label == label:
+            if (metric.name, metric.label, metric.group) == (name, label, group):
                 return metric
         return None
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the metrics, each once, in the evaluator's order."""
-        return tuple(dict.fromkeys(metric.name for metric in self.metrics))
+        """The names of the metrics that are of all images, each once, in the evaluator's order."""
+        return tuple(dict.fromkeys(metric.name for metric in self.metrics if not metric.group))
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,9 @@ class Scores:
 
     subsets: dict[str, SubsetScores]
     """By name: "val" and "test", where they were predicted."""
+
+    options: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What the user asked of each evaluator, by its name: {"calibration": {"bins": 10}}; the rest were the defaults."""
 
     cxrkit_version: str = __version__
     """Of the cxrkit that evaluated."""
@@ -188,16 +191,19 @@ def check_metrics(metrics: Iterable[Metric], labels: LabelSet) -> None:
     """Raise ValueError for a metric of a label that is not in the set, one given twice, or an impossible AUC."""
     seen = set()
     for metric in metrics:
-        of = f"{metric.name} of {metric.label or 'the mean'}"
         if metric.label is not None and metric.label not in labels.labels:
-            raise ValueError(f"{of}: no label of {labels.name} ({', '.join(labels.labels)})")
-        if (metric.name, metric.label) in seen:
-            raise ValueError(f"{of} is given twice")
-        seen.add((metric.name, metric.label))
+            raise ValueError(f"{metric.of}: no label of {labels.name} ({', '.join(labels.labels)})")
+        if (metric.name, metric.label, metric.group) in seen:
+            raise ValueError(f"{metric.of} is given twice")
+        seen.add((metric.name, metric.label, metric.group))
         if (metric.lower is None) != (metric.upper is None):
-            raise ValueError(f"{of} has one bound of its interval only")
+            raise ValueError(f"{metric.of} has one bound of its interval only")
         if metric.lower is not None and metric.upper is not None and metric.lower > metric.upper:
-            raise ValueError(f"{of} has an interval that ends before it begins, [{metric.lower}, {metric.upper}]")
+            raise ValueError(
+                f"{metric.of} has an interval that ends before it begins, [{metric.lower}, {metric.upper}]"
+            )
         for bound in (metric.value, metric.lower, metric.upper):
             if bound is not None and metric.name == "auc" and not 0 <= bound <= 1:
-                raise ValueError(f"{of} is {bound}, outside [0, 1]")
+                raise ValueError(f"{metric.of} is {bound}, outside [0, 1]")
+        if metric.p_value is not None and not 0 <= metric.p_value <= 1:
+            raise ValueError(f"{metric.of} has a p-value of {metric.p_value}, outside [0, 1]")

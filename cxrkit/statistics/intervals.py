@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrkit.statistics.clustered import effective_clusters
+from cxrkit.statistics.clustered import Estimate, effective_clusters
 
 MIN_PATIENTS, FEW_PATIENTS = 10, 30
 APPROXIMATE, TOO_FEW = "approximate", "too few patients"
@@ -139,6 +139,22 @@ def of_replicates(
         return Interval(None, None, "", f"an AUC of {value:g} has no logit")
     spread = float(logit(_inside(defined_R)).std(ddof=1))
     lower, upper = on_logit_scale(value, spread, rests_on.clusters_effective - 1, confidence)
+    return Interval(lower, upper, rests_on.mark, rests_on.reason)
+
+
+def of_estimate(one: Estimate, *, confidence: float = 0.95) -> Interval:
+    """Return the logit-t interval of an AUC, or of a mean of AUCs, by its clustered variance: no bootstrap is needed.
+
+    The spread of the logit is the standard error / (AUC (1 - AUC)). For findings of few patients it is a little
+    narrower than that of the replicates.
+    """
+    rests_on = Support(one.positive_patients, one.negative_patients, one.clusters_effective)
+    if rests_on.mark == TOO_FEW:
+        return Interval(None, None, TOO_FEW, rests_on.reason)
+    if not 0 < one.value < 1:
+        return Interval(None, None, "", f"an AUC of {one.value:g} has no logit")
+    spread = one.standard_error / (one.value * (1 - one.value))
+    lower, upper = on_logit_scale(one.value, spread, one.degrees_of_freedom, confidence)
     return Interval(lower, upper, rests_on.mark, rests_on.reason)
 
 

@@ -13,7 +13,7 @@ weights (how often its patient was drawn), so it costs a gather and a cumulative
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -42,6 +42,13 @@ class Ranked:
     at_most: NDArray[np.intp]
     """How many negatives score below each positive or equal to it."""
 
+    positives_below: NDArray[np.intp]
+    """How many positives score below each positive."""
+
+
+# Of one label under each row of cluster weights: weighted_aucs, weighted_average_precisions.
+Statistic = Callable[[Ranked, NDArray[np.int32]], NDArray[np.float64]]
+
 
 def rank(score_N: NDArray[np.floating], truth_N: NDArray[np.bool_], cluster_N: NDArray[np.intp]) -> Ranked:
     """Sort one label's scores. Scores must be finite; clusters are numbered from 0."""
@@ -51,11 +58,13 @@ def rank(score_N: NDArray[np.floating], truth_N: NDArray[np.bool_], cluster_N: N
     sorted_negative = score_N[negative][order]
     # Positives by rising score too: their look-ups then walk through the cumulative sums instead of jumping in them.
     positive = positive[np.argsort(score_N[positive], kind="stable")]
+    sorted_positive = score_N[positive]
     return Ranked(
         negative_cluster=cluster_N[negative][order],
         positive_cluster=cluster_N[positive],
-        below=np.searchsorted(sorted_negative, score_N[positive], side="left"),
-        at_most=np.searchsorted(sorted_negative, score_N[positive], side="right"),
+        below=np.searchsorted(sorted_negative, sorted_positive, side="left"),
+        at_most=np.searchsorted(sorted_negative, sorted_positive, side="right"),
+        positives_below=np.searchsorted(sorted_positive, sorted_positive, side="left"),
     )
 
 
@@ -90,6 +99,38 @@ def auc(score_N: NDArray[np.floating], truth_N: NDArray[np.bool_]) -> float:
     return float(weighted_aucs(rank(score_N, truth_N, everyone), np.ones((1, 1), np.int32))[0])
 
 
+def weighted_average_precisions(ranked: Ranked, weight_RK: NDArray[np.int32]) -> NDArray[np.float64]:
+    """Return the average precision under each row of cluster weights, shape (R,); NaN where no positive has weight.
+
+    The mean, over the positives, of the share of positives among all images that score at least as high; images of
+    equal score enter together. With weights of one it equals scikit-learn's average_precision_score.
+    """
+    found_R = np.empty(len(weight_RK))
+    for start in range(0, len(weight_RK), BLOCK):
+        block = weight_RK[start : start + BLOCK]
+        weight_BP = np.take(block, ranked.positive_cluster, axis=1)
+        caught_BP = _at_least(weight_BP, ranked.positives_below)
+        called_BP = caught_BP + _at_least(np.take(block, ranked.negative_cluster, axis=1), ranked.below)
+        with np.errstate(invalid="ignore"):  # 0 / 0: undefined
+            # A positive without weight above which nothing has any counts for nothing.
+            share_BP = weight_BP * (caught_BP / np.maximum(called_BP, 1))
+            found_R[start : start + BLOCK] = share_BP.sum(axis=1) / weight_BP.sum(axis=1)
+    return found_R
+
+
+def _at_least(weight_BM: NDArray[np.int32], below_P: NDArray[np.intp]) -> NDArray[np.int32]:
+    """Return the weight of all images but the lowest `below_P`; weight_BM: by rising score."""
+    cumulated_BM = np.zeros((len(weight_BM), weight_BM.shape[1] + 1), np.int32)
+    np.cumsum(weight_BM, axis=1, out=cumulated_BM[:, 1:])
+    return np.asarray(cumulated_BM[:, -1:] - np.take(cumulated_BM, below_P, axis=1))
+
+
+def average_precision(score_N: NDArray[np.floating], truth_N: NDArray[np.bool_]) -> float:
+    """Return the plain average precision; NaN where there is no positive."""
+    everyone = np.zeros(len(score_N), np.intp)
+    return float(weighted_average_precisions(rank(score_N, truth_N, everyone), np.ones((1, 1), np.int32))[0])
+
+
 def draw(clusters: int, replicates: int, seed: int) -> NDArray[np.int32]:
     """Return how often each cluster is drawn in each replicate, shape (replicates, clusters).
 
@@ -111,6 +152,7 @@ def bootstrap(
     replicates: int = 1000,
     seed: int = 0,
     threads: int | None = None,
+    statistic: Statistic = weighted_aucs,
 ) -> NDArray[np.float64]:
     """Return every label's AUC in every patient-cluster bootstrap replicate, shape (replicates, L); NaN: undefined.
 
@@ -118,6 +160,7 @@ def bootstrap(
     (9 images a patient) image-level intervals come out too narrow. The same patients are drawn for every label,
     so a row's mean is a replicate of the mean AUC. known_NL: where the truth is known; other pairs of image and label
     are left out, and their patients drawn all the same. threads: default, the processors this process may use.
+    statistic: another one than the AUC.
     """
     patients, cluster_N = np.unique(patient_N, return_inverse=True)
     weight_RK = draw(len(patients), replicates, seed)
@@ -125,8 +168,24 @@ def bootstrap(
     def one_label(label: int) -> NDArray[np.float64]:
         known_N = slice(None) if known_NL is None else known_NL[:, label]
         ranked = rank(score_NL[known_N, label], truth_NL[known_N, label], cluster_N[known_N])
-        return weighted_aucs(ranked, weight_RK)
+        return statistic(ranked, weight_RK)
 
     with ThreadPoolExecutor(threads or available_cores()) as pool:  # numpy releases the GIL in take, cumsum and einsum
         columns: Iterator[NDArray[np.float64]] = pool.map(one_label, range(truth_NL.shape[1]))
         return np.stack(list(columns), axis=1)
+
+
+def drawn_means(
+    value_N: NDArray[np.float64], cluster_N: NDArray[np.intp], weight_RK: NDArray[np.int32] | NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the mean over the images in each replicate of drawn patients, shape (R,); NaN: none was drawn.
+
+    For what is a mean over images: an error in years, a squared distance from the truth, a net benefit. weight_RK: as
+    `draw` gives it; where it is asked for many means, convert it to float64 once.
+    """
+    patients = weight_RK.shape[1]
+    with np.errstate(invalid="ignore"):  # 0 / 0: undefined
+        means_R: NDArray[np.float64] = (weight_RK @ np.bincount(cluster_N, value_N, patients)) / (
+            weight_RK @ np.bincount(cluster_N, minlength=patients)
+        )
+    return means_R

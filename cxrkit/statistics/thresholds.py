@@ -1,6 +1,6 @@
-"""What a model says once a threshold is fixed: Youden's threshold from val, and sensitivity, specificity, PPV on test.
+"""What a model says once a threshold is fixed: Youden's threshold from val; sensitivity, specificity, PPV, NPV on test.
 
-The intervals are over patients. Each of the three is a share of some images (the ill, the healthy, those called ill),
+The intervals are over patients. Each of the four is a share of some images (the ill, the healthy, those called ill),
 hence a ratio of two sums over patients, whose variance is that of the linearised ratio; the interval is symmetric in
 the logit, with Student's t of the effective patients less one.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrkit.statistics import intervals
+from cxrkit.statistics import intervals, ranking
 from cxrkit.statistics.intervals import Interval, Support
 
 
@@ -60,6 +60,9 @@ class OperatingPoint:
     positive_predictive_value: Share
     """Of those called ill, the ill; it depends on the prevalence, so it holds for this test set."""
 
+    negative_predictive_value: Share
+    """Of those called healthy, the healthy; it depends on the prevalence as well."""
+
 
 def youden(score_N: NDArray[np.floating], truth_N: NDArray[np.bool_], cluster_N: NDArray[np.intp]) -> Threshold:
     """Return the threshold with the highest sensitivity + specificity - 1; of several such, the highest one.
@@ -93,6 +96,7 @@ def operating_point(
         share(called_N, truth_N, cluster_N, confidence=confidence),
         share(~called_N, ~truth_N, cluster_N, confidence=confidence),
         share(truth_N, called_N, cluster_N, confidence=confidence),
+        share(~truth_N, ~called_N, cluster_N, confidence=confidence),
     )
 
 
@@ -134,8 +138,6 @@ def average_precision(score_N: NDArray[np.floating], truth_N: NDArray[np.bool_])
 
     Average precision grows with prevalence: it is never compared across test sets. NaN where there is no positive.
     """
-    from sklearn.metrics import average_precision_score
-
     if not truth_N.any():
         return float("nan"), 0.0
-    return float(average_precision_score(truth_N, score_N)), float(truth_N.mean())
+    return ranking.average_precision(score_N, truth_N), float(truth_N.mean())

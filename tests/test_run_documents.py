@@ -1,0 +1,173 @@
+"""Calibration, operating points and subgroups of runs, as documents: from predictions alone, and kept.
+
+Golden files hold whole documents; after a wanted change run `CXRKIT_UPDATE_GOLDEN=1 pytest tests/test_run_documents.py`
+and read the difference.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.metrics import brier_score_loss, roc_auc_score
+from study_runs import Study
+
+from cxrkit import report
+from cxrkit.report.calibration import calibration
+from cxrkit.report.evidence import Opened
+from cxrkit.report.measured import measured
+from cxrkit.report.operating_points import operating_points
+from cxrkit.report.runs import Run, find_runs
+from cxrkit.report.subgroups import subgroups
+from cxrkit.report.tables import AVERAGE, Report, Table
+from cxrkit.runs.scores import read_scores
+
+GOLDEN = Path(__file__).parent / "golden"
+DOCUMENTS = {"calibration": calibration, "operating_points": operating_points, "subgroups": subgroups}
+
+
+def official(study: Study) -> dict[str, Run]:
+    found = find_runs(study.runs).runs
+    return {run.folder.relative_to(study.runs).as_posix(): run for run in found if run.split == "official"}
+
+
+@pytest.fixture
+def one(study: Study) -> Run:
+    return official(study)["resnet50-large-meta/official"]
+
+
+def table(tables: list[Table], key: str) -> Table:
+    return next(table for table in tables if table.key == key)
+
+
+def cells(one: Table, column: int = 0) -> dict[str, str]:
+    return {row.key or row.heading: row.cells[column].text for row in one.rows}
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_documents_of_two_runs(study: Study, name: str) -> None:
+    runs = official(study)
+    tables, figures = DOCUMENTS[name]([runs["resnet50-large-meta/official"], runs["mlp-meta/official"]], Opened())
+    text = report.render(Report(name, tuple(tables), figures=tuple(figures)), "md")
+    path = GOLDEN / f"runs_{name}.md"
+    if os.environ.get("CXRKIT_UPDATE_GOLDEN"):
+        path.write_text(text)
+    assert text == path.read_text()
+    keys = [item.key for item in (*tables, *figures)]
+    assert all(keys)
+    assert len({table.key for table in tables}) == len(tables)
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_the_second_time_no_prediction_is_opened(study: Study, one: Run, name: str) -> None:
+    first = DOCUMENTS[name]([one], Opened())
+    for path in (one.folder / "predictions").iterdir():
+        path.write_bytes(b"nobody reads this")
+    assert DOCUMENTS[name]([one], Opened()) == first
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_a_run_that_cannot_be_read_is_left_out_with_the_reason(study: Study, one: Run, name: str) -> None:
+    broken = official(study)["mlp-meta/official"]
+    (broken.folder / "predictions" / "test.parquet").unlink()
+    tables, _ = DOCUMENTS[name]([one, broken], Opened())
+    notes = [note for table in tables for note in table.notes]
+    assert any(note.startswith("Left out: mlp-meta (") and "test.parquet" in note for note in notes)
+    assert DOCUMENTS[name]([broken], Opened()) == ([], [])
+
+
+def test_numbers_are_those_of_scikit_learn(study: Study, one: Run) -> None:
+    opened = Opened()
+    evidence = opened.evidence(one)
+    mass = evidence.labels.labels.index("Mass")
+    found = {(metric.name, metric.label, metric.group): metric.value for metric in measured(one, opened, "calibration")}
+    expected = brier_score_loss(evidence.truth[:, mass], evidence.scores[:, mass])
+    assert found["brier", "Mass", ""] == pytest.approx(expected, abs=1e-7)
+    women_N = (evidence.images["sex"] == "F").to_numpy()
+    expected = roc_auc_score(evidence.truth[women_N, mass], evidence.scores[women_N, mass])
+    by_sex = table(subgroups([one], opened)[0], "subgroups-sex")
+    row = next(row for row in by_sex.rows if row.key == "Mass")
+    assert row.cells[0].values["auc"] == pytest.approx(expected, abs=1e-12)
+    assert by_sex.columns[0].heading == ("Sex F",)
+    assert f"{expected:.3f}" in row.cells[0].text
+
+
+def test_what_is_kept_is_of_the_options_and_of_val(study: Study, one: Run) -> None:
+    opened = Opened()
+    fifteen, ten = (measured(one, opened, "calibration", bins=bins, replicates=1) for bins in (15, 10))
+    assert [metric.value for metric in fifteen] != [metric.value for metric in ten]
+    assert measured(one, Opened(), "calibration", bins=10, replicates=1) == ten
+
+
+def test_a_run_without_val_has_no_thresholds_and_no_temperature(study: Study) -> None:
+    runs = official(study)
+    alone, other = runs["elsewhere/official"], runs["mlp-meta/official"]
+    assert operating_points([alone], Opened()) == ([], [])
+    tables, _ = operating_points([alone, other], Opened())
+    assert [table.key for table in tables] == ["thresholds"]
+    assert "Left out: elsewhere, imported (no validation predictions)" in tables[0].notes
+    tables, figures = calibration([alone], Opened())
+    means = table(tables, "calibration")
+    assert [cell.text for cell in means.rows[0].cells][2:] == ["-"] * 5
+    assert "elsewhere, imported: no validation predictions" in means.notes
+    assert "→" not in cells(table(tables, "calibration-labels"))[AVERAGE]
+    assert figures[0].panels[0].marks[1].name == "elsewhere, imported"
+
+
+def test_many_runs_stand_side_by_side_without_tables_of_their_own(study: Study) -> None:
+    runs = [run for run in official(study).values() if run.test.complete]
+    assert len(runs) == 6
+    opened = Opened()
+    assert [table.key for table in subgroups(runs, opened)[0]] == ["subgroups"]
+    tables, _ = operating_points(runs, opened)
+    assert [table.key for table in tables] == ["thresholds"]
+    assert tables[0].columns[0].fields == ("threshold", "sensitivity", "specificity", "ppv", "npv")
+
+
+def test_the_reliability_figure_has_every_image_in_a_bin(study: Study, one: Run) -> None:
+    opened = Opened()
+    _, (figure,) = calibration([one], opened)
+    evidence = opened.evidence(one)
+    assert len(figure.panels) == len(evidence.labels)
+    for panel, label in zip(figure.panels, evidence.labels.labels, strict=True):
+        diagonal, line = panel.marks
+        assert diagonal.x == diagonal.y == (0.0, panel.x.high)
+        number = evidence.labels.labels.index(label)
+        # Bins of equally many images: the mean of the points is about that of the images.
+        assert np.mean(line.y) == pytest.approx(evidence.positive[:, number].mean(), abs=0.02)
+        assert max(*line.x, *line.y) <= panel.x.high == panel.y.high
+
+
+def test_without_metadata_there_are_no_subgroups(study: Study, one: Run) -> None:
+    labels = study.folder / "bare.parquet"
+    pl.read_parquet(study.labels).drop("age_years", "sex", "view").write_parquet(labels)
+    assert subgroups([one], Opened(labels)) == ([], [])
+
+
+def test_only_groups_with_a_mean_are_drawn(study: Study, one: Run) -> None:
+    tables, (figure,) = subgroups([one], Opened())
+    assert [panel.title for panel in figure.panels] == ["Sex", "View"]
+    means = cells(table(tables, "subgroups"))
+    assert means["age 0-19"] == "n/a"
+    sex = figure.panels[0]
+    assert (sex.categories, sex.across) == (("F", "M"), "y")
+    (ranges,) = sex.marks
+    assert means["sex F"] == f"{ranges.values[0]:.3f} ~[{ranges.lower[0]:.3f}, {ranges.upper[0]:.3f}]"
+
+
+def test_scores_by_these_evaluators_stand_in_the_report_apart_from_groups(study: Study, one: Run) -> None:
+    from cxrkit.evaluators.scoring import evaluate_run
+    from cxrkit.evaluators.truth import read_truth
+
+    options = {"replicates": 20, "bins": 10}
+    evaluate_run(one.folder, read_truth(study.labels), "auc,calibration,subgroups,average-precision", options)
+    found = report.official(study.runs)
+    titles = [table.title for table in found.tables]
+    assert "ece on the test sets" in titles
+    assert not any("sex" in title or "auc_difference" in title for title in titles)
+    notes = next(table.notes for table in found.tables if table.title == "ece on the test sets")
+    assert "resnet50-large-meta official: calibration with bins=10" in notes
+    assert read_scores(one.folder / "scores.json").options["calibration"]["bins"] == 10
