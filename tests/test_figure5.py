@@ -10,7 +10,7 @@ import pytest
 from study_runs import Study
 
 from cxrkit.base.labels import CHESTXRAY14
-from cxrkit.report import published
+from cxrkit.report import published, works
 from cxrkit.report.comparability import judge
 from cxrkit.report.epochs import AtEpochs, at_epochs
 from cxrkit.report.figure5 import OTHERS, figure5
@@ -46,7 +46,7 @@ def test_the_best_set_up_stands_beside_the_published_ones(runs: list[Run]) -> No
         values = [run.auc(label).value for run in best]
         assert own.values[place] == pytest.approx(statistics.mean(values), abs=1e-12)
         assert (own.lower[place], own.upper[place]) == (min(values), max(values))
-        chexnet = published.literature()["chexnet2017-v3"]["auc"][label]
+        chexnet = works.get("chexnet2017-v3").by_label[label]
         assert others[2].values[place] == chexnet
     averages = [statistics.mean(mark.values[place] for mark in panel.marks) for place in range(14)]
     assert averages == sorted(averages)
@@ -55,7 +55,7 @@ def test_the_best_set_up_stands_beside_the_published_ones(runs: list[Run]) -> No
 
 def test_the_papers_own_points_are_those_of_its_table_3() -> None:
     printed = TABLE.columns["resnet50-large-meta"].folds
-    own = published.literature()["baltruschat2019-5fold"]["auc"]
+    own = works.get("baltruschat2019-5fold").by_label
     assert {label: round(100 * auc, 1) for label, auc in own.items()} == {
         label: mean for label, (mean, _) in printed.items() if label in own
     }
@@ -63,7 +63,7 @@ def test_the_papers_own_points_are_those_of_its_table_3() -> None:
 
 def test_the_paper_ranks_its_means_first_for_effusion_and_consolidation() -> None:
     """Section 3.1; it says so of these two alone, and by our columns of Edema too (0.889 against 0.8878)."""
-    auc = {key: published.literature()[key]["auc"] for key in OTHERS}
+    auc = {key: works.get(key).by_label for key in OTHERS}
     first = {
         label
         for label in CHESTXRAY14.averaged

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from cxrkit import models
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import file_digest
+from cxrkit.base.pretraining import Pretraining
 from cxrkit.models import fitting
 from cxrkit.models.backbones import build as build_backbone
 
@@ -60,6 +61,14 @@ def test_densenets_of_anyone_are_read(how: str, tmp_path: Path) -> None:
         assert torch.equal(value, state[key]), key
     assert model.initial_weights.sha256 == file_digest(tmp_path / "w.pth")
     assert model.initial_weights.known == "declared"
+
+
+def test_what_is_declared_of_them_is_kept(tmp_path: Path) -> None:
+    torch.save(states_of("torchvision:resnet18"), tmp_path / "w.pth")
+    (tmp_path / "w.pth.toml").write_text('pretraining = "MoCo on X-rays"\npretrained = { seen = "images" }\n')
+    model = models.build("torchvision:resnet18", options={"channels": 3}, weights=tmp_path / "w.pth")
+    assert model.initial_weights.pretraining == "MoCo on X-rays"
+    assert model.initial_weights.pretrained == Pretraining("images")
 
 
 def test_kernels_for_three_channels_answer_a_gray_image_alike(tmp_path: Path) -> None:

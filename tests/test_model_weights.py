@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from cxrkit.base.errors import UserError
+from cxrkit.base.pretraining import IMAGENET, NOTHING, Pretraining
 from cxrkit.models import InitialWeights, ModelSpec, build, parse, prepare_input, weights
 from cxrkit.models.catalog import cost
 from cxrkit.models.resnet import ResNet
@@ -176,6 +178,18 @@ def test_what_a_network_started_from(weight_files):
     assert build("resnet50-ft", pretrained=False).initial_weights == InitialWeights("", "not said")
 
 
+def test_what_is_declared_of_a_weights_file_is_kept(weight_files, tmp_path):
+    copy = Path(shutil.copy(weight_files["wrapped"], tmp_path / "mae.pth"))
+    (tmp_path / "mae.pth.toml").write_text(
+        'pretraining = "MAE on ChestX-ray14"\npretrained = { seen = "images", this_data_set = "images" }\n'
+    )
+    found = build("resnet50-ots", weights=copy).initial_weights
+    assert (found.pretraining, found.known) == ("MAE on ChestX-ray14", "declared")
+    assert found.pretrained == Pretraining("images", "images")
+    (tmp_path / "mae.pth.toml").unlink()
+    assert build("resnet50-ots", weights=copy).initial_weights.pretrained == IMAGENET
+
+
 @pytest.mark.parametrize(
     "error", [OSError("<urlopen error no network>"), RuntimeError('invalid hash value (expected "0676ba61")')]
 )
@@ -278,3 +292,13 @@ def test_only_weights_that_are_known_by_their_digest_are_checked() -> None:
         (weights.InitialWeights("0" * 64, "a.pth"), ("ImageNet", "declared")),
     ):
         assert (found.pretraining, found.known) == expected
+    for found, saw in (
+        (weights.SCRATCH, NOTHING),
+        (weights.NOT_SAID, Pretraining()),
+        (weights.InitialWeights(weights.FILE_SHA256, "a.pth", declared="x", saw=Pretraining("images")), IMAGENET),
+        (weights.InitialWeights("0" * 64, "a.pth"), IMAGENET),
+        (weights.InitialWeights("0" * 64, "a.pth", declared="x", saw=Pretraining("images")), Pretraining("images")),
+        (weights.InitialWeights("1" * 64, "RUN", "nih official", saw=Pretraining("labels", "labels", "none")),
+         Pretraining("labels", "labels", "none")),
+    ):  # fmt: skip
+        assert found.pretrained == saw

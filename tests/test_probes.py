@@ -26,6 +26,7 @@ from cxrkit.base.errors import UserError
 from cxrkit.base.files import file_digest
 from cxrkit.base.labels import AGE, SEX, VIEW
 from cxrkit.base.origin import labels_digest
+from cxrkit.base.pretraining import Pretraining
 from cxrkit.evaluators import mae, youden
 from cxrkit.loaders.inputs import Inputs
 from cxrkit.loaders.targets import targets
@@ -88,6 +89,7 @@ def test_a_probe_is_an_ordinary_run(kind: str, probes: Any, extractor: RunFolder
     info = checkpoints.read_info(run.best)
     assert info.origin.initial_weights == file_digest(extractor.best)
     assert (info.origin.pretraining, info.origin.basis.pretraining) == ("synthetic resample-1", "checked")
+    assert info.origin.pretrained == Pretraining("labels", "labels", "none")
     assert info.origin.pixels_digest == checkpoints.read_info(extractor.best).origin.pixels_digest != ""
     assert info.changes == (
         "model.options.features_in=512",

@@ -23,6 +23,7 @@ from cxrkit import pipeline
 from cxrkit.base.contracts import LABELS
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import file_digest
+from cxrkit.base.pretraining import IMAGENET
 from cxrkit.runs import checkpoints, opening, predictions
 from cxrkit.runs import scores as results
 from cxrkit.runs.config import read_config, recipe_digest
@@ -564,6 +565,7 @@ def test_the_weights_that_a_training_starts_from_are_known_by_their_digest(prepa
         for origin in (checkpoints.read_info(run.best).origin, results.read_scores(run.scores).origin):
             assert (origin.initial_weights, origin.pretraining) == (file_digest(weights), "ImageNet")
             assert origin.basis.pretraining == "declared"  # a file made here is not torchvision's
+            assert origin.pretrained == IMAGENET
 
 
 def test_one_training_image(prepared: Path, tmp_path: Path) -> None:

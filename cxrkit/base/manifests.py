@@ -20,4 +20,9 @@ def folder() -> Path:
 
 def read(name: str) -> dict[str, Any]:
     """Return one manifest, for instance `read("nih_chestxray14.toml")` or `read("published/table5.toml")`."""
-    return tomllib.loads((folder() / name).read_text(encoding="utf-8"))
+    return read_file(folder() / name)
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """Return the content of a TOML file that is laid out like a manifest."""
+    return tomllib.loads(path.read_text(encoding="utf-8"))

@@ -16,6 +16,7 @@ import polars as pl
 
 from cxrkit.base.derived import with_labels
 from cxrkit.base.labels import CHESTXRAY14, LabelSet
+from cxrkit.base.pretraining import Pretraining, named
 
 # checked: read from the thing itself by cxrkit. declared: somebody says so. unknown: nobody does. unused: nothing
 # depends on it, as on the pixels where a network looks at none.
@@ -85,7 +86,10 @@ class Origin:
     """SHA-256 of the file that training started from; "" from scratch."""
 
     pretraining: str = "none"
-    """What the network had seen before: "none", "ImageNet", or what somebody declares."""
+    """What the network had seen before, by name: "none", "ImageNet", or what somebody declares."""
+
+    pretrained: Pretraining = field(default_factory=Pretraining)
+    """How much it had seen, as it was found or declared: see `saw`, which knows older files, too."""
 
     metadata_digest: str = ""
     """`metadata_digest` of the data set's records: age, sex and view, which -meta networks are given."""
@@ -97,6 +101,11 @@ class Origin:
     def complete(self) -> bool:
         """Whether every training image of the split was trained on."""
         return self.train_images == self.train_subset_images
+
+    @property
+    def saw(self) -> Pretraining:
+        """How much the network had seen before, of anything, of this data set and of its test images."""
+        return self.pretrained if self.pretrained.known else named(self.pretraining)
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ def import_predictions(
         Path | None, typer.Option(help="List of the images that the model was trained on.", show_default="unknown")
     ] = None,
     about: Annotated[
-        Path | None, typer.Option(help="TOML: model, input_size, pretraining, seed, source, ...", show_default="none")
+        Path | None, typer.Option(help="TOML: model, input_size, pretraining, pretrained, ...", show_default="none")
     ] = None,
     subset: Annotated[list[SubsetName] | None, typer.Option(help="test, val.", show_default="test")] = None,
     runs: Runs = Path("runs"),

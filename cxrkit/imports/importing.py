@@ -155,11 +155,12 @@ def _origin(found: Cohort, split: Split, training: Training | None, about: About
         split_digest=split.digest,
         train_images=trained_on,
         train_subset_images=trained_on,
-        pretraining=about.pretraining or "unknown",
+        pretraining=about.pretraining or ("none" if about.pretrained.seen == "none" else "unknown"),
+        pretrained=about.pretrained,
         basis=Basis(
             pixels="unknown",
             training="declared" if training else "unknown",
-            pretraining="declared" if about.pretraining else "unknown",
+            pretraining="declared" if about.pretraining or about.pretrained.known else "unknown",
         ),
     )
 
@@ -174,7 +175,9 @@ def _info(
     unscored: tuple[str, ...],
 ) -> PredictionInfo:
     # Folds of one model are pooled over their files: what is said of the model makes them one.
-    said = {name: value for name, value in asdict(about).items() if name not in ("seed", "note")}
+    # Where nothing is said of how much it had seen, that leaves no trace: earlier imports of it have none.
+    left_out = {"seed", "note"} | ({"pretrained"} if not about.pretrained.known else set())
+    said = {name: value for name, value in asdict(about).items() if name not in left_out}
     settings = json.dumps({"imported": request.name, **said}, sort_keys=True)
     return PredictionInfo(
         name=request.name,

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import file_digest
+from cxrkit.base.pretraining import read_declared
 from cxrkit.models import weights
 from cxrkit.models.backbones import Backbone
 from cxrkit.models.weights import InitialWeights
@@ -45,10 +46,11 @@ _SHOWN = 3
 def load(backbone: Backbone, name: str, file: Path | None = None) -> InitialWeights:
     """Fill `backbone` from a file, by default its authors' own, downloaded; returns what it was.
 
-    name: of the model. Raises UserError for a file that cannot be had or read, and for one of which something does not
-    fit, with what that is.
+    name: of the model. A file FILE.toml beside it may declare what it was trained on. Raises UserError for a file that
+    cannot be had or read, and for one of which something does not fit, with what that is.
     """
     source = f"the weights of {name}" if file is None else str(file)
+    declared = read_declared(file) if file else None
     file = file or download(name)
     state = fitted(backbone.net, weights.read(file))
     differences = _differences(backbone.net, state)
@@ -61,7 +63,7 @@ def load(backbone: Backbone, name: str, file: Path | None = None) -> InitialWeig
             remedy="give the state dict of this very network, or name the model that the file is of",
         )
     backbone.net.load_state_dict(state, strict=False)  # without what follows from the layout
-    return InitialWeights(file_digest(file), source)
+    return weights.with_declared(InitialWeights(file_digest(file), source), declared)
 
 
 def download(name: str) -> Path:

@@ -7,13 +7,14 @@ import pickle
 import re
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import file_digest
 from cxrkit.base.origin import Known
+from cxrkit.base.pretraining import UNKNOWN, Declared, Pretraining, named, read_declared
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,12 +49,24 @@ class InitialWeights:
     """What a run's network was trained on, "nih-chestxray14 resample-1": its checkpoint says so. "" for weights files.
     """
 
+    declared: str = ""
+    """What somebody says that a weights file was trained on; "" where nobody does."""
+
+    saw: Pretraining = UNKNOWN
+    """How much of what `seen` or `declared` names was seen."""
+
     @property
     def pretraining(self) -> str:
-        """What the network had seen before: "none", "ImageNet", a data set and split, or "unknown"."""
+        """What the network had seen before: "none", "ImageNet", a data set and split, what is declared; "unknown"."""
         if self.sha256:
-            return self.seen or "ImageNet"
+            return self.seen or ("ImageNet" if self.sha256 == FILE_SHA256 else self.declared or "ImageNet")
         return "none" if self.source == "scratch" else "unknown"
+
+    @property
+    def pretrained(self) -> Pretraining:
+        """How much the network had seen before."""
+        by_name = named(self.pretraining)
+        return by_name if by_name.known else self.saw
 
     @property
     def known(self) -> Known:
@@ -73,15 +86,24 @@ NOT_SAID = InitialWeights("", "not said")
 def load(net: ResNet, file: Path | None = None) -> InitialWeights:
     """Fill the backbone of `net` from `file`, or from `download()` when there is none; return what it was.
 
-    The 1000-class dense layer is left out. Raises UserError for a file that cannot be read or does not fit.
+    The 1000-class dense layer is left out. A file FILE.toml beside it may declare other pretraining than ImageNet's
+    (pretraining.read_declared). Raises UserError for a file that cannot be read or does not fit.
     """
     source = WHAT if file is None else str(file)
+    declared = read_declared(file) if file else None
     file = file or download()
     backbone = {name: value for name, value in read(file).items() if not name.startswith("fc.")}
     _check_fit(net, backbone, source)
     # strict=False for `fc`, and for batch counters, which old files lack and nothing here uses.
     net.load_state_dict(backbone, strict=False)
-    return InitialWeights(_sha256(file), source)
+    return with_declared(InitialWeights(_sha256(file), source), declared)
+
+
+def with_declared(found: InitialWeights, declared: Declared | None) -> InitialWeights:
+    """Return what a network started from, with what its owner says of the weights file, where he says anything."""
+    if declared is None:
+        return found
+    return replace(found, declared=declared.pretraining, saw=declared.pretrained)
 
 
 def download() -> Path:

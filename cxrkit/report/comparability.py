@@ -31,7 +31,7 @@ class Verdict:
     """Why they may not; empty: they may."""
 
     doubts: tuple[str, ...]
-    """What of their origin nobody has checked; such a run is marked."""
+    """What of their origin nobody has checked, or must be known with them; such a run is marked."""
 
     elsewhere: bool = False
     """Whether the one reason is that it is of another data set or label set: such runs compare with each other."""
@@ -75,7 +75,14 @@ def _from_the_reference(
 def _of_its_own(run: Run, known: KnownSplit | None, found: Collection[Difference]) -> list[str]:
     """Return what speaks against a run whatever it is compared with."""
     split = ["another split"] if known is None else []
-    return [*split, *_incomplete(run, found), *_other_images(run, known, found), *_gaps(run), *stale_reasons(run)]
+    return [
+        *split,
+        *_incomplete(run, found),
+        *_other_images(run, known, found),
+        *_seen_before(run),
+        *_gaps(run),
+        *stale_reasons(run),
+    ]
 
 
 def _words(difference: Difference, origin: Origin) -> str:
@@ -141,8 +148,13 @@ def _gaps(run: Run) -> list[str]:
     return reasons
 
 
+def _seen_before(run: Run) -> list[str]:
+    """Return a reason where the network had learned from the labels that it is tested by."""
+    return ["its pretraining saw labels of its test images"] if run.origin.saw.test_images == "labels" else []
+
+
 def _doubts(run: Run) -> list[str]:
-    """Return which parts of the run's origin are declared only, or not known at all."""
+    """Return which parts of the run's origin are declared only, or not known at all, and what must be known of it."""
     origin = run.origin
     how = {field.name: getattr(origin.basis, field.name) for field in fields(origin.basis)}
     # A digest that is not there was not checked, whatever the basis says.
@@ -161,6 +173,9 @@ def _doubts(run: Run) -> list[str]:
     doubts = [f"{', '.join(parts)} {how_said[basis]}" for basis, parts in by_basis.items()]
     if run.has_auc and not _AUC_BY & set(run.scores.evaluators):
         doubts.append(f"{AUC} by evaluator {run.scores.evaluator}, not by cxrkit's own")
+    # A probe learns from a network of ours: that this one knows the data set is the point of it.
+    if run.origin.saw.of_data_set and not run.scores.labels.metadata:
+        doubts.append(run.origin.saw.words)
     return doubts
 
 

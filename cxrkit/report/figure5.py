@@ -12,10 +12,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from cxrkit.base.labels import CHESTXRAY14
+from cxrkit.report import works
 from cxrkit.report.comparability import Verdict
 from cxrkit.report.epochs import AtEpochs
 from cxrkit.report.figures import Axis, Figure, Panel, Ranges
-from cxrkit.report.published import Table3, literature
+from cxrkit.report.published import Table3
 from cxrkit.report.variants import Variant, details, full_name
 
 # Which groups the paper's figure shows is drawn there, not printed; these published an AUC for each pathology before
@@ -39,7 +40,7 @@ def figure5(at: AtEpochs, table: Table3) -> list[Figure]:
     best = _best(at.columns, table.folds)
     members = at.columns[best]
     found = {label: _by_fold(members, label) for label in CHESTXRAY14.averaged}
-    others = {name: literature()[key]["auc"] for key, name in OTHERS.items()}
+    others = {name: works.get(key).by_label for key, name in OTHERS.items()}
     order = _order(found, others.values())
     name = full_name(best, at.words(details(at.columns, table.columns))[best])
     folds = len({verdict.run.split for verdict in members})

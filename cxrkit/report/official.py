@@ -6,32 +6,30 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from cxrkit.base.labels import CHESTXRAY14
-from cxrkit.report import own_metrics, published
+from cxrkit.report import own_metrics, published, works
 from cxrkit.report.cells import (
     APPROXIMATE_NOTE,
     CONSTANT_NOTE,
     aucs,
-    csv_fields,
     csv_name,
     has_constant,
     interval_cells,
     is_approximate,
-    run_heading,
-    score_cells,
 )
 from cxrkit.report.comparability import Verdict, judge
-from cxrkit.report.epochs import AtEpochs, EpochChoice, at_epochs
+from cxrkit.report.epochs import EpochChoice, at_epochs
+from cxrkit.report.marks import PRETRAINING_NOTE, in_heading, mark_notes, marks_of
 from cxrkit.report.not_comparable import not_comparable_tables
-from cxrkit.report.published import Published
+from cxrkit.report.own_columns import DECIMALS, OwnColumns
+from cxrkit.report.published import Published, Table5
+from cxrkit.report.rank import rank_table
 from cxrkit.report.reference import known_splits
 from cxrkit.report.runs import Run, find_runs, without_probes
-from cxrkit.report.seeds import seed_cells
-from cxrkit.report.tables import AVERAGE, UNCHECKED, Cell, Column, Report, Table, bold_best, label_rows
-from cxrkit.report.variants import Variant, details, full_name, is_altered, seeds_text
+from cxrkit.report.tables import AVERAGE, UNCHECKED, Cell, Column, Report, Row, Table, bold_best, label_rows
+from cxrkit.report.variants import Variant
 from cxrkit.runs.predictions import IMPORTED
 
 SPLIT = "official"
-DECIMALS = 3
 EFFECTIVE_NOTE = (
     "Effective patients: how many with equally many images would say as much; of the positives or of the negatives, "
     "whichever are fewer; of the average, the fewest of its labels"
@@ -41,102 +39,63 @@ EFFECTIVE_NOTE = (
 def official(runs: Path, also: Sequence[str] = (), epoch: EpochChoice = "own") -> Report:
     """Return the official-split table: published columns, and beside them every run that compares with them.
 
-    also: keys of `data_manifests/published/literature.toml` to add as columns. epoch: the one of each run that stands
-    in the table (epochs.py). Raises UserError when `runs` holds no evaluated run.
+    also: literature results to add as columns, as `works.resolve_also` reads them: keys, "primary", "top10". epoch:
+    the one of each run that stands in the table (epochs.py). Raises UserError when `runs` holds no evaluated run, and
+    for a result that is unknown or does not compare.
     """
     table = published.table5()
-    columns = (*table.columns, *map(published.from_literature, also))
+    columns = (*table.columns, *_added(also, table))
     found, probes_note = without_probes(find_runs(runs))
     folds = known_splits().keys() - {SPLIT}
     verdicts = judge((run for run in found.runs if run.split not in folds), (SPLIT,), table.label_release)
     comparable = [verdict for verdict in verdicts if verdict.comparable]
     at = at_epochs(comparable, epoch, lambda run: judge([run], (SPLIT,), table.label_release)[0])
-    own = _OwnColumns(at, columns)
+    own = OwnColumns(at, columns)
     apart = [verdict for verdict in verdicts if not verdict.comparable] + list(at.without)
-    tables = [_main_table(table.citation, columns, own, reasons_follow=bool(apart))]
+    tables = [_main_table(table, columns, own, reasons_follow=bool(apart))]
     if at.columns:
         tables.append(_interval_table(own))
+    ranks = rank_table([(", ".join(words), verdict.run) for _, words, verdict in own.runs()], table.label_release)
+    tables += [ranks] if ranks else []
     tables += not_comparable_tables(apart, detailed=lambda run: run.split == SPLIT)
     tables += own_metrics.tables(run for run in found.runs if run.split not in folds)
     notes = [*found.unusable, *probes_note, *elsewhere_note(found.runs, folds, "resampling folds", "cxrkit report")]
-    return Report("ChestX-ray14, official split", tuple(tables), tuple(notes))
+    return Report("ChestX-ray14, official split", tuple(tables), tuple(notes), key="official")
 
 
-class _OwnColumns:
-    """The comparable runs by column, those of several seeds together, with the words that each heading needs."""
-
-    def __init__(self, at: AtEpochs, columns: Sequence[Published]) -> None:
-        self.at = at
-        self.members = at.columns
-        self.papers = {column.model: column for column in columns if column.model}
-        self.words = at.words(details(self.members, self.papers))
-
-    def name(self, variant: Variant) -> str:
-        """Return the full name of a column."""
-        return full_name(variant, self.words[variant])
-
-    @property
-    def verdicts(self) -> list[Verdict]:
-        """All runs, column by column."""
-        return [verdict for members in self.members.values() for verdict in members]
-
-    def columns(self) -> list[Column]:
-        """Return the columns without their cells."""
-        heads = []
-        for variant, members in self.members.items():
-            doubts = dict.fromkeys(doubt for verdict in members for doubt in verdict.doubts)
-            constant = any(has_constant(verdict.run) for verdict in members)
-            of_seeds = ("auc", "std_seeds", "seeds", "positives", *["constant"] * constant)
-            heads.append(
-                Column(
-                    csv_name(self.name(variant), doubts),
-                    run_heading(variant.name, self.words[variant], doubtful=bool(doubts)),
-                    csv_fields(members[0].run) if len(members) == 1 else of_seeds,
-                    own=True,
-                )
-            )
-        return heads
-
-    def cells(self) -> list[dict[str, Cell]]:
-        """Return the cells of each column: of one run, or the mean and deviation over the seeds."""
-        return [
-            score_cells(members[0].run)
-            if len(members) == 1
-            else seed_cells([verdict.run for verdict in members], DECIMALS)
-            for members in self.members.values()
-        ]
-
-    def by_run(self) -> list[tuple[Column, Run]]:
-        """Return a column, without its cells, for each run: one seed beside the other."""
-        heads = []
-        for variant, members in self.members.items():
-            for verdict in members:
-                seed = seeds_text([verdict.run.scores.seed])
-                words = tuple(seed if word == seeds_text(variant.seeds) else word for word in self.words[variant])
-                heading = run_heading(variant.name, words, doubtful=bool(verdict.doubts), width=14)
-                # The bounds of a run by itself stand in CSV beside its AUCs.
-                fields = ("lower", "upper") if len(members) > 1 else ()
-                heads.append((Column(full_name(variant, words), heading, fields, own=True), verdict.run))
-        return heads
-
-    @property
-    def altered(self) -> list[bool]:
-        """Whether each repeats a published network on other terms than its column."""
-        return [is_altered(variant, self.papers.get(variant.model)) for variant in self.members]
+def _added(also: Sequence[str], table: Table5) -> list[Published]:
+    """Return the columns that are asked for beside those of the paper."""
+    keys = works.resolve_also(",".join(also)) if also else ()
+    own = {column.key for column in table.columns}
+    return [published.from_literature(key) for key in keys if key not in own]
 
 
-def _main_table(citation: str, columns: Sequence[Published], own: _OwnColumns, *, reasons_follow: bool) -> Table:
-    heads = [Column(column.name, column.heading, ("auc",)) for column in columns]
+def _main_table(table: Table5, columns: Sequence[Published], own: OwnColumns, *, reasons_follow: bool) -> Table:
+    heads = [_published_head(column, table.label_release) for column in columns]
     rivals = {*range(len(heads)), *(len(heads) + index for index, altered in enumerate(own.altered) if not altered)}
     heads += own.columns()
     cells = [*map(_published_cells, columns), *own.cells()]
+    rows = bold_best(label_rows(cells, CHESTXRAY14), "auc", DECIMALS, rivals)
     return Table(
         "AUC on the official test set (the paper's Table 5)",
         "Pathology",
         tuple(heads),
-        bold_best(label_rows(cells, CHESTXRAY14), "auc", DECIMALS, rivals),
-        tuple(_notes(citation, columns, own, reasons_follow=reasons_follow)),
+        (*rows, _pretraining_row(columns, own)),
+        tuple(_notes(table, columns, own, reasons_follow=reasons_follow)),
+        "table5",
     )
+
+
+def _published_head(column: Published, label_release: str) -> Column:
+    marks = marks_of(works.get(column.key), label_release)
+    return Column(csv_name(column.name, mark_notes(marks)), in_heading(column.heading, marks), ("auc",))
+
+
+def _pretraining_row(columns: Sequence[Published], own: OwnColumns) -> Row:
+    """Return what each network had seen before; it is no number, so a CSV has no place for it."""
+    seen = [works.get(column.key).pretrained.seen for column in columns]
+    seen += [members[0].run.origin.saw.seen for members in own.members.values()]
+    return Row("", "Pretraining", tuple(map(Cell, seen)), rule_above=True)
 
 
 def _published_cells(column: Published) -> dict[str, Cell]:
@@ -146,9 +105,12 @@ def _published_cells(column: Published) -> dict[str, Cell]:
     return cells
 
 
-def _notes(citation: str, columns: Sequence[Published], own: _OwnColumns, *, reasons_follow: bool) -> list[str]:
-    notes = [f"Published columns: {citation}, as printed there"]
-    notes += [f"{' '.join(column.heading)}: {column.note}" for column in columns if column.note]
+def _notes(table: Table5, columns: Sequence[Published], own: OwnColumns, *, reasons_follow: bool) -> list[str]:
+    added = columns[len(table.columns) :]
+    there = f"The first {len(table.columns)} columns" if added else "Published columns"
+    notes = [f"{there}: {table.citation}, as printed there"]
+    names = [*(" ".join(column.heading) for column in table.columns), *(column.key for column in added)]
+    notes += [f"{name}: {column.note}" for name, column in zip(names, columns, strict=True) if column.note]
     bold = "Bold: the highest AUC of a row as printed, ties included"
     if any(own.altered):
         bold += "; not among them: a published network that was trained on other terms"
@@ -166,16 +128,27 @@ def _notes(citation: str, columns: Sequence[Published], own: _OwnColumns, *, rea
         name = own.name(variant)
         notes.append(_origin([verdict.run for verdict in members], variant, name))
         notes += dict.fromkeys(note for verdict in members for note in doubt_notes(verdict, name))
+    marks = [mark for column in columns for mark in marks_of(works.get(column.key), table.label_release)]
+    marks += [mark for variant in own.members for mark in own.marks(variant)]
+    notes += [*mark_notes(marks), PRETRAINING_NOTE]
     if own.verdicts:
-        notes.append(
-            "Labels: your runs and the three ResNets on release v2020; the other works do not say, and the release "
-            "of 2017 has 188 positive test labels fewer"
-        )
+        notes.append(_labels_note(table, added))
     elif reasons_follow:
         notes.append("None of your runs compares with these columns; the reasons follow below")
     else:
         notes.append("None of your runs is of what these columns are of: AUCs of findings, on the official split")
     return notes
+
+
+def _labels_note(table: Table5, added: Sequence[Published]) -> str:
+    """Return which release of the labels each column is of, as far as that is known."""
+    known = {column.key: works.get(column.key).label_release for column in added}
+    parts = [f"your runs and the three ResNets on release {table.label_release}"]
+    for release in dict.fromkeys(known.values()):
+        if release != "unknown":
+            parts.append(f"{', '.join(key for key, own in known.items() if own == release)} on {release}")
+    unsaid = "the other works do not say, and the release of 2017 has 188 positive test labels fewer"
+    return f"Labels: {'; '.join((*parts, unsaid))}"
 
 
 def doubt_notes(verdict: Verdict, name: str) -> list[str]:
@@ -202,7 +175,7 @@ def _epoch(run: Run) -> str:
     return f"epoch {run.scores.epoch}, " + (f"checkpoint {sha[:12]}" if sha else "by its kept predictions")
 
 
-def _interval_table(own: _OwnColumns) -> Table:
+def _interval_table(own: OwnColumns) -> Table:
     """Show the intervals by themselves: beside the AUCs they would not fit a terminal."""
     heads = own.by_run()
     metrics = [metric for _, run in heads for metric in aucs(run)]
@@ -230,6 +203,7 @@ def _interval_table(own: _OwnColumns) -> Table:
         (*(head for head, _ in counts), *(head for head, _ in heads)),
         label_rows([*(cells for _, cells in counts), *(interval_cells(run) for _, run in heads)], CHESTXRAY14),
         tuple(notes),
+        "intervals",
     )
 
 

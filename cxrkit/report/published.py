@@ -8,9 +8,9 @@ from functools import cache
 from typing import Any
 
 from cxrkit.base import manifests
-from cxrkit.base.errors import UserError
 from cxrkit.base.labels import CHESTXRAY14, NO_FINDING
-from cxrkit.base.registry import unknown
+from cxrkit.report import works
+from cxrkit.report.tables import heading_lines
 
 
 @dataclass(frozen=True)
@@ -138,36 +138,19 @@ def table3() -> Table3:
     return Table3(table["citation"], table["label_release"], table["folds"], columns)
 
 
-@cache
-def literature() -> dict[str, dict[str, Any]]:
-    """Return the results of `literature.toml` by key, each as written there, with `auc` by pathology."""
-    table = manifests.read("published/literature.toml")
-    return {result["key"]: {**result, "auc": _by_label(table, result)} for result in table["result"]}
-
-
 def from_literature(key: str) -> Published:
-    """Return one literature result as a column for the official table.
-
-    Raises UserError for an unknown key (with the nearest known one) and for a result that was not measured on the
-    official test list.
-    """
-    results = literature()
-    if key not in results:
-        raise unknown("published result", key, results)
-    result = results[key]
-    if not result["comparable"]:
-        raise UserError(
-            f"published result {key!r} was not measured on the official test list (split: {result['split']})",
-            remedy="choose one that says `comparable = true` in data_manifests/published/literature.toml",
-        )
+    """Return one literature result as a column for the official table. Raises UserError for an unknown key."""
+    work = works.get(key)
+    first, _, rest = key.partition("-")
+    who = f"{work.authors or work.title}, {work.year}".lstrip(", ")
     return Published(
         key=key,
-        heading=(key.split("-")[0], key.partition("-")[2] or str(result["year"])),
-        name=f"{result.get('authors', key)} {result['year']}",
-        ref=result.get("ref", ""),
-        auc=result["auc"],
-        mean=result.get("mean"),
-        note="; ".join(result.get("notes", [])),
+        heading=(first, *(heading_lines(rest) if rest else ())),
+        name=f"{key} ({who})",
+        ref=work.ref,
+        auc=work.by_label,
+        mean=work.mean,
+        note="; ".join((f"from {work.source}", *work.notes)),
     )
 
 

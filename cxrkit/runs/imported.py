@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from cxrkit.base import typed
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import write_json
+from cxrkit.base.pretraining import Pretraining, contradiction
 
 _AGAIN = "import the predictions again"
 
@@ -27,7 +28,10 @@ class AboutModel:
     """Of its training; runs of several seeds stand beside each other."""
 
     pretraining: str = ""
-    """What it had seen before: "none", "ImageNet", ...; "" where not known."""
+    """What it had seen before, by name: "none", "ImageNet", ...; "" where not known."""
+
+    pretrained: Pretraining = field(default_factory=Pretraining)
+    """How much it had seen: `pretrained = { seen = "images", this_data_set = "images", test_images = "none" }`."""
 
     framework: str = ""
     """What it was made with."""
@@ -94,6 +98,8 @@ def read_about(path: Path) -> AboutModel:
         raise UserError(f"--about {path}: {error}", remedy=remedy) from None
     if about.seed < 0 or about.input_size < 0:
         raise UserError(f"--about {path}: a seed or an input_size below 0", remedy="give 0 or more")
+    if wrong := contradiction(about.pretraining, about.pretrained):
+        raise UserError(f"--about {path}: {wrong}", remedy="give it a name of its own, or correct what was seen")
     return about
 
 

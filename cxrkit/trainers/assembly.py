@@ -153,9 +153,18 @@ def started_from(origin: Origin, run: RunFolder, model: Any, resuming: bool) -> 
     """Return the origin with the weights that the training started from, and what the network had seen before."""
     if resuming:
         before = checkpoints.read_info(run.last).origin
-        weights, pretraining, known = before.initial_weights, before.pretraining, before.basis.pretraining
-    else:
-        first: InitialWeights = model.initial_weights
-        weights, pretraining, known = first.sha256, first.pretraining, first.known
-    basis = replace(origin.basis, pretraining=known)
-    return replace(origin, initial_weights=weights, pretraining=pretraining, basis=basis)
+        return replace(
+            origin,
+            initial_weights=before.initial_weights,
+            pretraining=before.pretraining,
+            pretrained=before.pretrained,
+            basis=replace(origin.basis, pretraining=before.basis.pretraining),
+        )
+    first: InitialWeights = model.initial_weights
+    return replace(
+        origin,
+        initial_weights=first.sha256,
+        pretraining=first.pretraining,
+        pretrained=first.pretrained,
+        basis=replace(origin.basis, pretraining=first.known),
+    )

@@ -27,6 +27,7 @@ from cxrkit.base import labels as label_sets
 from cxrkit.base.contracts import SUBSETS
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import file_digest, replacing
+from cxrkit.base.pretraining import Pretraining
 from cxrkit.base.progress import progress_bar
 from cxrkit.loaders.inputs import Inputs, loader_options
 from cxrkit.models import ModelSpec, compute, prepare_input
@@ -89,7 +90,9 @@ def attach(
             remedy=f"add --set model.options.features_in={found}",
         )
     inputs.labels = label_sets.get(spec.probe)
-    inputs.extractor = InitialWeights(digest, str(run.path), seen=f"{info.origin.dataset} {info.origin.split}")
+    # Of the same split: it has seen the test images only where its own pretraining had.
+    saw = Pretraining("labels", "labels", info.origin.saw.test_images)
+    inputs.extractor = InitialWeights(digest, str(run.path), seen=f"{info.origin.dataset} {info.origin.split}", saw=saw)
 
 
 def _all_features(

@@ -1,0 +1,70 @@
+"""`cxrkit literature`: published results on ChestX-ray14, and what is known of each."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cxrkit.cli.app import app, console
+
+literature_app = typer.Typer(name="literature", help="List and show published results on ChestX-ray14.")
+app.add_typer(literature_app)
+
+
+class SplitKind(StrEnum):
+    """What results were measured on."""
+
+    all = "all"
+    official = "official"
+    patient_wise = "patient-wise"
+    image_wise = "image-wise"
+    unknown = "unknown"
+    chestmnist = "chestmnist"
+
+
+class Sort(StrEnum):
+    """Orders of the results."""
+
+    mean = "mean"
+    year = "year"
+    key = "key"
+    input = "input"
+
+
+@literature_app.callback(invoke_without_command=True)
+def list_literature(
+    context: typer.Context,
+    split: Annotated[SplitKind, typer.Option(help="Only results on such a split.")] = SplitKind.all,
+    sort: Annotated[
+        Sort, typer.Option(help="Highest mean, latest year or largest input first, or by key.")
+    ] = Sort.mean,
+    out: Annotated[Path | None, typer.Option(help="Also write the tables to this file.", show_default="none")] = None,
+) -> None:
+    """List the published results; those on the official split that compare with each other come first."""
+    if context.invoked_subcommand is not None:
+        return
+    from cxrkit import report as reports
+    from cxrkit.report.literature import literature_report
+
+    if out is not None:
+        reports.format_of(out)  # a wrong ending should be heard before the work
+    found = literature_report(split.value, sort.value)
+    console.print(reports.to_rich(found))
+    if out is not None:
+        reports.write(found, out, reports.format_of(out))
+        console.print(f"written: {out}", highlight=False, markup=False)
+
+
+@literature_app.command("show")
+def show_result(
+    key: Annotated[str, typer.Argument(help="A result from `cxrkit literature`.")],
+) -> None:
+    """Show one published result: its numbers, where they were read, and what must be known of them."""
+    from cxrkit import report as reports
+    from cxrkit.report import works
+    from cxrkit.report.literature import work_report
+
+    console.print(reports.to_rich(work_report(works.get(key))))
