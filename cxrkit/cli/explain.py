@@ -22,6 +22,34 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, ...")]
 
 
 @app.command()
+def explain(
+    run: RunArgument,
+    pathology: Annotated[
+        list[str] | None, typer.Option(help="Finding; may be given again.", show_default="all that fit")
+    ] = None,
+    image: Annotated[
+        list[str] | None, typer.Option(help="Image, by its name; may be given again.", show_default="by score")
+    ] = None,
+    top: Annotated[int, typer.Option(help="Images of each finding, those with the highest scores.")] = 3,
+    boxes: Annotated[bool, typer.Option("--boxes", help="Only images with a box of the finding.")] = False,
+    method: Method = "auto",
+    data: DataOption = None,
+    device: Device = "auto",
+    out: Annotated[Path | None, typer.Option(help="Folder of the pictures.", show_default="RUN/explained")] = None,
+) -> None:
+    """Show where a network looks: films with the map of a finding over them, as PNG and as one page."""
+    from cxrkit.explain.choosing import Wanted
+    from cxrkit.explain.explaining import explain as make
+    from cxrkit.runs.folder import RunFolder
+
+    wanted = Wanted(tuple(pathology or ()), tuple(image or ()), top, boxes)
+    folder = out or run / "explained"
+    made = make(RunFolder(run), wanted, folder, data, method=method, device=device, console=console)
+    count = f"{made.panels:,} panel{'s' * (made.panels != 1)}"
+    console.print(f"{count} of {made.method}: {made.page}", highlight=False, markup=False)
+
+
+@app.command()
 def localise(
     run: RunArgument,
     data: DataOption = None,
