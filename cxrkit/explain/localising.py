@@ -104,8 +104,9 @@ def localise(
         asked = cases.boxed(network.inputs.frame, boxes, network.inputs.rows["test"].tolist(), network.labels.labels)
         images = _boxed_images(network, boxes)
         if not asked:
+            total = sum(images.values())
             raise UserError(
-                f"{network.inputs.store.folder}: of {sum(images.values()):,} images with boxes, {images['test']:,} are "
+                f"{network.inputs.store.folder}: of {total:,} image{'s' * (total != 1)} with boxes, {images['test']:,} are "
                 f"test images of split {network.inputs.split.name}, and none of these is prepared",
                 remedy="prepare more images, or name a run on another split: all boxed images of ChestX-ray14 are in "
                 "the official test list",

@@ -121,7 +121,7 @@ def difference(
     if not drawn_FR:
         return Difference(float("nan"), Interval(None, None, reason="of no finding"))
     # A replicate counts only where all findings have a patient.
-    return Difference(mean(one) - mean(other), intervals.of_percentiles(np.mean(drawn_FR, axis=0)))
+    return Difference(mean(one) - mean(other), _interval(np.mean(drawn_FR, axis=0)))
 
 
 def mean_interval(rates: Sequence[Rate], patients: int, *, replicates: int = 1000, seed: int = 0) -> Interval:
@@ -129,4 +129,11 @@ def mean_interval(rates: Sequence[Rate], patients: int, *, replicates: int = 100
     if not rates:
         return Interval(None, None, reason="of no finding")
     weight_RK = ranking.draw(patients, replicates, seed)
-    return intervals.of_percentiles(np.mean([rate.drawn(weight_RK) for rate in rates], axis=0))
+    return _interval(np.mean([rate.drawn(weight_RK) for rate in rates], axis=0))
+
+
+def _interval(drawn_R: NDArray[np.float64]) -> Interval:
+    defined = drawn_R[~np.isnan(drawn_R)]
+    if len(defined) and not np.ptp(defined) > 1e-12:
+        return Interval(None, None, reason="every replicate is the same")  # all hit, or none: no spread to go by
+    return intervals.of_percentiles(drawn_R)
