@@ -61,4 +61,6 @@ class FineMapsNet(nn.Module):
 def build(labels: LabelSet, *, r: float = 2.0, input_size: int = 224) -> FineMapsNet:
     """Return the network for `labels`. r: sharpness of the pooling, from mean (0) to maximum."""
     resize = round(input_size * 8 / 7)
-    return FineMapsNet(ModelSpec("fine-maps-net", input_size=input_size, resize=resize, learning_rate=0.003), len(labels), r)
+    return FineMapsNet(
+        ModelSpec("fine-maps-net", input_size=input_size, resize=resize, learning_rate=0.003), len(labels), r
+    )

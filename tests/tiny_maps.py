@@ -10,9 +10,8 @@ import numpy as np
 import polars as pl
 import tiny_cohort
 import torch
-from torch import Tensor, nn
-
 from rich.console import Console
+from torch import Tensor, nn
 
 from cxrkit import pipeline
 from cxrkit.base.contracts import BOX_SCHEMA, PIXEL_SCHEMA, Outputs, Records, record_schema
@@ -121,7 +120,6 @@ def write_spots(folder: Path, *, boxes: bool = True) -> Path:
     settings = ShardSettings(dataset="spots", codec="png", quality=0, levels=(128,), image_size=1024)
     encoded = [[cv2.imencode(".png", film)[1].tobytes()] for film in films]
     return tiny_cohort.write_prepared(folder, records, settings, encoded, per_shard=80)
-
 
 
 def train(data: Path, runs: Path, model: str = "tiny_maps:build_spots", **said: object) -> RunFolder:

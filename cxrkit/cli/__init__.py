@@ -7,4 +7,16 @@ in which `cxrkit --help` lists them.
 from cxrkit.cli import data, stats, training, reproduce, results, explain, imports, splits, literature, machine  # isort: skip
 from cxrkit.cli.app import main
 
-__all__ = ["data", "explain", "imports", "literature", "machine", "main", "reproduce", "results", "splits", "stats", "training"]
+__all__ = [
+    "data",
+    "explain",
+    "imports",
+    "literature",
+    "machine",
+    "main",
+    "reproduce",
+    "results",
+    "splits",
+    "stats",
+    "training",
+]

@@ -55,9 +55,7 @@ def localise(
     data: DataOption = None,
     method: Method = "auto",
     device: Device = "auto",
-    out: Annotated[
-        Path | None, typer.Option(help="Also write the report to this file.", show_default="none")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the report to this file.", show_default="none")] = None,
 ) -> None:
     """Hold a network's maps against the boxes of its test images: Wang 2017's protocol, pointing game, two controls."""
     from cxrkit import report as reports

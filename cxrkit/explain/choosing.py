@@ -72,9 +72,7 @@ def picks(wanted: Wanted, network: Network, boxes: pl.DataFrame | None) -> list[
         return sorted(chosen, key=lambda pick: network.labels.labels.index(pick.label))
     scores = test_scores(network)
     shown = labels or (network.labels.averaged or network.labels.labels)
-    chosen = [
-        Pick(row, label) for label in shown for row in _highest(label, wanted, network, scores, boxes)
-    ]
+    chosen = [Pick(row, label) for label in shown for row in _highest(label, wanted, network, scores, boxes)]
     if not chosen:
         what = "with a box of " if wanted.boxes else "for "
         raise UserError(

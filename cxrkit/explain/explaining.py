@@ -78,7 +78,9 @@ def _exhibits(network: Network, chosen: list[Pick], boxes: pl.DataFrame | None) 
         rows = [pick.row for pick in group]
         for seen in network.look(rows, [number]):
             panel = _panel(network, seen.row, label, seen.maps[0], float(seen.scores[number]), boxes)
-            yield Exhibit(panel.label, panel.image_id, panel.score, _caption(network, seen.row, panel), panel.words, draw(panel))
+            yield Exhibit(
+                panel.label, panel.image_id, panel.score, _caption(network, seen.row, panel), panel.words, draw(panel)
+            )
 
 
 def _panel(
