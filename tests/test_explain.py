@@ -1,4 +1,4 @@
-"""Maps of what a network looks at: against the dense layer and torch's autograd by hand, on the film, and as a gallery."""
+"""Maps of what a network looks at: by the dense layer and by autograd, on the film, and as a gallery."""
 
 from __future__ import annotations
 
@@ -304,7 +304,7 @@ def test_pixels_a_loader_delivers_are_found_again_on_the_film(run: RunFolder) ->
 def test_images_come_in_the_order_they_are_asked_for(run: RunFolder) -> None:
     network = open_network(run)
     try:
-        rows = [40, 3, 17] + list(range(60, 80))
+        rows = [40, 3, 17, *range(60, 80)]
         seen = list(network.look(rows, [1, 0]))
         assert [item.row for item in seen] == rows
         (alone,) = network.look([17], [0])

@@ -1,4 +1,4 @@
-"""Boxes from maps and what they are worth: Wang 2017's protocol by hand, its controls, and a network that has learned."""
+"""Boxes from maps and what they are worth: the protocol by hand, controls, and a network that has learned."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """From an image to a map for each label: class activation maps, Grad-CAM, and methods of the library grad-cam.
 
-A method maps a normalised image (B, C, H, W), the metadata (B, 3) and numbers of K labels to maps (B, K, h, w), float32:
-the higher, the more a place speaks for the label. Only the order of the places within one map means something; sizes
-differ from method to method.
+A method maps a normalised image (B, C, H, W), the metadata (B, 3) and the numbers of K labels to float32 maps
+(B, K, h, w): the higher, the more a place speaks for the label. Only the order of the places within one map means
+something; sizes differ from method to method.
 """
 
 from __future__ import annotations

@@ -113,6 +113,6 @@ def _about(network: Network) -> list[str]:
         "images, or of two findings, cannot be compared by them. What the network does not see is darker.",
         "Left the film, right the map over it; yellow: boxes of the finding, where the data set has any; cross: the "
         "map's highest place.",
-        "A map shows what spoke for the score, not where the finding is: `cxrkit localise` measures how far these agree.",
+        "A map shows what spoke for the score, not where the finding is: cxrkit localise measures how far these agree.",
     ]
     return lines

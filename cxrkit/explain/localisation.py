@@ -47,7 +47,7 @@ _SUMMARY: tuple[tuple[str, str, Callable[[Measures], Rate]], ...] = (
 
 
 def _summary(found: Localised) -> Table:
-    """Means over the findings, and how much the network has beyond each control."""
+    """Return means over the findings, and how much the network has beyond each control."""
     columns = [
         *(_who(who, found, ("value", "lower", "upper") if who == NETWORK else ("value",)) for who in WHO),
         *(
@@ -61,7 +61,7 @@ def _summary(found: Localised) -> Table:
         cells = [_mean_cell(rates[who], len(found.patients), interval=who == NETWORK) for who in WHO]
         cells += [_difference_cell(rates[NETWORK], rates[who], len(found.patients)) for who in (CENTRE, RANDOM)]
         rows.append(Row(key, heading, tuple(cells)))
-    rows.append(Row("false-boxes", "False boxes", tuple(_mean_false_boxes(found, who) for who in WHO) + (EMPTY, EMPTY)))
+    rows.append(Row("false-boxes", "False boxes", (*(_mean_false_boxes(found, who) for who in WHO), EMPTY, EMPTY)))
     count = len(found.averaged)
     return Table(
         title=f"Mean over {count} finding{'s' * (count != 1)}",
@@ -72,8 +72,8 @@ def _summary(found: Localised) -> Table:
             "brackets: 95 % intervals, percentiles of 1,000 bootstrap replicates over patients; differences are of the "
             "same patients",
             "mask IoU: of the pixels above half of a map's range with those inside the finding's boxes",
-            f"false boxes: for each image with the finding, those with an IoBB of at most {SUMMARY_T:g}; many small boxes "
-            "reach a high IoBB by chance, so the two are read together",
+            f"false boxes: for each image with the finding, those with an IoBB of at most {SUMMARY_T:g}; many small "
+            "boxes reach a high IoBB by chance, so the two are read together",
         ),
         key="localisation-summary",
     )
@@ -85,7 +85,7 @@ def _mean_false_boxes(found: Localised, who: str) -> Cell:
 
 
 def _pointing(found: Localised) -> Table:
-    """The pointing game, finding by finding, with intervals."""
+    """Return the pointing game, finding by finding, with intervals."""
     columns = [
         Column("boxes", ("boxes",), ("boxes",)),
         Column("patients", ("patients",), ("patients",)),
@@ -112,7 +112,7 @@ def _pointing(found: Localised) -> Table:
 
 
 def _accuracies(found: Localised, criterion: str, beside: Sequence[PublishedBoxes]) -> Table:
-    """The share of boxes that are hit at each threshold, finding by finding, everybody below each other."""
+    """Return the share of boxes hit at each threshold: the network's, below it the controls' and the published."""
     thresholds = THRESHOLDS[criterion]
 
     def own(who: str, label: str, threshold: float) -> Cell:
@@ -138,7 +138,7 @@ def _accuracies(found: Localised, criterion: str, beside: Sequence[PublishedBoxe
 
 
 def _false_boxes(found: Localised, beside: Sequence[PublishedBoxes]) -> Table:
-    """The mean number of boxes that hit nothing."""
+    """Return the mean number of boxes that hit nothing."""
     thresholds = THRESHOLDS[IOBB]
 
     def own(who: str, label: str, threshold: float) -> Cell:
@@ -201,7 +201,7 @@ def _published_mean(item: PublishedBoxes, findings: Sequence[str], criterion: st
 
 
 def _figure(found: Localised, beside: Sequence[PublishedBoxes]) -> Figure:
-    """Accuracy against the threshold, in the mean over findings."""
+    """Return accuracy against the threshold, in the mean over findings."""
     panels = []
     for criterion in (IOBB, IOU):
         thresholds = THRESHOLDS[criterion]
@@ -216,8 +216,7 @@ def _figure(found: Localised, beside: Sequence[PublishedBoxes]) -> Figure:
             known = [(t, value) for t, value in zip(thresholds, means, strict=True) if value is not None]
             if known:
                 lines.append(Line(item.name, tuple(t for t, _ in known), tuple(v for _, v in known), markers=True))
-        high = 1.0
-        panels.append(Panel(criterion, tuple(lines), Axis(f"T({criterion})", 0.0, 1.0), Axis("Accuracy", 0.0, high)))
+        panels.append(Panel(criterion, tuple(lines), Axis(f"T({criterion})", 0.0, 1.0), Axis("Accuracy", 0.0, 1.0)))
     headings = ", ".join(found.labels.heading(label) for label in found.averaged)
     caption = (
         f"Share of the true boxes that are hit at each threshold, in the mean over {headings}. The centre prior is the "

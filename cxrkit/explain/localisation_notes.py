@@ -46,11 +46,11 @@ def _protocol(found: Localised) -> list[str]:
         f"{found.input_size} pixels",
         "protocol of Wang et al. 2017: a map is scaled to [0, 255] and cut at 60 and at 180, and a box is put round "
         "every region of either",
-        "what they leave open: a map is laid over the 1024 x 1024 film first, bilinearly; its own lowest value is 0 and "
-        "its highest 255; pixels that touch at a side or a corner are one region; outside the crop a map is 0; only "
-        "findings with a box on an image are looked for on it, and false boxes are per such image",
-        "pointing game: the centre of the map's highest cell lies in a box, without a margin (Zhang et al. 2018, with a "
-        "margin of 15 pixels)",
+        "what they leave open: a map is laid over the 1024 x 1024 film first, bilinearly; its own lowest value is 0 "
+        "and its highest 255; pixels that touch at a side or a corner are one region; outside the crop a map is 0; "
+        "only findings with a box on an image are looked for on it, and false boxes are per such image",
+        "pointing game: the centre of the map's highest cell lies in a box, without a margin (Zhang et al. 2018: with "
+        "one of 15 pixels)",
     ]
 
 

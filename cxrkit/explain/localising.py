@@ -105,9 +105,11 @@ def localise(
         images = _boxed_images(network, boxes)
         if not asked:
             total = sum(images.values())
+            folder = network.inputs.store.folder
             raise UserError(
-                f"{network.inputs.store.folder}: of {total:,} image{'s' * (total != 1)} with boxes, {images['test']:,} are "
-                f"test images of split {network.inputs.split.name}, and none of these is prepared",
+                f"{folder}: of {total:,} image{'s' * (total != 1)} with boxes, "
+                f"{images['test']:,} are test images of split {network.inputs.split.name}, "
+                "and none of these is prepared",
                 remedy="prepare more images, or name a run on another split: all boxed images of ChestX-ray14 are in "
                 "the official test list",
             )

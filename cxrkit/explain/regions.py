@@ -50,7 +50,7 @@ def iou(found_P4: NDArray[np.float64], true_Q4: NDArray[np.float64]) -> NDArray[
 
 
 def iobb(found_P4: NDArray[np.float64], true_Q4: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return (P, Q): intersection over the detected box (Wang et al. 2017, section 4.2), which is 1 inside the true one."""
+    """Return (P, Q): intersection over the detected box (Wang et al. 2017, section 4.2), 1 inside the true one."""
     return _ratio(overlap(found_P4, true_Q4), np.prod(found_P4[:, 2:], axis=1)[:, None])
 
 
