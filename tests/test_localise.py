@@ -319,6 +319,12 @@ def test_findings_of_few_patients_do_not_enter_the_means(learned: Localised) -> 
     some = replace(learned, cases=kept)
     assert some.averaged == ("Bright",)
     assert any("fewer than 10 patients: Dark" in note for note in localisation(some).notes)
+    report = localisation(replace(learned, cases=tuple(few)))
+    assert [item.key for item in report.tables] == [
+        f"localisation-{key}" for key in ("pointing", "iobb", "iou", "false-boxes")
+    ]
+    assert AVERAGE not in texts(table(report, "iobb"))
+    assert not report.figures
 
 
 def test_the_command_prints_and_writes(known: RunFolder, tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ DAGGER = "†"  # marks a network that was trained on boxes
 def localisation(found: Localised) -> Report:
     """Return the document of what was found: summary, pointing game, accuracies, false boxes, and a figure."""
     beside = published.wang2017() if found.info.origin.dataset == published.DATASET else ()
-    tables = [_summary(found), _pointing(found)]
+    # Where no finding has enough patients, there is no mean to be shown.
+    tables = [*([_summary(found)] if found.averaged else []), _pointing(found)]
     tables += [_accuracies(found, criterion, beside) for criterion in (IOBB, IOU)]
     tables.append(_false_boxes(found, beside))
     split = found.info.origin.split
@@ -30,7 +31,7 @@ def localisation(found: Localised) -> Report:
         title=f"Where {found.info.name} looks, against the boxes of {found.info.origin.dataset}, split {split}",
         tables=tuple(tables),
         notes=notes_of(found, bool(beside)),
-        figures=(_figure(found, beside),),
+        figures=(_figure(found, beside),) if found.averaged else (),
         key="localisation",
     )
 
@@ -179,6 +180,8 @@ def _everybody(
 
 def _mean_rows(found: Localised, criterion: str, beside: Sequence[PublishedBoxes]) -> list[Row]:
     """Return the rows of the means over findings; a published one only where it has all of them."""
+    if not found.averaged:
+        return []
     thresholds = THRESHOLDS[criterion]
     rows = []
     for who in WHO:

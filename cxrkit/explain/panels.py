@@ -115,10 +115,12 @@ def _overlaid(film: NDArray[np.uint8], panel: Panel) -> NDArray[np.uint8]:
 
     on_film = panel.placement.to_film(panel.map)
     outside = cv2.resize(np.isnan(on_film).astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_AREA)[..., None]
-    share = cv2.resize(regions.scaled(on_film), (SIDE, SIDE), interpolation=cv2.INTER_AREA) / regions.TOP
+    scaled = cv2.resize(regions.scaled(on_film), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    share = np.asarray(scaled, np.float64) / regions.TOP
     weight = (0.75 * share)[..., None]
-    mixed = (1 - weight) * film * (1 - 0.45 * outside) + weight * _coloured(share)
-    return np.clip(mixed, 0, 255).astype(np.uint8)
+    mixed: NDArray[np.float64] = (1 - weight) * film * (1 - 0.45 * outside) + weight * _coloured(share)
+    clipped: NDArray[np.uint8] = np.clip(mixed, 0, 255).astype(np.uint8)
+    return clipped
 
 
 def _coloured(share: NDArray[np.floating]) -> NDArray[np.uint8]:
@@ -126,7 +128,8 @@ def _coloured(share: NDArray[np.floating]) -> NDArray[np.uint8]:
     import cv2
 
     levels = np.clip(share * 255, 0, 255).astype(np.uint8)
-    return cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1]
+    blue_first: NDArray[np.uint8] = np.asarray(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO), np.uint8)
+    return blue_first[..., ::-1]
 
 
 def _draw_boxes(pen: Any, boxes: NDArray[np.float64], left: int) -> None:

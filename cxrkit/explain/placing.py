@@ -65,6 +65,6 @@ def _weights(scale: float, start: float, input_size: int, cells: int) -> NDArray
     film = np.arange(IMAGE_SIZE) + 0.5
     along = (film - start) / scale / input_size  # 0 to 1 within the crop
     place = np.clip(along * cells - 0.5, 0, cells - 1)
-    weights = np.maximum(0.0, 1 - np.abs(place[None, :] - np.arange(cells)[:, None]))
+    weights: NDArray[np.float64] = np.maximum(0.0, 1 - np.abs(place[None, :] - np.arange(cells)[:, None]))
     weights[:, (along < 0) | (along > 1)] = np.nan
     return weights

@@ -21,7 +21,8 @@ def scaled(map_YX: NDArray[np.floating]) -> NDArray[np.float32]:
     low, high = np.nanmin(map_YX), np.nanmax(map_YX)
     if not high > low:
         return np.zeros(map_YX.shape, np.float32)
-    return np.nan_to_num((map_YX - low) * (TOP / (high - low)), nan=0.0).astype(np.float32)
+    shares: NDArray[np.float32] = np.nan_to_num((map_YX - low) * (TOP / (high - low)), nan=0.0).astype(np.float32)
+    return shares
 
 
 def boxes_round(above_YX: NDArray[np.bool_]) -> NDArray[np.float64]:
