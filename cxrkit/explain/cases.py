@@ -143,7 +143,7 @@ def packed(found: Iterable[Found]) -> dict[str, NDArray[np.generic]]:
 def unpacked(arrays: dict[str, NDArray[np.generic]]) -> list[Found]:
     """Undo `packed`."""
     boxes = np.split(arrays["boxes"], np.cumsum(arrays["counts"])[:-1]) if len(arrays["counts"]) else []
-    points = [None if np.isnan(x) else (float(x), float(y)) for x, y in arrays["points"]]  # type: ignore[call-overload]
+    points = [None if np.isnan(x) else (float(x), float(y)) for x, y in arrays["points"]]
     return [
         Found(box.astype(np.float64), point, float(overlap))
         for box, point, overlap in zip(boxes, points, arrays["mask_iou"], strict=True)

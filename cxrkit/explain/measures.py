@@ -51,7 +51,9 @@ class Rate:
         hits_K = np.bincount(self.patients, self.hits, patients)
         tries_K = np.bincount(self.patients, minlength=patients)
         tries_R = (weight_RK @ tries_K).astype(np.float64)
-        return np.divide(weight_RK @ hits_K, tries_R, out=np.full(len(weight_RK), np.nan), where=tries_R > 0)
+        drawn_R: NDArray[np.float64] = np.full(len(weight_RK), np.nan)
+        np.divide(weight_RK @ hits_K, tries_R, out=drawn_R, where=tries_R > 0)
+        return drawn_R
 
 
 @dataclass(frozen=True)
