@@ -203,6 +203,16 @@ def test_a_wide_table_has_parts_for_paper_and_every_column_is_in_one() -> None:
     assert [index for part in parts for index in part] == list(range(40))
 
 
+def test_what_is_empty_has_its_place() -> None:
+    nothing = Table("No rows", "Run", (Column("a", ("a",)),), ())
+    line = Panel("", (Line("net", (0.0, 1.0), (0.0, 1.0)),), categories=("one", "two"))
+    figure = Figure("line", "A line over categories", "", (line,))
+    text = page([Report("", ()), Report("Empty", (nothing,), figures=(figure,))], title="", made="")
+    assert not Elements(text).wrong
+    assert "No rows" in text
+    assert "The numbers of this figure" not in text
+
+
 def test_without_jinja2_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(UserError, match=r"made with jinja2.*\n.*pip install 'cxrkit\[report\]'"):
