@@ -18,7 +18,7 @@ from cxrkit.base.errors import UserError
 from cxrkit.base.labels import CHESTXRAY14
 from cxrkit.report.figures import Axis, Bars, Figure, Grid, Line, Panel, Ranges
 from cxrkit.report.rendering.page import page
-from cxrkit.report.rendering.page_views import sort_key, table_view
+from cxrkit.report.rendering.page_views import one_line, sort_key, table_view
 from cxrkit.report.tables import AVERAGE, Cell, Column, Report, Row, Table, heading_lines, label_rows
 
 CHROMIUM = shutil.which("chromium")
@@ -194,6 +194,11 @@ def test_the_same_documents_give_the_same_page(html: str) -> None:
 )
 def test_a_cell_is_sorted_by_its_number(cell: Cell, key: float | None) -> None:
     assert sort_key(cell) == key
+
+
+@pytest.mark.parametrize("name", ["resnet50-large-meta", "a", "Brier, tempered", "schedule.epochs=3", LONG])
+def test_a_broken_heading_is_whole_again_where_columns_are_chosen(name: str) -> None:
+    assert one_line(heading_lines(name)) == name
 
 
 def test_a_wide_table_has_parts_for_paper_and_every_column_is_in_one() -> None:

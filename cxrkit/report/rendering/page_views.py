@@ -154,6 +154,11 @@ def _parts(needed: Sequence[int], room: int) -> list[list[int]]:
     return parts
 
 
+def one_line(lines: Sequence[str]) -> str:
+    """Return the lines of a heading as one, as it was before `heading_lines` broke it behind its punctuation."""
+    return "".join(line if line.endswith(tuple("-_.:/=")) else f"{line} " for line in lines).strip()
+
+
 def sort_key(cell: Cell) -> float | None:
     """Return the number that a cell is sorted by: the first behind it, or the first in its text; None: it has none."""
     for value in cell.values.values():
