@@ -32,7 +32,8 @@ def draw(
     """Return the figure as a file's bytes; the background of SVG and PDF is left out.
 
     colours: of all figures of a report (`palette`), so that a run looks the same in each; None: of this figure alone.
-    dark: for a dark background. dpi: of a PNG. A figure has at least one panel. Raises UserError without matplotlib.
+    dark: for a dark background. dpi: of a PNG. A figure has at least one panel. Raises UserError where matplotlib is
+    not installed.
     """
     drawn, style = _drawn(figure, colours or palette([figure]), DARK if dark else LIGHT)
     import matplotlib

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cxrkit.base.errors import UserError
-from cxrkit.report.rendering.page_views import sections, sort_key
+from cxrkit.report.rendering.page_views import one_line, sections, sort_key
 from cxrkit.report.rendering.palette import DARK, LIGHT, palette
 from cxrkit.report.rendering.svg import THEMED
 from cxrkit.report.tables import Report
@@ -53,7 +53,7 @@ def _environment() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"prose": _prose, "sort_key": sort_key}
+    environment.filters |= {"prose": _prose, "sort_key": sort_key, "one_line": one_line}
     return environment
 
 

@@ -154,6 +154,11 @@ def _parts(needed: Sequence[int], room: int) -> list[list[int]]:
     return parts
 
 
+def one_line(lines: Sequence[str]) -> str:
+    """Return the lines of a heading as one, as it was before `heading_lines` broke it behind its punctuation."""
+    return "".join(line if line.endswith(tuple("-_.:/=")) else f"{line} " for line in lines).strip()
+
+
 def sort_key(cell: Cell) -> float | None:
     """Return the number that a cell is sorted by: the first behind it, or the first in its text; None: it has none."""
     for value in cell.values.values():
@@ -180,7 +185,7 @@ def _number_tables(figure: Figure) -> list[Table]:
 
 def _panel_table(panel: Panel, figure: Figure) -> Table | None:
     title = panel.title or figure.title
-    (grid,) = [mark for mark in panel.marks if isinstance(mark, Grid)] or (None,)
+    grid = next((mark for mark in panel.marks if isinstance(mark, Grid)), None)
     if grid is not None:
         columns = tuple(Column(name, (name,)) for name in panel.categories)
         rows = zip(panel.categories, grid.values, strict=True)
@@ -198,6 +203,8 @@ def _panel_table(panel: Panel, figure: Figure) -> Table | None:
         places = tuple(_text(value) for value in lines[0].x)
         cells = [[_cell(value) for value in line.y] for line in lines]
         names, stub = [line.name for line in lines], panel.x.label
+    if not names:
+        return None
     columns = tuple(Column(name, (name,)) for name in names)
     rows_of = zip(places, zip(*cells, strict=True), strict=True)
     return Table(title, stub, columns, tuple(Row("", place, tuple(row)) for place, row in rows_of))
