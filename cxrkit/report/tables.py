@@ -128,6 +128,9 @@ class Report:
     key: str = ""
     """A short name for files: "official", "compare"."""
 
+    text: tuple[str, ...] = ()
+    """Paragraphs before the tables: what is explained in words, such as a protocol."""
+
 
 def label_rows(cells_by_column: Iterable[Mapping[str, Cell]], labels: LabelSet) -> tuple[Row, ...]:
     """Return the rows of a result table: the averaged labels, their mean, the labels beside it.
