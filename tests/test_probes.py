@@ -33,6 +33,7 @@ from cxrkit.losses import build as build_loss
 from cxrkit.models import build, compute, prepare_input
 from cxrkit.recipes import probing
 from cxrkit.report.reference import known_splits, reference_origin
+from cxrkit.report.request import ReportRequest
 from cxrkit.runs import checkpoints
 from cxrkit.runs.config import read_config
 from cxrkit.runs.folder import RunFolder
@@ -533,10 +534,8 @@ def test_the_reports_csv_has_a_row_for_each_run_and_measure(evaluated: Path) -> 
 
 
 def test_a_common_epoch_is_not_promised_for_probes(evaluated: Path) -> None:
-    from cxrkit.cli import results
-
     with pytest.raises(UserError, match="--probes shows each probe at its own best epoch"):
-        results.report(probes=True, runs=evaluated, epoch=results.EpochChoice.common)
+        ReportRequest(evaluated, "probes", epoch="common")
 
 
 def test_intervals_of_few_patients_are_marked_and_explained(tmp_path: Path) -> None:

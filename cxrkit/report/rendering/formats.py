@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from cxrkit import __version__
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import write_text
 from cxrkit.report.rendering.document import as_json
@@ -26,16 +27,23 @@ class Format:
     """The report, and the folder in which its figures lie by key ("" where they are not drawn) -> the text."""
 
 
+def _html(report: Report, figures: str = "") -> str:
+    from cxrkit.report.rendering.page import page
+
+    return page([report], title=report.title, made=f"cxrkit {__version__}")
+
+
 FORMATS: dict[str, Format] = {
     "md": Format(".md", markdown),
     "latex": Format(".tex", latex),
     "csv": Format(".csv", tidy),
     "json": Format(".json", as_json),
+    "html": Format(".html", _html),
 }
 
 
 def render(report: Report, format: str, figures: str = "") -> str:
-    """Return the report as `md`, `latex`, `csv` or `json`. Raises UserError for another format.
+    """Return the report as `md`, `latex`, `csv`, `json` or `html`. Raises UserError for another format.
 
     figures: the folder in which its figures lie, as seen from the text's own file, for links to them; "" for none.
     """

@@ -1,36 +1,34 @@
 """A report as LaTeX with booktabs, to be read into an article: every table fits its page.
 
 A table that is too wide is set in parts below each other, columns of text wrap, and a table that is too high for a page
-breaks over several. The sizes are those of the class `article` at 10 points on letter paper, the narrowest of its kind.
+breaks over several: latex_layout.py decides.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from cxrkit.report.figures import Figure
-from cxrkit.report.rendering.latex_text import escaped, number_or_text, width_of
-from cxrkit.report.tables import Cell, Report, Row, Table
-
-PAGE_WIDTH, PAGE_HEIGHT = 345.0, 550.0  # points
-_SIZE, _LINE = 9.25, 11.0  # \small: cmr9 is a little wider for its size, and stands on lines of 11 points
-_NOTE_SIZE, _NOTE_LINE = 8.5, 9.5  # \footnotesize
-_GAP = 8.0  # twice \tabcolsep
-_STUB = 130.0  # row headings that are wider wrap
-_PROSE = 95.0  # the least width of a column that wraps
-_FLOAT = 440.0  # a table that is higher does not float, but breaks over pages
-_BESIDE = 60.0  # of a float: caption and the white around it
-_FILL = 1.5  # lines of a wrapped text are not filled to the last point
+from cxrkit.report.rendering.latex_layout import (
+    BESIDE,
+    FLOAT,
+    PAGE_HEIGHT,
+    Part,
+    height_of,
+    lines_of,
+    notes_height,
+    parts_of,
+)
+from cxrkit.report.rendering.latex_text import escaped, number_or_text
+from cxrkit.report.tables import Cell, Report, Table
 
 
 def latex(report: Report, figures: str = "") -> str:
     """Return the report. figures: the folder of the figures' PDF files, by key; "" where they are left out."""
     labels: Counter[str] = Counter()
-    body = []
+    body = [escaped(paragraph, breaks=True) for paragraph in report.text]
     for table in report.tables:
         labels[table.key] += 1
         key = re.sub(r"[^\w-]+", "-", table.key) + (f"-{labels[table.key]}" if labels[table.key] > 1 else "")
@@ -46,100 +44,25 @@ def _head(title: str, body: str) -> str:
     return f"% {' '.join(title.split())}\n% needs \\usepackage{{{','.join(packages)}}}"
 
 
-@dataclass(frozen=True)
-class _Part:
-    """Columns of a table that stand side by side on one page."""
-
-    columns: Sequence[int]
-    """By index."""
-
-    stub: float
-    """Width of the row headings in points where they wrap; 0: they do not."""
-
-    wrapped: dict[int, float]
-    """Width in points of each column that wraps."""
-
-
-def _parts(table: Table) -> list[_Part]:
-    """Return as few parts as fit, with about as many columns each."""
-    natural = [_natural(table, index) for index in range(len(table.columns))]
-    needed = [min(width, _PROSE) if table.columns[index].left else width for index, width in enumerate(natural)]
-    widest = max(_width(text) for text in (table.stub, *(row.heading for row in table.rows)))
-    stub = _STUB if widest > _STUB else 0.0
-    left = PAGE_WIDTH - (stub or widest)
-    groups = _grouped(needed, left, len(needed))
-    even = _grouped(needed, left, math.ceil(len(needed) / len(groups)))
-    groups = even if len(even) == len(groups) else groups
-    return [_Part(group, stub, _wrapped(table, group, natural, left)) for group in groups]
-
-
-def _grouped(needed: Sequence[float], width: float, most: int) -> list[list[int]]:
-    groups: list[list[int]] = [[]]
-    used = 0.0
-    for index, needs in enumerate(needed):
-        if groups[-1] and (used + needs + _GAP > width or len(groups[-1]) == most):
-            groups.append([])
-            used = 0.0
-        groups[-1].append(index)
-        used += needs + _GAP
-    return groups
-
-
-def _wrapped(table: Table, group: Sequence[int], natural: Sequence[float], width: float) -> dict[int, float]:
-    """Share what is left among the columns of text: those that need less than their share take what they need."""
-    free = width - _GAP * len(group)
-    texts = sorted((index for index in group if table.columns[index].left), key=lambda index: natural[index])
-    free -= sum(natural[index] for index in group if not table.columns[index].left)
-    wrapped = {}
-    for place, index in enumerate(texts):
-        share = free / (len(texts) - place)
-        if natural[index] > share:
-            wrapped[index] = max(share, _PROSE / 2)
-        free -= min(natural[index], share)
-    return wrapped
-
-
-def _natural(table: Table, index: int) -> float:
-    """Return the width of a column without any wrapping."""
-    cells = [_width(row.cells[index].text, bold=row.cells[index].bold) for row in table.rows]
-    return max([*map(_width, table.columns[index].heading), *cells], default=0.0)
-
-
-def _width(text: str, *, bold: bool = False) -> float:
-    return width_of(text, _SIZE, bold=bold)
-
-
-def _lines(row: Row, part: _Part) -> int:
-    """Return about how many lines a row takes."""
-    wrapped = [(_width(row.cells[index].text), width) for index, width in part.wrapped.items()]
-    wrapped += [(_width(row.heading), part.stub)] * bool(part.stub)
-    return max((math.ceil(_FILL * text / width) if text > width else 1 for text, width in wrapped), default=1)
-
-
 def _table(table: Table, label: str) -> Iterator[str]:
     """Yield the parts of a table, and its notes behind them where the last part has no room for them."""
-    parts = _parts(table)
-    heights = [_LINE * (_heading_height(table, part) + sum(_lines(row, part) for row in table.rows)) for part in parts]
-    written = sum(math.ceil(_FILL * width_of(note, _NOTE_SIZE) / PAGE_WIDTH) for note in table.notes)
-    inside = heights[-1] <= _FLOAT and heights[-1] + _BESIDE + _NOTE_LINE * written <= PAGE_HEIGHT
+    parts = parts_of(table)
+    heights = [height_of(table, part) for part in parts]
+    inside = heights[-1] <= FLOAT and heights[-1] + BESIDE + notes_height(table.notes) <= PAGE_HEIGHT
     for number, (part, height) in enumerate(zip(parts, heights, strict=True)):
         caption = escaped(table.title, breaks=True) + (" (continued)" if number else "")
         said = f"\\caption{{{caption}}}" + (f"\\label{{{label}{f'-part{number + 1}' * bool(number)}}}" if label else "")
         last = number == len(parts) - 1
-        build = _float if height <= _FLOAT else _long
+        build = _float if height <= FLOAT else _long
         yield build(table, part, said, table.notes if last and inside else ())
     if table.notes and not inside:
         yield _notes(table.notes, f"To Table~\\ref{{{label}}}:" if label else "")
 
 
-def _heading_height(table: Table, part: _Part) -> int:
-    return max((len(table.columns[index].heading) for index in part.columns), default=1)
-
-
-def _float(table: Table, part: _Part, caption: str, notes: Sequence[str]) -> str:
+def _float(table: Table, part: Part, caption: str, notes: Sequence[str]) -> str:
     lines = [
         "\\begin{table}[htbp]",
-        "  \\centering\\small\\setlength{\\tabcolsep}{4pt}",
+        f"  \\centering{part.font.set}",
         f"  {caption}",
         f"  \\begin{{tabular}}{{{_kinds(table, part)}}}",
         "    \\toprule",
@@ -153,11 +76,11 @@ def _float(table: Table, part: _Part, caption: str, notes: Sequence[str]) -> str
     return "\n".join([*lines, "\\end{table}"])
 
 
-def _long(table: Table, part: _Part, caption: str, notes: Sequence[str]) -> str:
+def _long(table: Table, part: Part, caption: str, notes: Sequence[str]) -> str:
     del notes  # they stand behind it
     heading = ["    \\toprule", *_heading(table, part), "    \\midrule"]
     return "\n".join([
-        "{\\small\\setlength{\\tabcolsep}{4pt}",
+        f"{{{part.font.set}",
         f"  \\begin{{longtable}}{{{_kinds(table, part)}}}",
         f"    {caption}\\\\",
         *heading,
@@ -170,7 +93,7 @@ def _long(table: Table, part: _Part, caption: str, notes: Sequence[str]) -> str:
     ])  # fmt: skip
 
 
-def _kinds(table: Table, part: _Part) -> str:
+def _kinds(table: Table, part: Part) -> str:
     def wrapping(width: float) -> str:
         return f">{{\\raggedright\\arraybackslash}}p{{{width:.0f}pt}}"
 
@@ -181,10 +104,10 @@ def _kinds(table: Table, part: _Part) -> str:
     return f"@{{}}{''.join(kinds)}@{{}}"
 
 
-def _heading(table: Table, part: _Part) -> list[str]:
+def _heading(table: Table, part: Part) -> list[str]:
     """Return the heading's lines, each a row of the table, aligned at the bottom."""
     columns = [table.columns[index] for index in part.columns]
-    height = _heading_height(table, part)
+    height = heading_height(table, part)
     lines = []
     for line in range(height):
         texts = [escaped(table.stub) if line == height - 1 else ""]
@@ -195,11 +118,14 @@ def _heading(table: Table, part: _Part) -> list[str]:
     return lines
 
 
-def _body(table: Table, part: _Part) -> list[str]:
-    lines = []
+def _body(table: Table, part: Part) -> list[str]:
+    lines: list[str] = []
+    airy = any(lines_of(row, part) > 1 for row in table.rows)
     for row in table.rows:
         if row.rule_above:
             lines.append("    \\midrule")
+        elif airy and lines:
+            lines.append("    \\addlinespace")
         cells = [_cell(row.cells[index], wraps=index in part.wrapped) for index in part.columns]
         lines.append(f"    {_line([escaped(row.heading, breaks=bool(part.stub)), *cells])}")
     return lines

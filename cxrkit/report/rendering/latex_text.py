@@ -44,9 +44,17 @@ _LATEX = {
 }
 _ACCENTS = frozenset("\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a\u030b\u030c\u0327")
 _LETTERS = frozenset("ßæøåœÆØÅŒłŁ")  # which OT1 has by themselves
-_LONG = 16  # characters of a word that may have to break
-# Widths in Computer Modern Roman, in units of the font size; others are letters of about half an em.
-_NARROW, _SLIM, _BROAD = frozenset("ijl.,:;'!|I"), frozenset("frst()[]-/` "), frozenset("mwMW%@±×~")  # noqa: RUF001
+_LONG = 20  # characters of a word that may have to break
+# Widths of glyphs in Computer Modern Roman at 10 points (cmr10.tfm), in units of the size; others are taken for 0.556.
+_WIDTHS = {
+    letter: width
+    for letters, width in (
+        ("il.,:;'!|[]", 0.278), ("fj", 0.306), ("- ", 0.334), ("I", 0.361), ("rst()", 0.394), ("cez", 0.444),
+        ("0123456789ago*/", 0.5), ("kqvxy", 0.528), ("L", 0.625), ("FZ", 0.653), ("EPB", 0.708), ("wCTR", 0.736),
+        ("AHNUVXYD", 0.764), ("GKOQ±×~<>+=", 0.785), ("m%&@", 0.834), ("M", 0.917), ("W", 1.028),  # noqa: RUF001
+    )
+    for letter in letters
+}  # fmt: skip
 _BOLD, _CODE = 1.16, 0.53
 
 
@@ -59,16 +67,16 @@ def escaped(text: str, *, breaks: bool = False) -> str:
     pieces = " ".join(text.split()).split("`")
     for number, piece in enumerate(pieces):
         code = number % 2 == 1
-        if breaks:
-            piece = re.sub(rf"\S{{{_LONG},}}", lambda word: _breakable(word[0]), piece)
-        piece = "".join(map(_character, piece))
+        words = (_breakable(word, code=code) if breaks and len(word) >= _LONG else word for word in piece.split(" "))
+        piece = "".join(map(_character, " ".join(words)))
         pieces[number] = f"\\texttt{{{piece.replace('--', '-{}-')}}}" if code else piece
     return "".join(pieces)
 
 
-def _breakable(word: str) -> str:
-    word = re.sub(r"([/_.=:,\-]+)(?=\w)", rf"\1{_BREAK}", word)
-    return re.sub(r"(\w{12})(?=\w{4})", rf"\1{_BREAK}", word)  # a digest has no punctuation
+def _breakable(word: str, *, code: bool) -> str:
+    """Let a line end behind a hyphen in typewriter (elsewhere it may anyway), a slash, a dot, and inside a digest."""
+    word = re.sub(rf"([{'-' * code}/_.=:,]+)(?=\w)", rf"\1{_BREAK}", word)
+    return re.sub(r"(\w{12})(?=\w{4})", rf"\1{_BREAK}", word)
 
 
 def _character(letter: str) -> str:
@@ -90,20 +98,7 @@ def number_or_text(text: str) -> str:
 
 
 def width_of(text: str, size: float, *, bold: bool = False) -> float:
-    """Return about how wide a line of text is, in points, in a font of `size` points; rather too wide than too narrow.
-
-    Glyphs were measured in cmr10: digits 0.50, "m" 0.83, capitals 0.56 to 0.92 of the size.
-    """
+    """Return how wide a line of text is, in points, in a font of `size` points."""
     pieces = text.split("`")
-    plain = sum(_glyph(letter) for piece in pieces[::2] for letter in piece) * (_BOLD if bold else 1)
+    plain = sum(_WIDTHS.get(letter, 0.556) for piece in pieces[::2] for letter in piece) * (_BOLD if bold else 1)
     return size * (plain + _CODE * sum(map(len, pieces[1::2])))
-
-
-def _glyph(letter: str) -> float:
-    if letter in _NARROW:
-        return 0.29 if letter != "I" else 0.37
-    if letter in _SLIM:
-        return 0.40
-    if letter.isdigit():
-        return 0.51
-    return 0.9 if letter in _BROAD else 0.76 if letter.isupper() else 0.53

@@ -10,7 +10,7 @@ from cxrkit.report.tables import Report, Table
 
 def markdown(report: Report, figures: str = "") -> str:
     """Return the report. figures: the folder of the figures' SVG files, by key, as a link; "" where they are not."""
-    parts = [f"# {_plain(report.title)}"]
+    parts = [f"# {_plain(report.title)}", *map(_plain, report.text)]
     for table in report.tables:
         parts += [f"## {_plain(table.title)}", _table(table), *_list(table.notes)]
     for figure in report.figures if figures else ():
