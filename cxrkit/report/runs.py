@@ -97,9 +97,12 @@ def find_runs(folder: Path, only: Sequence[str] = (), hide: Sequence[str] = ()) 
     if not runs:
         found = "".join(f"\n  {line}" for line in lines)
         unfinished = any(_UNFINISHED in said or _ONLY_VAL in said for said in unusable.values())
-        which = " that --only and --hide leave" * bool(only or hide)
+        if only or hide:
+            raise UserError(
+                f"{folder}: no evaluated run that --only and --hide leave{found}", remedy="choose other patterns"
+            )
         raise UserError(
-            f"{folder}: no evaluated run{which} (<name>/<split>/scores.json){found}",
+            f"{folder}: no evaluated run (<name>/<split>/scores.json){found}",
             remedy=_UNFINISHED_RUNS if unfinished else _NO_RUNS,
         )
     return FoundRuns(tuple(sorted(runs, key=_natural_order)), lines)

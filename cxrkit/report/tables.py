@@ -13,7 +13,7 @@ UNCHECKED = "*"  # marks a run of whose origin something is not checked
 ROUGHLY = "~"  # marks an interval of few patients
 CONSTANT = "†"  # marks an AUC of scores that are all equal
 
-Number = float | int | None
+Number = int | float | None  # in this order: a whole number in a file stays one
 
 
 @dataclass(frozen=True)

@@ -156,6 +156,7 @@ def _write_page(
         text = page(documents, title=title, made=made, best=best)
     except UserError as error:
         left_out[f"{PAGE}: {error.what}; {error.remedy}"] = None
+        _remove(folder, [PAGE])
     else:
         write_text(folder / PAGE, text)
 

@@ -16,6 +16,7 @@ from cxrkit.report.rendering.latex_layout import (
     FLOAT,
     PAGE_HEIGHT,
     Part,
+    heading_height,
     height_of,
     lines_of,
     notes_height,
