@@ -208,7 +208,7 @@ def test_csv_loses_no_number(study: Study, name: str) -> None:
                     written = row["value" if field == column.fields[0] else field]
                     assert (value is None) == (written == "")
                     assert value is None or float(written) == pytest.approx(value, rel=1e-5)
-    assert expected == sum(row["metric"] != "" for row in rows) > 0
+    assert expected == sum(row["run"] != "" for row in rows) > 0
 
 
 def test_csv_names_what_is_said_of_a_metric_once() -> None:
@@ -225,7 +225,7 @@ def test_csv_of_a_table_without_numbers_has_its_texts() -> None:
     table = Table("t", "s", (Column("why", ("Why",), left=True),), (Row("", "3", (Cell("because"),)),), key="apart")
     (row,) = rows_of(Report("r", (table,), key="r"))
     assert {name: value for name, value in row.items() if value} == {
-        "report": "r", "table": "apart", "run": "why", "source": "published", "label": "3", "text": "because",
+        "report": "r", "table": "apart", "label": "3", "metric": "why", "text": "because",
     }  # fmt: skip
 
 

@@ -21,7 +21,8 @@ COLUMNS = ("report", "table", "run", "source", "label", "metric", "value", *QUAL
 def tidy(report: Report, figures: str = "") -> str:
     """Return the numbers of the report's tables, six digits each; figures have none of their own here.
 
-    A table without numbers gives a row for each cell, with its text alone.
+    A table without numbers gives a row for each cell: the heading of its row as label, the name of its column as
+    metric, and its text.
     """
     out = io.StringIO()
     writer = csv.DictWriter(out, COLUMNS, restval="", lineterminator="\n")
@@ -40,7 +41,7 @@ def _lines(table: Table) -> Iterator[dict[str, str]]:
             cell = row.cells[index]
             where = {**_where(table, row, column), "text": cell.text}
             if not numbers:
-                yield where
+                yield {"label": row.key or row.heading, "metric": column.name, "text": cell.text}
             elif row.key and column.fields and cell != EMPTY:
                 for metric in _metrics(column.fields, cell):
                     said = {name: _number(_said(cell, metric, name)) for name in QUALIFIERS}
