@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cxrkit.base import registry
@@ -62,6 +62,7 @@ def test_entry_points_of_installed_packages(tmp_path: Path, monkeypatch: pytest.
     assert registry.load("evaluator", "mine")() == "mine"
 
 
+@settings(deadline=None)  # a busy machine is no fault
 @given(st.text(alphabet="ab.:/\\ \x00é-", max_size=8))
 @example("a\x00b:c")
 @example("::")

@@ -14,6 +14,7 @@ from cxrkit.base import labels as label_sets
 from cxrkit.base import registry
 from cxrkit.base.labels import CHESTXRAY14, LabelSet
 from cxrkit.models.grammar import ALIASES, MLP_HIDDEN, SPECS, ModelSpec
+from cxrkit.models.layers import layers
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -109,14 +110,13 @@ def cost(spec: ModelSpec, labels: LabelSet = CHESTXRAY14) -> tuple[int, int, int
     Multiply-accumulates are those of convolutions and dense layers; normalisation, activations and pooling are not
     counted, as is usual. Meant for the grammar's specs, also at another input size.
     """
-    layers = list(_dense_layers(spec, len(label_sets.get(spec.probe) if spec.probe else labels)))
-    dense = sum(before * after for before, after in layers)
-    biases = sum(after for _, after in layers)
+    dense_layers = list(_dense_layers(spec, len(label_sets.get(spec.probe) if spec.probe else labels)))
+    dense = sum(before * after for before, after in dense_layers)
+    biases = sum(after for _, after in dense_layers)
     parameters, macs = dense + biases, dense
-    for channels_in, channels_out, kernel, size in _convolutions(spec):
-        weights = channels_in * channels_out * kernel**2
-        parameters += weights + 2 * channels_out  # and batch normalisation's scale and shift
-        macs += weights * size**2
+    for layer in layers(spec):
+        parameters += layer.parameters
+        macs += layer.macs
     return parameters, dense + biases if spec.frozen_backbone else parameters, macs
 
 
@@ -125,32 +125,6 @@ def _dense_layers(spec: ModelSpec, outputs: int) -> Iterator[tuple[int, int]]:
     hidden = [] if spec.blocks or spec.probe else MLP_HIDDEN
     widths = [spec.features_in or spec.features + 3 * spec.meta, *hidden, outputs]
     yield from pairwise(widths)
-
-
-def _convolutions(spec: ModelSpec) -> Iterator[tuple[int, int, int, int]]:
-    """Yield (channels in, channels out, kernel, side of the output in pixels) of each convolution (Table 1)."""
-    if not spec.blocks:
-        return
-    size = _halved(spec.input_size)
-    yield spec.channels, spec.width, 7, size
-    size, channels = _halved(size), spec.width  # pooling1
-    for stage, blocks in enumerate(spec.blocks):
-        width = spec.width * 2**stage
-        for block in range(blocks):
-            before = size
-            size = _halved(size) if stage > 0 and block == 0 else size
-            yield channels, width, 1, before if spec.stride_in_3x3 else size
-            yield width, width, 3, size
-            yield width, 4 * width, 1, size
-            if block == 0:
-                yield channels, 4 * width, 1, size  # the shortcut
-            channels = 4 * width
-        if stage == 0 and spec.extra_pool:
-            size = _halved(size)
-
-
-def _halved(size: int) -> int:
-    return (size + 1) // 2
 
 
 def _row(spec: ModelSpec) -> CatalogEntry:
