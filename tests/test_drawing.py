@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import itertools
 import re
+import sys
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from cxrkit.base.errors import UserError
 from cxrkit.report.figures import Axis, Bars, Figure, Grid, Line, Panel, Ranges
 from cxrkit.report.rendering.drawing import draw
+from cxrkit.report.rendering.figure_files import write_figures
 from cxrkit.report.rendering.palette import DARK, LIGHT, Theme, palette
+from cxrkit.report.tables import Report
 
 NAN = float("nan")
 SVG = "{http://www.w3.org/2000/svg}"
@@ -81,6 +86,7 @@ def test_text_is_text_and_marks_have_their_names() -> None:
     said = texts(svg)
     for text in ("Curves", "Forest", "sensitivity", "AUC", "Mass", "10,000", "+0.1", "net & <co>", "other", "images"):
         assert text in said
+    assert {"0.001", "0.01", "0.1"} <= set(said)  # the logarithmic axis
     root = ElementTree.fromstring(svg)
     titles = [item.text for item in root.iter(f"{SVG}title")]
     assert titles.count("net & <co>") >= 2
@@ -145,6 +151,23 @@ def test_a_long_name_keeps_its_ends_in_the_legend() -> None:
     assert short.endswith("-seed-3")
 
 
+def test_what_is_empty_not_known_or_oddly_named_is_drawn_all_the_same() -> None:
+    odd = "$\\frac{1}$ _x_ \\alpha"
+    panels = (
+        Panel(odd, (Line(odd, (), ()), Line("nan", (0.0, 1.0), (NAN, NAN))), Axis(odd)),
+        Panel("", (Line("log", (), ()), Line("one", (1.0,), (1e-5,))), y=Axis("rate", logarithmic=True)),
+        Panel("", (Bars("none", (NAN, NAN)),), categories=(odd, "x" * 300)),
+        Panel("", (Ranges("none", (NAN,), (NAN,), (NAN,)),), categories=("y" * 300,), across="y"),
+        Panel("", (Grid(((NAN,),), (("",),)),), categories=("one",)),
+        Panel("", (Grid(((0.5, 0.5), (0.5, 0.5)), diverging=True),), categories=("one", "two")),
+        Panel("nothing", ()),
+    )
+    svg = draw(Figure("odd", "", "", panels, 2), "svg")
+    assert {odd, f"{'x' * 21}…{'x' * 20}"} <= set(texts(svg))
+    for panel in panels:
+        assert draw(Figure("odd", "", "", (panel,)), "svg")
+
+
 def test_a_dark_figure_is_on_dark_paper() -> None:
     from io import BytesIO
 
@@ -153,6 +176,24 @@ def test_a_dark_figure_is_on_dark_paper() -> None:
     for dark, theme in ((False, LIGHT), (True, DARK)):
         pixels = np.asarray(Image.open(BytesIO(draw(figure(), "png", dark=dark, dpi=40))).convert("RGB"))
         assert "#{:02x}{:02x}{:02x}".format(*pixels[0, 0]) == theme.paper
+
+
+def test_figures_become_files_that_a_name_finds_and_none_replaces_another(tmp_path: Path) -> None:
+    line = Figure("roc", "", "", (Panel("", (Line("net", (0.0, 1.0), (0.0, 1.0)),)),))
+    one = Report("One", (), figures=(line, replace(line, key="a/b")), key="one")
+    paths = write_figures([one, one], tmp_path / "figures", ("pdf", "svg"))
+    stems = ["one-roc", "one-a-b", "one-roc-2", "one-a-b-2"]
+    assert [path.name for path in paths] == [f"{stem}.{ending}" for stem in stems for ending in ("svg", "pdf")]
+    assert all(path.read_bytes().startswith((b"<?xml", b"%PDF")) for path in paths)
+    with pytest.raises(UserError, match=r"figures as gif: there is no such format\n.*choose svg, pdf, png"):
+        write_figures([one], tmp_path, ("gif",))
+
+
+def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("matplotlib", "matplotlib.figure"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(UserError, match=r"drawn by matplotlib.*\n.*pip install 'cxrkit\[report\]'"):
+        draw(figure())
 
 
 @pytest.mark.parametrize("sight", SIGHTS)

@@ -10,8 +10,8 @@ import io
 from typing import Any, Literal
 
 from cxrkit.base.errors import UserError
-from cxrkit.report.figures import Bars, Figure, Line, Panel, Ranges
-from cxrkit.report.rendering.marks import draw_marks
+from cxrkit.report.figures import Bars, Figure, Grid, Line, Panel, Ranges
+from cxrkit.report.rendering.marks import draw_marks, shortened
 from cxrkit.report.rendering.palette import DARK, LIGHT, MARKERS, Palette, Theme, names, palette
 from cxrkit.report.rendering.svg import light
 
@@ -20,7 +20,9 @@ Format = Literal["svg", "pdf", "png"]
 _WIDTHS = {1: 4.6, 2: 6.9, 3: 7.2, 4: 7.4}  # inches, by the panels in a row; a text column of A4 has 6.9
 _WIDEST = 8.2
 _CATEGORY = 0.19  # inches of height for one row of a forest plot
-_SHORT = 42  # letters of a name in a legend
+_CROWD = 16  # categories that need more than a column's width
+_LONG = 22  # letters of a category's name that do
+_TALLEST = 9.4  # inches: a page of A4 with a caption
 _GREY = ""  # the legend's entry for all that have no colour
 
 
@@ -30,7 +32,7 @@ def draw(
     """Return the figure as a file's bytes; the background of SVG and PDF is left out.
 
     colours: of all figures of a report (`palette`), so that a run looks the same in each; None: of this figure alone.
-    dark: for a dark background. dpi: of a PNG. Raises UserError where matplotlib is not installed.
+    dark: for a dark background. dpi: of a PNG. A figure has at least one panel. Raises UserError where matplotlib is not installed.
     """
     drawn, style = _drawn(figure, colours or palette([figure]), DARK if dark else LIGHT)
     import matplotlib
@@ -46,7 +48,7 @@ def draw(
     return light(out.getvalue().decode(), figure).encode() if format == "svg" else out.getvalue()
 
 
-def _drawn(figure: Figure, colours: Palette, theme: Theme) -> tuple[Any, dict[str, Any]]:
+def _drawn(figure: Figure, colours: Palette, theme: Theme) -> tuple[Any, Any]:
     """Return matplotlib's figure, without pyplot: it is freed with its last name; and the style to save it with."""
     try:
         import matplotlib
@@ -57,7 +59,7 @@ def _drawn(figure: Figure, colours: Palette, theme: Theme) -> tuple[Any, dict[st
         ) from None
     columns = min(figure.columns, len(figure.panels))
     rows = -(-len(figure.panels) // columns)
-    width = _WIDTHS.get(columns, _WIDEST)
+    width = _WIDTHS.get(2 if columns == 1 and _is_crowded(figure) else columns, _WIDEST)
     panel_width = width / columns
     heights = [
         max(_height(panel, panel_width) for panel in figure.panels[row * columns : (row + 1) * columns])
@@ -66,9 +68,9 @@ def _drawn(figure: Figure, colours: Palette, theme: Theme) -> tuple[Any, dict[st
     style = _style(theme, small=columns > 2)
     with matplotlib.rc_context(style):
         legend = _legend_names(figure, colours)
-        per_row = max(1, int(width / (0.42 + 0.066 * max(map(len, map(_shortened, legend)), default=1))))
+        per_row = _beside(legend, width)
         legend_height = 0.2 * -(-len(legend) // per_row) + 0.05 * bool(legend)
-        drawn = Drawn(figsize=(width, sum(heights) + legend_height), layout="constrained")
+        drawn: Any = Drawn(figsize=(width, sum(heights) + legend_height), layout="constrained")
         drawn.get_layout_engine().set(w_pad=0.04, h_pad=0.04, wspace=0.02, hspace=0.03)
         grid = drawn.subplots(rows, columns, squeeze=False, height_ratios=heights).flatten()
         for number, (panel, axes) in enumerate(zip(figure.panels, grid, strict=False)):
@@ -78,17 +80,25 @@ def _drawn(figure: Figure, colours: Palette, theme: Theme) -> tuple[Any, dict[st
             axes.set_visible(False)
         if legend:
             handles = [_handle(figure, name, colours, theme) for name in legend]
-            texts = [_shortened(name) if name else _others(figure, colours) for name in legend]
+            texts = [shortened(name) if name else _others(figure, colours) for name in legend]
             drawn.legend(handles, texts, loc="outside lower center", ncols=min(per_row, len(legend)))
     return drawn, style
 
 
-def _style(theme: Theme, *, small: bool) -> dict[str, Any]:
+def _is_crowded(figure: Figure) -> bool:
+    """Whether a figure of one column needs the width of two: for many categories, or for long names of them."""
+    names_of = [panel.categories for panel in figure.panels if panel.categories]
+    return any(len(categories) > _CROWD or max(map(len, categories)) > _LONG for categories in names_of)
+
+
+def _style(theme: Theme, *, small: bool) -> Any:
+    """Return matplotlib's settings (rcParams) for figures of one panel or of small ones."""
     size = 7.0 if small else 8.0
     return {
         "font.family": "DejaVu Sans",
         "font.size": size,
         "text.color": theme.ink,
+        "text.parse_math": False,  # a dollar in a run's name is a dollar
         "axes.titlesize": size + 0.5,
         "axes.titleweight": "bold",
         "axes.titlepad": 5,
@@ -133,13 +143,17 @@ def _style(theme: Theme, *, small: bool) -> dict[str, Any]:
 def _height(panel: Panel, width: float) -> float:
     """Return the height of a panel in inches, with its labels."""
     around = 0.45 + 0.2 * bool(panel.title)
+    if any(isinstance(mark, Grid) for mark in panel.marks):
+        letters = max(len(shortened(name)) for name in panel.categories)
+        row = _CATEGORY if len(panel.categories) > 8 else 0.32  # few numbers are written larger
+        return min(_TALLEST, around + row * len(panel.categories) + 0.045 * letters)
     if panel.across == "y" and panel.categories:
         beside = max(1, sum(isinstance(mark, Ranges | Bars) for mark in panel.marks))
-        return around + _CATEGORY * len(panel.categories) * max(1.0, 0.55 * beside)
+        return min(_TALLEST, around + _CATEGORY * len(panel.categories) * max(1.0, 0.55 * beside))
     if panel.square:
         return width + 0.1
     if panel.categories:
-        return max(2.0, 0.5 * width) + (0.045 * max(map(len, panel.categories)))
+        return max(2.0, 0.5 * width) + 0.045 * max(len(shortened(name)) for name in panel.categories)
     return max(1.5, 0.62 * width) + 0.2
 
 
@@ -156,6 +170,14 @@ def _label(axes: Any, panel: Panel, figure: Figure, number: int) -> None:
         number % columns and (None not in (panel.y.low, panel.y.high) or panel.across == "y")
     ):
         axes.tick_params(axis="y", labelleft=False)
+
+
+def _beside(legend: list[str], width: float) -> int:
+    """Return how many names stand in a row of the legend: all of them, or as many as of the longest."""
+    lengths = [0.42 + 0.066 * len(shortened(name) or "40 others") for name in legend]
+    if sum(lengths) <= width:
+        return max(1, len(lengths))
+    return max(1, int(width / max(lengths)))
 
 
 def _legend_names(figure: Figure, colours: Palette) -> list[str]:
@@ -186,11 +208,3 @@ def _handle(figure: Figure, name: str, colours: Palette, theme: Theme) -> Any:
     marker = (MARKERS[number] if number is not None else MARKERS[0]) if points else ""
     face = theme.paper if isinstance(mark, Ranges) and mark.hollow else colour
     return Line2D([], [], color=colour, linewidth=1.6, marker=marker, markersize=4, markerfacecolor=face)
-
-
-def _shortened(name: str) -> str:
-    """Return a name of at most _SHORT letters, its middle left out: beginnings and ends tell runs apart."""
-    name = " ".join(name.split())
-    if len(name) <= _SHORT:
-        return name
-    return f"{name[: _SHORT // 2]}…{name[-(_SHORT // 2 - 1) :]}"

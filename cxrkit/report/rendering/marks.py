@@ -9,6 +9,7 @@ import numpy as np
 from cxrkit.report.figures import Axis, Bars, Grid, Line, Panel, Ranges
 from cxrkit.report.rendering.palette import MARKERS, Palette, Theme
 
+SHORT = 42  # letters of a name in a legend or at an axis
 _TOGETHER = 0.72  # of the room of a category is taken by its marks
 _ON_LIGHT, _ON_DARK = "#101318", "#fdfdfe"  # text on the cells of a grid, which keep their colours on any paper
 _SEQUENTIAL = ("#f4f7fb", "#c3d9ec", "#79b0d9", "#2f7fb8", "#0b4a80")
@@ -55,13 +56,13 @@ def _in_order(panel: Panel, colours: Palette) -> list[tuple[int, Any]]:
 def _line(axes: Any, mark: Line, colour: str, rank: int | None, theme: Theme) -> list[Any]:
     how = "steps-post" if mark.steps else "default"
     if not mark.name:
-        return axes.plot(mark.x, mark.y, color=theme.muted, linewidth=0.8, dashes=(4, 3), drawstyle=how)
+        return list(axes.plot(mark.x, mark.y, color=theme.muted, linewidth=0.8, dashes=(4, 3), drawstyle=how))
     marker = {"marker": MARKERS[rank or 0], "markersize": 3.2, "markeredgewidth": 0} if mark.markers else {}
     drawn = axes.plot(mark.x, mark.y, color=colour, linewidth=0.7 if rank is None else 1.3, drawstyle=how, **marker)
     if mark.lower and mark.upper:
         step = "post" if mark.steps else None
         axes.fill_between(mark.x, mark.lower, mark.upper, color=colour, alpha=0.14, linewidth=0, step=step)
-    return drawn
+    return list(drawn)
 
 
 def _bars(axes: Any, panel: Panel, mark: Bars, colour: str, offset: float, width: float) -> list[Any]:
@@ -121,7 +122,13 @@ def _offset(beside: list[Any], mark: Bars | Ranges) -> float:
 
 def _axis(axis: Any, limit: Any, scale: Any, wanted: Axis) -> None:
     if wanted.logarithmic:
+        from matplotlib.ticker import LogLocator, NullFormatter
+
         scale("log")
+        low, high = axis.get_data_interval()
+        axis.set_major_locator(LogLocator(subs=(1.0,) if high > 100 * low else (1.0, 2.0, 5.0)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(NullFormatter())
     else:
         axis.get_major_locator().set_params(nbins=6)
         if max(map(abs, axis.get_data_interval())) >= 1000:
@@ -131,19 +138,19 @@ def _axis(axis: Any, limit: Any, scale: Any, wanted: Axis) -> None:
 
 
 def _categories(axes: Any, panel: Panel) -> None:
-    count = len(panel.categories)
+    count, texts = len(panel.categories), [shortened(name) for name in panel.categories]
     in_grid = any(isinstance(mark, Grid) for mark in panel.marks)
     at = np.arange(count) + (0.5 if in_grid else 0.0)
     low, high = (0.0, float(count)) if in_grid else (-0.5, count - 0.5)
     if panel.across == "y" or in_grid:
-        axes.set_yticks(at, panel.categories)
+        axes.set_yticks(at, texts)
         axes.set_ylim(high, low)  # from top to bottom
         axes.tick_params(axis="y", length=0)
         axes.grid(visible=False, axis="y")
     if panel.across == "x" or in_grid:
-        letters = max(map(len, panel.categories))
-        slanted = count * letters > 60
-        axes.set_xticks(at, panel.categories)
+        letters = max(map(len, texts))
+        slanted = count * letters > (60 if count < 10 else 45)
+        axes.set_xticks(at, texts)
         if slanted:
             axes.tick_params(axis="x", labelrotation=45)
             for label in axes.get_xticklabels():
@@ -151,3 +158,9 @@ def _categories(axes: Any, panel: Panel) -> None:
         axes.set_xlim(low, high)
         axes.tick_params(axis="x", length=0)
         axes.grid(visible=False, axis="x")
+
+
+def shortened(name: str) -> str:
+    """Return a name of at most SHORT letters, its middle left out: beginnings and ends tell runs apart."""
+    name = " ".join(name.split())
+    return name if len(name) <= SHORT else f"{name[: SHORT // 2]}…{name[-(SHORT // 2 - 1) :]}"

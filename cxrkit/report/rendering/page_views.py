@@ -13,11 +13,12 @@ from cxrkit.report.rendering.palette import Palette
 from cxrkit.report.rendering.svg import inline
 from cxrkit.report.tables import EMPTY, Cell, Column, Report, Row, Table
 
-_PAPER = 112  # characters in a line of a table on A4, upright
+_PAPER = 120  # characters in a line of a table on A4, upright
 _PROSE = 30  # of them for a column that may wrap
 _GAP = 3
+_SHEET = 34  # rows
 _MOST_NUMBERS = 240  # in the table behind a figure: more is nothing to read
-_NUMBER = re.compile(r"[-+−]?\d[\d,]*\.?\d*(?:e[-+]?\d+)?")
+_NUMBER = re.compile(r"[-+\u2212]?\d[\d,]*\.?\d*(?:e[-+]?\d+)?")
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,20 @@ class TableView:
 
     parts: tuple[tuple[int, ...], ...]
     """Which columns stand together on paper, by index: one part where the table fits."""
+
+    prose: frozenset[int]
+    """Which columns hold sentences, by index: they take the room that is left."""
+
+    @property
+    def is_short(self) -> bool:
+        """Whether it should stay on one sheet of paper."""
+        return len(self.table.rows) <= _SHEET and not self.prose
+
+    def kinds(self, index: int) -> str:
+        """Return the classes of a column's cells."""
+        column = self.table.columns[index]
+        kinds = {"left": column.left, "prose": index in self.prose, "own": column.own}
+        return " ".join(name for name, is_so in kinds.items() if is_so)
 
     @property
     def choosable(self) -> bool:
@@ -110,19 +125,33 @@ def _anchor(text: str, taken: set[str]) -> str:
 
 
 def table_view(table: Table, anchor: str) -> TableView:
-    """Return a table with its columns in parts that fit on paper."""
+    """Return a table with its columns in parts that fit on paper, each about as wide as the others."""
     stub = min(_PROSE, max(len(text) for text in (table.stub, *(row.heading for row in table.rows))))
+    longest = [
+        max((len(text) for text in (*column.heading, *(row.cells[index].text for row in table.rows))), default=1)
+        for index, column in enumerate(table.columns)
+    ]
+    needed = [
+        (min(length, _PROSE) if column.left else length) + _GAP
+        for length, column in zip(longest, table.columns, strict=True)
+    ]
+    parts = _parts(needed, _PAPER - stub)
+    room = next(room for room in range(1, _PAPER) if len(_parts(needed, room)) <= len(parts) or room == _PAPER - stub)
+    prose = frozenset(index for index, length in enumerate(longest) if length > _PROSE and table.columns[index].left)
+    return TableView(anchor, table, tuple(map(tuple, _parts(needed, room))), prose)
+
+
+def _parts(needed: Sequence[int], room: int) -> list[list[int]]:
+    """Return the columns, by index, that stand together: as many as there is room for, at least one."""
     parts: list[list[int]] = [[]]
-    left = _PAPER - stub
-    for index, column in enumerate(table.columns):
-        needed = max(map(len, (*column.heading, *(row.cells[index].text for row in table.rows))), default=1)
-        needed = (min(needed, _PROSE) if column.left else needed) + _GAP
-        if parts[-1] and needed > left:
+    left = room
+    for index, width in enumerate(needed):
+        if parts[-1] and width > left:
             parts.append([])
-            left = _PAPER - stub
+            left = room
         parts[-1].append(index)
-        left -= needed
-    return TableView(anchor, table, tuple(map(tuple, parts)))
+        left -= width
+    return parts
 
 
 def sort_key(cell: Cell) -> float | None:
@@ -130,7 +159,7 @@ def sort_key(cell: Cell) -> float | None:
     for value in cell.values.values():
         return None if value is None or math.isnan(value) else float(value)
     found = _NUMBER.search(cell.text)
-    return float(found[0].replace(",", "").replace("−", "-")) if found else None
+    return float(found[0].replace(",", "").replace("\N{MINUS SIGN}", "-")) if found else None
 
 
 def _figure(figure: Figure, anchor: str, colours: Palette) -> FigureView:
@@ -158,6 +187,7 @@ def _panel_table(panel: Panel, figure: Figure) -> Table | None:
         return Table(title, "", columns, tuple(Row("", name, tuple(map(_cell, values))) for name, values in rows))
     if panel.categories:
         marks = [mark for mark in panel.marks if isinstance(mark, Bars | Ranges)]
+        names = [mark.name for mark in marks]
         places: tuple[str, ...] = panel.categories
         cells = [list(_with_ends(mark)) for mark in marks]
         stub = ""
@@ -167,8 +197,8 @@ def _panel_table(panel: Panel, figure: Figure) -> Table | None:
             return None
         places = tuple(_text(value) for value in lines[0].x)
         cells = [[_cell(value) for value in line.y] for line in lines]
-        marks, stub = list(lines), panel.x.label
-    columns = tuple(Column(mark.name, (mark.name,)) for mark in marks)
+        names, stub = [line.name for line in lines], panel.x.label
+    columns = tuple(Column(name, (name,)) for name in names)
     rows_of = zip(places, zip(*cells, strict=True), strict=True)
     return Table(title, stub, columns, tuple(Row("", place, tuple(row)) for place, row in rows_of))
 

@@ -9,6 +9,8 @@ from cxrkit.report.figures import Figure
 from cxrkit.report.rendering.palette import LIGHT
 
 THEMED = ("paper", "ink", "muted", "faint", "rest")  # colours of a Theme that a page has variables of
+_ON_SCREEN = 1.5  # pixels for a point: more than on paper, since a screen is read from further off
+_SIZE = re.compile(r'width="([\d.]+)pt" height="([\d.]+)pt"')
 _FONTS = "'Helvetica Neue', Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 _ATTRIBUTES = re.compile(r'\b(x|y|width|height|transform)="[^"]*"')
 _PATH = re.compile(r'\bd="([^"]*)"')
@@ -46,7 +48,12 @@ def inline(svg: str, title_id: str, caption_id: str) -> str:
         element = element.replace(getattr(LIGHT, name), f"var(--{name})")
     for number, colour in enumerate(LIGHT.colours):
         element = element.replace(colour, f"var(--colour{number})")
-    about = f'class="plot" role="img" aria-labelledby="{title_id}" aria-describedby="{caption_id}"'
+    (sizes,) = _SIZE.findall(element)
+    width, height = map(float, sizes)
+    words = f'role="img" aria-labelledby="{title_id}" aria-describedby="{caption_id}"'
+    about = f'class="plot" style="--points: {width:.0f}" {words}'
+    size = f'width="{_ON_SCREEN * width:.0f}" height="{_ON_SCREEN * height:.0f}"'
+    element = _SIZE.sub(size, element, count=1)
     return re.sub(r'<svg font-family="[^"]*"', f"<svg {about}", element, count=1)
 
 

@@ -74,6 +74,7 @@
     for (const cell of all(`[data-column="${column}"]`, block)) cell.hidden = !shown;
     const boxes = all(".chooser input", block);
     const out = all(".chooser output", block)[0];
+    fade(block.querySelector(".screen"));
     out.textContent = `${boxes.filter((box) => box.checked).length} of ${boxes.length}`;
   };
   const chosen = (box) => {
@@ -92,6 +93,14 @@
         chosen(box);
       }
     });
+  }
+
+  // --- what goes on to the right fades out there
+  const sized = new ResizeObserver((entries) => entries.forEach((entry) => fade(entry.target)));
+  const fade = (box) => box.classList.toggle("more", box.scrollLeft + box.clientWidth < box.scrollWidth - 4);
+  for (const box of all(".scroll")) {
+    sized.observe(box);
+    box.addEventListener("scroll", () => fade(box), { passive: true });
   }
 
   // --- contents: where one reads
