@@ -55,6 +55,7 @@ def report(
         Path | None,
         typer.Option("--data", help="Prepared folder, or a table of labels.", show_default="each run's"),
     ] = None,
+    raw: Annotated[Path | None, typer.Option("--raw", help="NIH's tables, or the CSV: for Table 2.")] = None,
     out: Annotated[Path | None, typer.Option(help="Also write it to this file; with --all, to this folder.")] = None,
     format: Annotated[
         ReportFormat | None, typer.Option(help="Format of --out, or of what is printed.", show_default="by its ending")
@@ -67,7 +68,7 @@ def report(
     document = requests.document_of(flags, table, figure)
     which: Any = epoch.value
     request = requests.ReportRequest(
-        runs, document, tuple(only or ()), tuple(hide or ()), which, apart=apart, data=data
+        runs, document, tuple(only or ()), tuple(hide or ()), which, apart=apart, data=data, raw=raw
     )
     if everything:
         _write_all(request, out, format)

@@ -36,8 +36,11 @@ class Material:
     also: Sequence[str] = ()
     """Keys of published results beside the official split's."""
 
+    data: Path | None = None
+    """Prepared folder; None: there is none."""
+
     raw: Path | None = None
-    """Folder with NIH's tables, for documents on the data set and on other labels; None: they are left out."""
+    """Folder with NIH's tables, for documents on the data set and on other labels; None: there is none."""
 
     @property
     def findings(self) -> tuple[Run, ...]:
@@ -68,6 +71,34 @@ def _probes(material: Material) -> Report:
     return probes(material.found, apart=material.apart)
 
 
+def _curves(material: Material) -> Report:
+    from cxrkit.report.curves import curves
+    from cxrkit.report.training_curves import training_curves
+
+    tested = [run for run in material.findings if run.split == OFFICIAL] or list(material.findings)
+    figures = [*curves(tested, material.opened), *training_curves(material.findings)]
+    return Report("Curves", (), figures=tuple(figures), key="curves")
+
+
+def _table1(material: Material) -> Report:
+    from cxrkit.report.architecture import architecture
+
+    return architecture()
+
+
+def _stats(material: Material) -> Report:
+    from cxrkit.imports import cohort
+    from cxrkit.report.data_statistics import data_statistics
+
+    return data_statistics(cohort.read(material.raw, None if material.raw else material.data))
+
+
+def _provenance(material: Material) -> Report:
+    from cxrkit.report.provenance import provenance
+
+    return provenance(material.found.runs)
+
+
 def _has_official(material: Material) -> bool:
     return any(run.split == OFFICIAL for run in material.findings)
 
@@ -76,8 +107,20 @@ def _has_other_splits(material: Material) -> bool:
     return any(run.split != OFFICIAL for run in material.findings)
 
 
+def _has_findings(material: Material) -> bool:
+    return bool(material.findings)
+
+
 def _has_probes(material: Material) -> bool:
     return any(map(is_probe, material.found.runs))
+
+
+def _has_data(material: Material) -> bool:
+    return material.raw is not None or material.data is not None
+
+
+def _always(material: Material) -> bool:
+    return True
 
 
 # In reading order. A new document is a line here, and two short functions above.
@@ -85,6 +128,10 @@ DOCUMENTS: dict[str, Document] = {
     "official": Document(_official, _has_official),
     "resampled": Document(_resampled, _has_other_splits),
     "probes": Document(_probes, _has_probes),
+    "curves": Document(_curves, _has_findings),
+    "stats": Document(_stats, _has_data),
+    "table1": Document(_table1, _always),
+    "provenance": Document(_provenance, _always),
 }
 
 
@@ -102,7 +149,7 @@ class Everything:
 def everything(material: Material, done: Callable[[], None] = lambda: None) -> Everything:
     """Build all of DOCUMENTS; one that fails for a reason that the user can mend is named, and the others are built.
 
-    done: called after each. Raises UserError where there is no document at all.
+    done: called after each.
     """
     documents, left_out = [], []
     for name, document in DOCUMENTS.items():
@@ -111,6 +158,4 @@ def everything(material: Material, done: Callable[[], None] = lambda: None) -> E
         except UserError as error:
             left_out.append(f"{name}: {error.what}" + (f"; {error.remedy}" if error.remedy else ""))
         done()
-    if not documents:
-        raise UserError("there is no document to make of these runs" + "".join(f"\n  {line}" for line in left_out))
     return Everything(tuple(documents), tuple(left_out))

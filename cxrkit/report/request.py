@@ -10,13 +10,14 @@ from cxrkit.base.errors import UserError
 from cxrkit.report.epochs import EpochChoice
 from cxrkit.report.everything import DOCUMENTS, Material
 from cxrkit.report.evidence import Opened
-from cxrkit.report.runs import find_runs
+from cxrkit.report.runs import FoundRuns, find_runs
 from cxrkit.report.tables import Report
 
 DEFAULT = "resampled"
+WITHOUT_RUNS = ("stats", "table1")  # documents that are of no run
 # The paper's tables and figures by number, and the document that has each. A new one is a line here.
-TABLES: Mapping[int, str] = {3: "resampled", 5: "official"}
-FIGURES: Mapping[int, str] = {}
+TABLES: Mapping[int, str] = {1: "table1", 2: "stats", 3: "resampled", 5: "official"}
+FIGURES: Mapping[int, str] = {3: "stats", 5: "resampled"}
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,8 @@ class ReportRequest:
 
     def material(self) -> Material:
         """Find the runs. Raises UserError as `find_runs` does."""
-        found = find_runs(self.runs, self.only, self.hide)
-        return Material(found, Opened(self.data), self.epoch, self.apart, self.also, self.raw)
+        found = find_runs(self.runs, self.only, self.hide) if self.document not in WITHOUT_RUNS else FoundRuns((), ())
+        return Material(found, Opened(self.data), self.epoch, self.apart, self.also, self.data, self.raw)
 
 
 def document_of(flags: Mapping[str, bool], table: int | None, figure: int | None) -> str:

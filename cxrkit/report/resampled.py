@@ -15,6 +15,7 @@ from cxrkit.base.labels import CHESTXRAY14
 from cxrkit.report import own_metrics, published
 from cxrkit.report.comparability import Verdict, judge
 from cxrkit.report.epochs import AtEpochs, EpochChoice, at_epochs
+from cxrkit.report.figure5 import figure5
 from cxrkit.report.folds import PREFIX, folds_table
 from cxrkit.report.not_comparable import not_comparable_tables
 from cxrkit.report.official import SPLIT as OFFICIAL
@@ -54,8 +55,9 @@ def resampled(runs: Path | FoundRuns, epoch: EpochChoice = "own", *, apart: bool
         notes.insert(
             0, f"No run compares with the paper's Table 3 yet; it takes the folds {PREFIX}1 to {PREFIX}{table.folds}"
         )
+    figures = tuple(figure5(at, table))
     notes += elsewhere_note(found.runs, [OFFICIAL], "the official split", "cxrkit report --official-split")
-    return Report("ChestX-ray14, resampling by patient", tuple(tables), tuple(notes), key="resampled")
+    return Report("ChestX-ray14, resampling by patient", tuple(tables), tuple(notes), figures, key="resampled")
 
 
 def _elsewhere(verdicts: Sequence[Verdict]) -> list[list[Verdict]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from cxrkit import __version__
 from cxrkit.base import typed
@@ -17,12 +18,13 @@ from cxrkit.base.errors import UserError
 from cxrkit.base.files import digest_lines, output_error, replacing, write_json, write_text
 from cxrkit.report.figures import Figure
 from cxrkit.report.rendering import document, formats
+from cxrkit.report.rendering.palette import Palette, names, palette
 from cxrkit.report.tables import Report
 
 LIST = "report-files.json"
 PAGE = "index.html"
 FIGURES = "figures"
-_DRAWN = ("svg", "pdf")
+_DRAWN: tuple[Literal["svg"], Literal["pdf"]] = ("svg", "pdf")
 _TEXTS = {name: format.ending for name, format in formats.FORMATS.items() if name != "html"}  # one page has them all
 
 
@@ -70,15 +72,16 @@ def write_folder(
     """
     documents = _with_own_keys(documents)
     before = _read(folder)
-    names = [*_names(documents), LIST]
-    _refuse_foreign(folder, names, before)
+    places = [*_names(documents), LIST]
+    _refuse_foreign(folder, places, before)
     # Named before they are there: when this ends halfway, the next report knows all of them as its own.
-    write_json(folder / LIST, asdict(_Files(sorted({*names, *before.files}))))
+    write_json(folder / LIST, asdict(_Files(sorted({*places, *before.files}))))
     left_out: dict[str, None] = {}
     figures = {}
+    colours = palette((item for report in documents for item in report.figures), best)
     for report in documents:
         for item in report.figures:
-            figures[item.key] = _draw(item, folder, before, left_out)
+            figures[item.key] = _draw(item, colours, folder, before, left_out)
             done()
     drawn = all(figures.values())
     for report in documents:
@@ -87,7 +90,7 @@ def write_folder(
         done()
     _write_page(documents, folder, title, made, best, left_out)
     done()
-    return Written(tuple(_finish(folder, names, before, figures)), tuple(left_out))
+    return Written(tuple(_finish(folder, places, before, figures)), tuple(left_out))
 
 
 def _with_own_keys(documents: Sequence[Report]) -> list[Report]:
@@ -118,8 +121,8 @@ def _read(folder: Path) -> _Files:
     return found
 
 
-def _refuse_foreign(folder: Path, names: Sequence[str], before: _Files) -> None:
-    for name in names:
+def _refuse_foreign(folder: Path, places: Sequence[str], before: _Files) -> None:
+    for name in places:
         if name not in before.files and name != LIST and (folder / name).exists():
             raise UserError(
                 f"{folder / name}: is not of an earlier report, and would be replaced",
@@ -127,16 +130,17 @@ def _refuse_foreign(folder: Path, names: Sequence[str], before: _Files) -> None:
             )
 
 
-def _draw(figure: Figure, folder: Path, before: _Files, left_out: dict[str, None]) -> str:
+def _draw(figure: Figure, colours: Palette, folder: Path, before: _Files, left_out: dict[str, None]) -> str:
     """Draw a figure where it changed. Returns the digest of what it shows; "" where it cannot be drawn."""
     from cxrkit.report.rendering.drawing import draw
 
-    shown = digest_lines([__version__, document.as_json(Report("", (), figures=(figure,)))])
+    chosen = [f"{name} {colours.number(name)}" for name in names(figure)]
+    shown = digest_lines([__version__, *chosen, document.as_json(Report("", (), figures=(figure,)))])
     paths = {ending: folder / FIGURES / f"{figure.key}.{ending}" for ending in _DRAWN}
     if before.figures.get(figure.key) == shown and all(path.exists() for path in paths.values()):
         return shown
     try:
-        drawn = {ending: draw(figure, ending) for ending in _DRAWN}
+        drawn = {ending: draw(figure, ending, colours=colours) for ending in _DRAWN}
     except UserError as error:
         left_out[f"the figures: {error.what}; {error.remedy}"] = None
         _remove(folder, [f"{FIGURES}/{path.name}" for path in paths.values()])  # of other data
@@ -161,18 +165,18 @@ def _write_page(
         write_text(folder / PAGE, text)
 
 
-def _finish(folder: Path, names: Sequence[str], before: _Files, figures: dict[str, str]) -> list[Path]:
+def _finish(folder: Path, places: Sequence[str], before: _Files, figures: dict[str, str]) -> list[Path]:
     """Take away what the report has no more, and list what is there. Returns its files."""
-    _remove(folder, [name for name in before.files if name not in names])
-    there = [name for name in names if name == LIST or (folder / name).exists()]
+    _remove(folder, [name for name in before.files if name not in places])
+    there = [name for name in places if name == LIST or (folder / name).exists()]
     write_json(folder / LIST, asdict(_Files(sorted(there), {key: shown for key, shown in figures.items() if shown})))
     return [folder / name for name in there]
 
 
-def _remove(folder: Path, names: Sequence[str]) -> None:
+def _remove(folder: Path, places: Sequence[str]) -> None:
     """Remove files of an earlier report; a list that was written by hand leads nowhere else."""
     try:
-        for name in names:
+        for name in places:
             if "/" not in name.removeprefix(f"{FIGURES}/"):
                 (folder / name).unlink(missing_ok=True)
     except OSError as error:
