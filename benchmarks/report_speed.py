@@ -14,6 +14,7 @@ of its own on `--cores` cores: first with nothing kept from before, then again.
 from __future__ import annotations
 
 import argparse
+import importlib
 import multiprocessing
 import os
 import shutil
@@ -31,6 +32,7 @@ if __name__ == "__main__":
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from benchmarks import record
 from benchmarks.drawn_test_sets import AUCS, FACTS
@@ -87,9 +89,7 @@ def networks(count: int) -> list[Network]:
 def cohort() -> tuple[pl.DataFrame, Split]:
     """Return the records of the whole data set, and the official split."""
     sys.path.append(str(FACTS.parent.parent))
-    import chestxray14_facts
-
-    records = chestxray14_facts.records()
+    records = importlib.import_module("chestxray14_facts").records()
     return records, splits.make(records, "official")
 
 
@@ -137,11 +137,12 @@ def _scores(network: Network, records: pl.DataFrame, split: Split, subset: str) 
     truth_NL = chosen.select(pl.col(label).cast(pl.Float32) for label in LABELS).to_numpy()
     patient_N = np.unique(chosen["patient_id"].to_numpy(), return_inverse=True)[1]
 
-    def noise(seed: Sequence[int]) -> np.ndarray:
+    def noise(seed: Sequence[int]) -> NDArray[np.float32]:
         generator = np.random.default_rng([*seed, len(chosen)])
         of_patient_KL = generator.standard_normal((patient_N.max() + 1, len(LABELS)), np.float32)
         of_image_NL = generator.standard_normal(truth_NL.shape, np.float32)
-        return np.sqrt(OF_PATIENT) * of_patient_KL[patient_N] + np.sqrt(1 - OF_PATIENT) * of_image_NL
+        parts = [np.float32(np.sqrt(share)) for share in (OF_PATIENT, 1 - OF_PATIENT)]
+        return parts[0] * of_patient_KL[patient_N] + parts[1] * of_image_NL
 
     own = [*network.name.encode(), network.seed]
     noise_NL = np.sqrt(OF_TASK) * noise([0]) + np.sqrt(1 - OF_TASK) * noise(own)

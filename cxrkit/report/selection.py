@@ -36,8 +36,9 @@ def chosen(names: Mapping[Key, Sequence[str]], only: Iterable[str], hide: Iterab
     lacks a run, or has one too many, would be believed.
     """
     only = tuple(only)
-    wanted = _matching(names, "--only", only, where) if only else set(names)
-    return wanted - _matching(names, "--hide", hide, where)
+    wanted: set[Key] = _matching(names, "--only", only, where) if only else set(names)
+    hidden: set[Key] = _matching(names, "--hide", hide, where)
+    return wanted - hidden
 
 
 def _matching(names: Mapping[Key, Sequence[str]], option: str, patterns: Iterable[str], where: Path) -> set[Key]:

@@ -24,7 +24,7 @@ from cxrkit.report.tables import Report
 LIST = "report-files.json"
 PAGE = "index.html"
 FIGURES = "figures"
-_DRAWN: tuple[Literal["svg"], Literal["pdf"]] = ("svg", "pdf")
+_DRAWN: tuple[Literal["svg", "pdf"], ...] = ("svg", "pdf")
 _TEXTS = {name: format.ending for name, format in formats.FORMATS.items() if name != "html"}  # one page has them all
 
 

@@ -84,8 +84,8 @@ def _character(letter: str) -> str:
         return _LATEX[letter]
     if letter.isascii() or letter in _LETTERS:
         return letter
-    base, *marks = unicodedata.normalize("NFD", letter)
-    if base.isascii() and base.isalpha() and len(marks) == 1 and marks[0] in _ACCENTS:
+    apart = unicodedata.normalize("NFD", letter)
+    if len(apart) == 2 and apart[0].isascii() and apart[0].isalpha() and apart[1] in _ACCENTS:
         return letter
     return "".join(_LATEX.get(sign, sign) for sign in to_ascii(letter))
 
