@@ -142,7 +142,8 @@ def _scores(network: Network, records: pl.DataFrame, split: Split, subset: str) 
         of_patient_KL = generator.standard_normal((patient_N.max() + 1, len(LABELS)), np.float32)
         of_image_NL = generator.standard_normal(truth_NL.shape, np.float32)
         parts = [np.float32(np.sqrt(share)) for share in (OF_PATIENT, 1 - OF_PATIENT)]
-        return parts[0] * of_patient_KL[patient_N] + parts[1] * of_image_NL
+        found: NDArray[np.float32] = parts[0] * of_patient_KL[patient_N] + parts[1] * of_image_NL
+        return found
 
     own = [*network.name.encode(), network.seed]
     noise_NL = np.sqrt(OF_TASK) * noise([0]) + np.sqrt(1 - OF_TASK) * noise(own)

@@ -1,21 +1,21 @@
 """A folder with documents in every format and the page that shows them all.
 
 The folder may hold files of others: they stay. `report-files.json` lists those of the report, so that the next one
-replaces its own, takes away what it has no more, and touches nothing else. A figure is drawn again when its data
-changed.
+replaces its own, takes away what it has no more, and touches nothing else. Figures and the page are made
+again when what they show has changed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from cxrkit import __version__
 from cxrkit.base import typed
 from cxrkit.base.errors import UserError
-from cxrkit.base.files import digest_lines, output_error, replacing, write_json, write_text
+from cxrkit.base.files import digest_lines, file_digest, output_error, replacing, write_json, write_text
 from cxrkit.report.figures import Figure
 from cxrkit.report.rendering import document, formats
 from cxrkit.report.rendering.palette import Palette, names, palette
@@ -37,6 +37,9 @@ class _Files:
 
     figures: dict[str, str] = field(default_factory=dict)
     """What each figure was drawn from: a digest, by key."""
+
+    page: str = ""
+    """What the page was made from."""
 
 
 @dataclass(frozen=True)
@@ -88,9 +91,24 @@ def write_folder(
         for name, ending in _TEXTS.items():
             write_text(folder / f"{report.key}{ending}", formats.render(report, name, FIGURES if drawn else ""))
         done()
-    _write_page(documents, folder, title, made, best, left_out)
+    shown = digest_lines([_program(), title, made, *best, *map(document.as_json, documents)])
+    if before.page != shown or not (folder / PAGE).exists():
+        _write_page(documents, folder, title, made, best, left_out)
     done()
-    return Written(tuple(_finish(folder, places, before, figures)), tuple(left_out))
+    _remove(folder, [name for name in before.files if name not in places])
+    there = [name for name in places if name == LIST or (folder / name).exists()]
+    drawn_from = {key: digest for key, digest in figures.items() if digest}
+    write_json(folder / LIST, asdict(_Files(sorted(there), drawn_from, shown * (PAGE in there))))
+    return Written(tuple(folder / name for name in there), tuple(left_out))
+
+
+@cache
+def _program() -> str:
+    """Return a digest of all that draws: what it made before is as good as new while it is the same."""
+    here = Path(__file__).parent
+    return digest_lines(
+        sorted(f"{path.name} {file_digest(path)}" for path in here.rglob("*.*") if path.suffix != ".pyc")
+    )
 
 
 def _with_own_keys(documents: Sequence[Report]) -> list[Report]:
@@ -135,7 +153,7 @@ def _draw(figure: Figure, colours: Palette, folder: Path, before: _Files, left_o
     from cxrkit.report.rendering.drawing import draw
 
     chosen = [f"{name} {colours.number(name)}" for name in names(figure)]
-    shown = digest_lines([__version__, *chosen, document.as_json(Report("", (), figures=(figure,)))])
+    shown = digest_lines([_program(), *chosen, document.as_json(Report("", (), figures=(figure,)))])
     paths = {ending: folder / FIGURES / f"{figure.key}.{ending}" for ending in _DRAWN}
     if before.figures.get(figure.key) == shown and all(path.exists() for path in paths.values()):
         return shown
@@ -163,14 +181,6 @@ def _write_page(
         _remove(folder, [PAGE])
     else:
         write_text(folder / PAGE, text)
-
-
-def _finish(folder: Path, places: Sequence[str], before: _Files, figures: dict[str, str]) -> list[Path]:
-    """Take away what the report has no more, and list what is there. Returns its files."""
-    _remove(folder, [name for name in before.files if name not in places])
-    there = [name for name in places if name == LIST or (folder / name).exists()]
-    write_json(folder / LIST, asdict(_Files(sorted(there), {key: shown for key, shown in figures.items() if shown})))
-    return [folder / name for name in there]
 
 
 def _remove(folder: Path, places: Sequence[str]) -> None:

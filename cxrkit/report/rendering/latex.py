@@ -153,7 +153,7 @@ def _figure(figure: Figure, folder: str) -> str:
     return "\n".join([
         "\\begin{figure}[htbp]",
         "  \\centering",
-        f"  \\includegraphics[width=\\linewidth]{{{folder}/{figure.key}.pdf}}",
+        f"  \\includegraphics[width=\\linewidth,height=0.7\\textheight,keepaspectratio]{{{folder}/{figure.key}.pdf}}",
         f"  \\caption{{{escaped(figure.caption, breaks=True)}}}\\label{{fig:{figure.key}}}",
         "\\end{figure}",
     ])  # fmt: skip
