@@ -4,7 +4,19 @@
 in which `cxrkit --help` lists them.
 """
 
-from cxrkit.cli import data, stats, training, reproduce, results, imports, splits, literature, machine  # isort: skip
+from cxrkit.cli import data, stats, training, reproduce, results, report, imports, splits, literature, machine  # isort: skip
 from cxrkit.cli.app import main
 
-__all__ = ["data", "imports", "literature", "machine", "main", "reproduce", "results", "splits", "stats", "training"]
+__all__ = [
+    "data",
+    "imports",
+    "literature",
+    "machine",
+    "main",
+    "report",
+    "reproduce",
+    "results",
+    "splits",
+    "stats",
+    "training",
+]
