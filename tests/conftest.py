@@ -9,9 +9,15 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    import study_runs
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -76,3 +82,24 @@ def prepared(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("prepared") / "shards"
     prepare(PrepareConfig(raw=cohort, data=folder, dataset="synthetic", levels=(256, 128), workers=1), read(cohort))
     return folder
+
+
+@pytest.fixture(scope="session")
+def built_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a study (study_runs.py) that nobody changes, with its manifests beside it."""
+    import study_runs
+
+    folder = tmp_path_factory.mktemp("built-study")
+    with study_runs.known(folder / "manifests"):
+        study_runs.build(folder / "study")
+    return folder
+
+
+@pytest.fixture
+def study(built_study: Path, tmp_path: Path) -> Iterator[study_runs.Study]:
+    """Return a study of one's own, with the toolkit taking its cohort for ChestX-ray14 during the test."""
+    import study_runs
+
+    shutil.copytree(built_study / "study", tmp_path / "study")
+    with study_runs.known(built_study / "manifests"):
+        yield study_runs.Study(tmp_path / "study")
