@@ -16,7 +16,7 @@ from cxrkit.report.figures import Figure
 from cxrkit.report.matrix import many
 from cxrkit.report.pairing import contests
 from cxrkit.report.runs import Run
-from cxrkit.report.tables import UNCHECKED, Report, Table
+from cxrkit.report.tables import Report, Table
 from cxrkit.report.variants import details, full_name, variant_of
 from cxrkit.report.versus import versus
 
@@ -119,12 +119,12 @@ def _doubts(who: Sequence[Contender]) -> list[str]:
     notes = []
     for contender in who:
         if not contender.checked:
-            notes.append(f"{UNCHECKED} {contender.name}: not checked against its training images")
+            notes.append(f"{contender.name}: what it was trained on is not known; these images may be among them")
         part = [run for run in contender.runs if run.origin.train_images and not run.origin.complete]
         if part:
             origin = part[0].origin
             trained = f"{origin.train_images:,} of {origin.train_subset_images:,} images"
-            notes.append(f"{UNCHECKED} {contender.name}: trained on {trained}")
+            notes.append(f"{contender.name}: trained on {trained}")
     splits = {run.origin.split_digest for contender in who for run in contender.runs if not is_fold(run.split)}
     if len(splits - {""}) > 1:
         notes.append("The splits differ in their training and validation images; the test images are the same")

@@ -39,6 +39,9 @@ class OnImages:
     patients: int
     """Of how many patients."""
 
+    partial: bool = False
+    """Whether the split has more test images than these."""
+
     notes: tuple[str, ...] = ()
     """What was left out."""
 

@@ -7,8 +7,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import combinations
 
-from cxrkit.report.contests import Contest, OnImages
-from cxrkit.report.difference_cells import LEVEL, auc_cell, how_notes, number, p_text, where
+from cxrkit.report.contests import Contest
+from cxrkit.report.difference_cells import LEVEL, auc_cell, how_notes, number, p_text, spread_field, where
 from cxrkit.report.figures import Figure, Grid, Panel
 from cxrkit.report.tables import EMPTY, Cell, Column, Row, Table
 from cxrkit.report.versus import forest
@@ -58,7 +58,7 @@ def ties_table(
     contest: Contest, means: Pairwise, order: Sequence[int], by_label: dict[str, Pairwise] | None = None
 ) -> Table:
     """Return the contenders by their mean AUC with the letters of those that they are tied with."""
-    spread = "std_seeds" if isinstance(contest, OnImages) else "std_folds"
+    spread = spread_field(contest)
     columns = [Column("average", ("Average",), ("auc", spread)), Column("tied", ("Tied",), left=True)]
     counts = dict.fromkeys(order, 0)
     averaged = [label for label in contest.labels.averaged if by_label]

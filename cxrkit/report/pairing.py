@@ -102,6 +102,7 @@ def on_images(
         split,
         images,
         patients,
+        images < max(run.test.subset_images for run in runs),
         (*notes, *left_out),
     )
 

@@ -7,12 +7,22 @@ from collections.abc import Collection
 
 from cxrkit.base.labels import LabelSet
 from cxrkit.report.cells import APPROXIMATE_NOTE
-from cxrkit.report.contests import Contest, OnImages
-from cxrkit.report.difference_cells import LEVEL, auc_cell, difference_cell, how_notes, p_cell, p_text, where
+from cxrkit.report.contests import Contest
+from cxrkit.report.difference_cells import (
+    LEVEL,
+    TOO_FEW_NOTE,
+    auc_cell,
+    difference_cell,
+    how_notes,
+    p_cell,
+    p_text,
+    spread_field,
+    where,
+)
 from cxrkit.report.figures import Axis, Figure, Line, Panel, Ranges
 from cxrkit.report.tables import AVERAGE, EMPTY, Cell, Column, Row, Table, heading_lines
 from cxrkit.statistics.comparing import Comparison, LabelComparisons
-from cxrkit.statistics.intervals import APPROXIMATE
+from cxrkit.statistics.intervals import APPROXIMATE, TOO_FEW
 
 _NARROW = 9  # characters of a heading: all columns fit a terminal
 
@@ -30,7 +40,7 @@ def _labels(labels: LabelSet, only: Collection[str]) -> tuple[str, ...]:
 
 def _table(contest: Contest, found: LabelComparisons, labels: tuple[str, ...]) -> Table:
     one, other = contest.names
-    spread = "std_seeds" if isinstance(contest, OnImages) else "std_folds"
+    spread = spread_field(contest)
     several = [contest.spread(number) is not None for number in (0, 1)]
     columns = (
         *(
@@ -89,7 +99,8 @@ def _notes(contest: Contest, found: LabelComparisons, shown: list[Comparison]) -
         f"p, Holm: adjusted over these {count}. Bold: different at 5 %",
         *how_notes(contest, shown),
     ]
-    return notes + [APPROXIMATE_NOTE] * any(item.mark == APPROXIMATE for item in shown)
+    notes += [APPROXIMATE_NOTE] * any(item.mark == APPROXIMATE for item in shown)
+    return notes + [TOO_FEW_NOTE] * any(item.mark == TOO_FEW for item in shown)
 
 
 def _verdict(contest: Contest, mean: Comparison) -> str:
