@@ -229,23 +229,3 @@ def test_pairwise_adjusts_over_all_pairs_and_groups_what_is_left():
     assert list(found.adjusted.values()) == pytest.approx(comparing.holm(raw).tolist())
     assert found.groups[0] == (0,)
     assert sorted(found.groups[1]) == [1, 2, 3]
-
-
-# Table 4
-
-
-@given(seed=st.integers(0, 999))
-@settings(deadline=None, max_examples=25)
-def test_rank_correlation_equals_scipy_with_ties(seed):
-    one_NL, other_NL = np.round(np.random.default_rng(seed).normal(size=(2, 40, 3)), 0)
-    expected = [stats.spearmanr(one_NL[:, label], other_NL[:, label]).statistic for label in range(3)]
-    assert comparing.rank_correlation(one_NL, other_NL) == pytest.approx(expected, abs=1e-12)
-    assert comparing.rank_correlation(np.exp(one_NL), other_NL**3) == pytest.approx(expected, abs=1e-12)
-    order = np.random.default_rng(seed).permutation(40)
-    assert comparing.rank_correlation(one_NL[order], other_NL[order]) == pytest.approx(expected, abs=1e-12)
-
-
-def test_rank_correlation_of_a_constant_is_undefined():
-    found = comparing.rank_correlation(np.array([[1.0, 1], [1, 2], [1, 3]]), np.array([[1.0, 3], [2, 2], [3, 1]]))
-    assert np.isnan(found[0])
-    assert found[1] == pytest.approx(-1)

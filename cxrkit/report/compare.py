@@ -41,7 +41,7 @@ def compare(runs: Sequence[Sequence[Run]], opened: Opened, *, only: Collection[s
     tables, figures = _documents(found, only)
     names = [contender.name for contender in who]
     title = f"{names[0]} against {names[1]}" if len(names) == 2 else f"{len(names)} runs compared"
-    return Report(title, tuple(tables), tuple(_doubts(who)), tuple(figures), "compare")
+    return Report(title, tuple(tables), (), tuple(figures), "compare")
 
 
 def comparisons(runs: Iterable[Run], opened: Opened) -> tuple[list[Table], list[Figure]]:
@@ -112,20 +112,3 @@ def _told_apart(items: list[Keyed]) -> list[Keyed]:
         seen[item.key] += 1
         found.append(replace(item, key=f"{item.key}-{seen[item.key]}") if seen[item.key] > 1 else item)
     return found
-
-
-def _doubts(who: Sequence[Contender]) -> list[str]:
-    """Say of whom it is not known that these images are new to it, and who saw only part of the training images."""
-    notes = []
-    for contender in who:
-        if not contender.checked:
-            notes.append(f"{contender.name}: what it was trained on is not known; these images may be among them")
-        part = [run for run in contender.runs if run.origin.train_images and not run.origin.complete]
-        if part:
-            origin = part[0].origin
-            trained = f"{origin.train_images:,} of {origin.train_subset_images:,} images"
-            notes.append(f"{contender.name}: trained on {trained}")
-    splits = {run.origin.split_digest for contender in who for run in contender.runs if not is_fold(run.split)}
-    if len(splits - {""}) > 1:
-        notes.append("The splits differ in their training and validation images; the test images are the same")
-    return notes

@@ -40,10 +40,16 @@ class Contender:
         """The splits that it was tested on: folds in their order, behind the others."""
         return sorted({run.split for run in self.runs}, key=lambda name: (is_fold(name), _number(name), name))
 
-    @property
-    def checked(self) -> bool:
-        """Whether its test images were compared with what it was trained on."""
-        return all(run.test.leakage_checked for run in self.runs)
+    def doubts(self) -> list[str]:
+        """Say whether it is not known that the test images are new to it, and what else is special of its training."""
+        notes = []
+        if not all(run.test.leakage_checked for run in self.runs):
+            notes.append(f"{self.name}: what it was trained on is not known; these images may be among them")
+        part = [run.origin for run in self.runs if run.origin.train_images and not run.origin.complete]
+        if part:
+            trained = f"{part[0].train_images:,} of {part[0].train_subset_images:,} images"
+            notes.append(f"{self.name}: trained on {trained} of its split")
+        return notes
 
 
 def is_fold(split: str) -> bool:

@@ -16,7 +16,7 @@ from cxrkit.runs.epochs import ranges
 from cxrkit.statistics.comparing import Comparison, Pairwise
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
-_WRITTEN = 12  # contenders up to which the cells of the figure have room for numbers
+WRITTEN = 12  # contenders up to which the cells of the figure have room for numbers
 
 
 def many(contest: Contest, only: Collection[str] = ()) -> tuple[list[Table], list[Figure]]:
@@ -47,6 +47,12 @@ def letters(groups: Sequence[Sequence[int]], contender: int) -> str:
     return "".join(_LETTERS[place % 26] + (str(place // 26 + 1) if place >= 26 else "") for place in found)
 
 
+def pairs_text(found: Pairwise) -> str:
+    """Return how many pairs the p-values are adjusted over, in words."""
+    count = len(found.comparisons)
+    return f"all {count:,} pairs" if count > 1 else "1 pair"
+
+
 def best_of(contest: Contest, found: Pairwise, label: str) -> tuple[int, list[int]]:
     """Return who has the highest AUC of a label, and all from whom nothing tells it, itself included."""
     places = range(len(contest.names))
@@ -73,11 +79,12 @@ def ties_table(
         if by_label:
             cells.append(Cell(f"{counts[place]} of {len(averaged)}", {"labels": counts[place]}))
         rows.append(Row(contest.names[place], f"{rank} {contest.names[place]}", tuple(cells)))
-    pairs = len(means.comparisons)
     notes = [
-        f"Tied: runs that share a letter do not differ in the average at 5 %, p-values adjusted by Holm over all "
-        f"{pairs:,} pairs (compact letter display, Piepho 2004); tied is not equal: the data may be too few"
+        f"Tied: runs that share a letter do not differ in the average at 5 %, p-values adjusted by Holm over "
+        f"{pairs_text(means)} (compact letter display, Piepho 2004); tied is not equal: the data may be too few"
     ]
+    if unknown := [item for item in means.comparisons.values() if math.isnan(item.p_value)]:
+        notes.append(f"{len(unknown):,} of them without a p-value ({unknown[0].reason}): they count as tied")
     if by_label:
         notes.append(
             f"Best or tied in: of the {len(averaged)} pathologies, where it has the highest AUC or does not differ "
@@ -109,7 +116,7 @@ def matrix_table(contest: Contest, means: Pairwise, order: Sequence[int], times:
     what = "average AUC" if times == 1 else f"average AUC x {times}"
     note = (
         f"Above the diagonal: {what} of the row less that of the column; below it: p-value of the same pair, adjusted "
-        f"by Holm over all {len(means.comparisons):,}. Bold: different at 5 %"
+        f"by Holm over {pairs_text(means)}. Bold: different at 5 %"
     )
     return Table(f"Differences of all pairs, {where(contest)}", "Run", tuple(heads), tuple(rows), (note,), "matrix")
 
@@ -131,11 +138,17 @@ def _best_table(contest: Contest, by_label: dict[str, Pairwise], order: Sequence
         cells = (
             Cell(f"{rank[best]} {contest.names[best]}"),
             auc_cell(contest, best, label),
-            Cell(ranges(others) or "none"),
+            Cell(_tied_text(found, others)),
         )
         rows.append(Row(label, contest.labels.heading(label), cells, rule_above=label == first_beside))
     note = "Numbers: the ranks above. Holm over the pairs of each label, not over the labels"
     return Table(f"The best of each label, {where(contest)}", "Pathology", columns, tuple(rows), (note,), "best")
+
+
+def _tied_text(found: Pairwise, others: Sequence[int]) -> str:
+    if all(math.isnan(item.p_value) for item in found.comparisons.values()):
+        return f"unknown: {next(iter(found.comparisons.values())).reason}"
+    return ranges(others) or "none"
 
 
 def _forest(contest: Contest, means: Pairwise, order: Sequence[int]) -> Figure:
@@ -161,7 +174,7 @@ def _grid(contest: Contest, means: Pairwise, order: Sequence[int]) -> Figure:
             texts[row, column] = f"{found.difference:+.3f}" + "*" * (adjusted <= LEVEL)
     grid = Grid(
         tuple(tuple(values[row, column] for column in order) for row in order),
-        tuple(tuple(texts[row, column] for column in order) for row in order) if len(order) <= _WRITTEN else (),
+        tuple(tuple(texts[row, column] for column in order) for row in order) if len(order) <= WRITTEN else (),
         diverging=True,
     )
     panel = Panel("", (grid,), categories=tuple(contest.names[place] for place in order))

@@ -59,19 +59,21 @@ def contests(contenders: Sequence[Contender], opened: Opened) -> list[Contest]:
             "no split in common: " + "; ".join(f"{item.name} has {', '.join(item.splits)}" for item in contenders),
             remedy="train or evaluate all of them on one split, or on the same folds",
         )
+    doubts = [note for contender in contenders for note in contender.doubts()]
     if not common:
-        return [on_images(contenders, [item.runs for item in contenders], contenders[0].splits[0], opened)]
+        found = on_images(contenders, [item.runs for item in contenders], contenders[0].splits[0], opened)
+        return [replace(found, notes=(*found.notes, *doubts))]
     folds = [split for split in common if is_fold(split)]
     alone = [split for split in common if split not in folds or len(folds) == 1]
 
     def on_split(split: str) -> OnImages:
         return on_images(contenders, [contender.on(split) for contender in contenders], split, opened)
 
-    found: list[Contest] = [on_split(split) for split in alone]
+    made: list[Contest] = [on_split(split) for split in alone]
     if len(folds) > 1:
-        found.append(_on_folds([on_split(fold) for fold in folds]))
-    left_out = _left_out(contenders, common)
-    return [replace(contest, notes=(*contest.notes, *left_out)) for contest in found]
+        made.append(_on_folds([on_split(fold) for fold in folds]))
+    notes = (*_left_out(contenders, common), *doubts)
+    return [replace(contest, notes=(*contest.notes, *notes)) for contest in made]
 
 
 def _left_out(contenders: Sequence[Contender], common: Sequence[str]) -> list[str]:
@@ -93,6 +95,8 @@ def on_images(
     for run in runs[1:]:
         refuse_apart(runs[0], run)
     arrays, (images, patients), notes = _aligned(runs, opened)
+    if len({run.origin.split_digest for run in runs} - {""}) > 1:
+        notes.append("The splits differ in their training and validation images; the test images are the same")
     labels, left_out = _common_labels(runs, arrays)
     estimates = iter([_estimates(item) for item in arrays])
     return OnImages(

@@ -73,7 +73,7 @@ def _table(contest: Contest, found: LabelComparisons, labels: tuple[str, ...]) -
 
 
 def _row(contest: Contest, label: str | None, found: Comparison, adjusted: float) -> Row:
-    primary = label is None
+    p_value = p_cell(found.p_value, "p_value")
     first = contest.labels.averaged[0] if contest.labels.averaged else ""
     beside = contest.labels.beside[0] if contest.labels.beside else ""
     return Row(
@@ -83,8 +83,7 @@ def _row(contest: Contest, label: str | None, found: Comparison, adjusted: float
             auc_cell(contest, 0, label),
             auc_cell(contest, 1, label),
             difference_cell(found),
-            # Of a label the adjusted one decides.
-            p_cell(found.p_value, "p_value") if primary else Cell(p_text(found.p_value), {"p_value": found.p_value}),
+            replace(p_value, bold=p_value.bold and label is None),  # of a label the adjusted one decides
             EMPTY if math.isnan(adjusted) else p_cell(adjusted, "p_adjusted"),
         ),
         rule_above=label in (first, beside),

@@ -256,19 +256,3 @@ def _adjusted(found: dict[tuple[int, int], Comparison], values: Sequence[float],
     for one, other in found:
         different[one, other] = different[other, one] = adjusted[one, other] <= 1 - confidence  # NaN is not
     return Pairwise(found, adjusted, tied_groups(values, different))
-
-
-def rank_correlation(one_NL: NDArray[np.floating], other_NL: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return Spearman's correlation of two models' scores over the test images, for each label, shape (L,).
-
-    Table 4 is the mean of these over the labels, and then over the folds. The rows must be the same images. NaN for a
-    label of which a model has one score for every image.
-    """
-    from scipy.stats import rankdata
-
-    assert one_NL.shape == other_NL.shape, "the scores of the same images and labels"
-    ranks = [rankdata(scores_NL, axis=0) for scores_NL in (one_NL, other_NL)]
-    one_NL, other_NL = (rank_NL - rank_NL.mean(axis=0) for rank_NL in ranks)
-    scale_L = np.sqrt((one_NL**2).sum(axis=0) * (other_NL**2).sum(axis=0))
-    with np.errstate(invalid="ignore"):  # 0 / 0: undefined
-        return np.asarray((one_NL * other_NL).sum(axis=0) / scale_L)
