@@ -91,7 +91,7 @@ def _runs_of(text: str, folder: Path) -> list[Run]:
         if evaluated:
             return [_open(path) for path in evaluated]
     what = f"{text}: holds no run" if places else f"{text}: there is no such run, neither here nor in {folder}"
-    known = sorted({path.parent.name for path in folder.glob("*/*/scores.json")})
+    known = sorted({path.parent.parent.name for path in folder.glob("*/*/scores.json")})
     raise UserError(what, remedy=_NAME_RUNS + (f"; there are {', '.join(known[:8])}" if known else ""))
 
 

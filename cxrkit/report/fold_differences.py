@@ -33,7 +33,8 @@ def fold_differences(setups: Mapping[str, Mapping[int, Sequence[Run]]], labels: 
     if len(compared) < 2 or len(common) < 2:
         return []
     value_QFL = np.array([[_aucs(folds[number], labels.averaged) for number in common] for folds in compared.values()])
-    left_out = [f"Not compared: {name}, which has {len(setups[name])} folds" for name in setups if name not in compared]
+    counts = {name: len(folds) for name, folds in setups.items() if name not in compared}
+    left_out = [f"Not compared: {name}, which has {n} fold{'s' * (n > 1)} of {most}" for name, n in counts.items()]
     contest = OnFolds(
         tuple(compared),
         replace(labels, labels=labels.averaged),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
+from dataclasses import replace
 
 from cxrkit.base.labels import LabelSet
 from cxrkit.report.cells import APPROXIMATE_NOTE
@@ -20,7 +21,7 @@ from cxrkit.report.difference_cells import (
     where,
 )
 from cxrkit.report.figures import Axis, Figure, Line, Panel, Ranges
-from cxrkit.report.tables import AVERAGE, EMPTY, Cell, Column, Row, Table, heading_lines
+from cxrkit.report.tables import AVERAGE, EMPTY, Column, Row, Table, heading_lines
 from cxrkit.statistics.comparing import Comparison, LabelComparisons
 from cxrkit.statistics.intervals import APPROXIMATE, TOO_FEW
 
