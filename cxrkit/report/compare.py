@@ -17,7 +17,7 @@ from cxrkit.report.matrix import many
 from cxrkit.report.pairing import contests
 from cxrkit.report.runs import Run
 from cxrkit.report.tables import Report, Table
-from cxrkit.report.variants import details, full_name, variant_of
+from cxrkit.report.variants import Variant, details, full_name, variant_of
 from cxrkit.report.versus import versus
 
 Keyed = TypeVar("Keyed", Table, Figure)
@@ -58,7 +58,7 @@ def comparisons(runs: Iterable[Run], opened: Opened) -> tuple[list[Table], list[
 
 def _comparable(runs: Iterable[Run]) -> list[list[Contender]]:
     """Return groups of two contenders or more on the same images, or over the same folds."""
-    pooled: dict[object, list[Run]] = defaultdict(list)
+    pooled: dict[Variant, list[Run]] = defaultdict(list)
     for run in runs:
         try:
             refuse_alone(run)

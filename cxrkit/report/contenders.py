@@ -120,17 +120,24 @@ def contenders(groups: Sequence[Sequence[Run]]) -> list[Contender]:
         for run in runs:
             refuse_alone(run)
         _refuse_mixed(runs)
-    ways = (
-        lambda runs: runs[0].name,
-        lambda runs: "/".join(runs[0].folder.parts[-2:]) if len(runs) == 1 else runs[0].folder.parent.name,
-        lambda runs: str(runs[0].folder) if len(runs) == 1 else str(runs[0].folder.parent),
-    )
     names: list[str] = []
-    for way in ways:
-        names = [way(runs) for runs in groups]
+    for name_of in (_short_name, _folder_name, _whole_name):
+        names = [name_of(runs) for runs in groups]
         if max(Counter(names).values(), default=0) < 2:
             break
     return [Contender(name, tuple(runs)) for name, runs in zip(names, groups, strict=True)]
+
+
+def _short_name(runs: Sequence[Run]) -> str:
+    return runs[0].name
+
+
+def _folder_name(runs: Sequence[Run]) -> str:
+    return "/".join(runs[0].folder.parts[-2:]) if len(runs) == 1 else runs[0].folder.parent.name
+
+
+def _whole_name(runs: Sequence[Run]) -> str:
+    return str(runs[0].folder if len(runs) == 1 else runs[0].folder.parent)
 
 
 def refuse_alone(run: Run) -> None:

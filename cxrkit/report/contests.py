@@ -60,8 +60,9 @@ class OnImages:
 
     def versus(self, one: int, other: int) -> LabelComparisons:
         """Compare two contenders in every label and in the mean."""
-        sides = ([[seed[label] for label in self.labels.labels] for seed in self.estimates[n]] for n in (one, other))
-        return comparing.compare_labels(*sides, averaged_places(self.labels))
+        labels = self.labels.labels
+        mine, theirs = ([[seed[label] for label in labels] for seed in self.estimates[n]] for n in (one, other))
+        return comparing.compare_labels(mine, theirs, averaged_places(self.labels))
 
     def pairwise(self, label: str | None = None) -> Pairwise:
         """Compare all contenders with each other in one label, or in the mean."""
