@@ -4,7 +4,7 @@
 in which `cxrkit --help` lists them.
 """
 
-from cxrkit.cli import data, training, reproduce, results, compare, imports, splits, machine  # isort: skip
+from cxrkit.cli import data, training, reproduce, results, report, compare, imports, splits, machine  # isort: skip
 from cxrkit.cli.app import main
 
-__all__ = ["compare", "data", "imports", "machine", "main", "reproduce", "results", "splits", "training"]
+__all__ = ["compare", "data", "imports", "machine", "main", "report", "reproduce", "results", "splits", "training"]

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from cxrkit.cli.app import Runs, app, console
-from cxrkit.cli.results import ReportFormat
+from cxrkit.cli.report import ReportFormat
 
 
 @app.command()

@@ -48,12 +48,19 @@ def comparisons(runs: Iterable[Run], opened: Opened) -> tuple[list[Table], list[
     """Return the comparisons of all runs that may be compared: on each split those of it, and over the folds.
 
     Runs are pooled over seeds and folds by the terms that they were trained on. What cannot be compared with anything
-    is passed over: a report says elsewhere what it keeps apart.
+    is passed over: a report says elsewhere what it keeps apart. Raises UserError where predictions or labels are gone.
     """
     found: list[Contest] = []
     for group in _comparable(runs):
         found += contests(group, opened)
     return _documents(found)
+
+
+def compare_all(runs: Iterable[Run], opened: Opened) -> Report:
+    """Return the comparisons of all runs that may be compared, as a document; see `comparisons`."""
+    tables, figures = comparisons(runs, opened)
+    notes = () if tables else ("No two models were tested on the same images, or on the same folds",)
+    return Report("Differences between runs", tuple(tables), notes, tuple(figures), "compare")
 
 
 def _comparable(runs: Iterable[Run]) -> list[list[Contender]]:

@@ -120,7 +120,8 @@ class Panel:
     """The vertical axis."""
 
     categories: tuple[str, ...] = ()
-    """What Bars, Ranges and Grids are of, in order; () where both axes are numbers."""
+    """What Bars, Ranges and Grids are of, in order; () where both axes are numbers. They stand at 0, 1, 2, ..., where a
+    Line may stand beside them."""
 
     across: Literal["x", "y"] = "x"
     """Which axis has the categories: "y" for a forest plot, from top to bottom."""

@@ -78,7 +78,7 @@ def ties_table(
         cells = [auc_cell(contest, place, None), Cell(letters(means.groups, place))]
         if by_label:
             cells.append(Cell(f"{counts[place]} of {len(averaged)}", {"labels": counts[place]}))
-        rows.append(Row(contest.names[place], f"{rank} {contest.names[place]}", tuple(cells)))
+        rows.append(Row(contest.names[place], f"{rank} {contest.names[place]}", tuple(cells), own=True))
     notes = [
         f"Tied: runs that share a letter do not differ in the average at 5 %, p-values adjusted by Holm over "
         f"{pairs_text(means)} (compact letter display, Piepho 2004); tied is not equal: the data may be too few"
@@ -91,7 +91,9 @@ def ties_table(
             "from the run that has, by Holm over the pairs of each label"
         )
     notes += how_notes(contest, [max(means.comparisons.values(), key=lambda item: item.degrees_of_freedom)])
-    return Table(f"Average AUC and ties, {where(contest)}", "Run", tuple(columns), tuple(rows), tuple(notes), "ties")
+    return Table(
+        f"Average AUC and ties, {where(contest)}", "Run", tuple(columns), tuple(rows), tuple(notes), "ties", True
+    )
 
 
 def matrix_table(contest: Contest, means: Pairwise, order: Sequence[int], times: int = 1) -> Table:
@@ -112,20 +114,22 @@ def matrix_table(contest: Contest, means: Pairwise, order: Sequence[int], times:
             text = f"{times * found.difference:+.{decimals}f}" if column > rank else p_text(adjusted)
             values = {"difference": times * found.difference, "p_adjusted": number(adjusted)}
             cells.append(Cell(text, values, bold=adjusted <= LEVEL))
-        rows.append(Row(contest.names[one], f"{rank} {contest.names[one]}", tuple(cells)))
+        rows.append(Row(contest.names[one], f"{rank} {contest.names[one]}", tuple(cells), own=True))
     what = "average AUC" if times == 1 else f"average AUC x {times}"
     note = (
         f"Above the diagonal: {what} of the row less that of the column; below it: p-value of the same pair, adjusted "
         f"by Holm over {pairs_text(means)}. Bold: different at 5 %"
     )
-    return Table(f"Differences of all pairs, {where(contest)}", "Run", tuple(heads), tuple(rows), (note,), "matrix")
+    return Table(
+        f"Differences of all pairs, {where(contest)}", "Run", tuple(heads), tuple(rows), (note,), "matrix", True
+    )
 
 
 def _best_table(contest: Contest, by_label: dict[str, Pairwise], order: Sequence[int], only: Collection[str]) -> Table:
     rank = {place: number for number, place in enumerate(order, 1)}
     columns = (
         Column("best", ("Best",), left=True),
-        Column("best AUC", ("AUC",), ("auc",)),
+        Column("best", ("AUC",), ("auc",), own=True),
         Column("tied with it", ("Tied with it",), left=True),
     )
     first_beside = next(iter(contest.labels.beside), None)

@@ -11,8 +11,6 @@ from cxrkit.report.cells import (
     APPROXIMATE_NOTE,
     CONSTANT_NOTE,
     aucs,
-    csv_fields,
-    csv_name,
     has_constant,
     interval_cells,
     is_approximate,
@@ -24,7 +22,7 @@ from cxrkit.report.epochs import AtEpochs, EpochChoice, at_epochs
 from cxrkit.report.not_comparable import not_comparable_tables
 from cxrkit.report.published import Published
 from cxrkit.report.reference import known_splits
-from cxrkit.report.runs import Run, find_runs, without_probes
+from cxrkit.report.runs import FoundRuns, Run, found_in, without_probes
 from cxrkit.report.seeds import seed_cells
 from cxrkit.report.tables import AVERAGE, UNCHECKED, Cell, Column, Report, Table, bold_best, label_rows
 from cxrkit.report.variants import Variant, details, full_name, is_altered, seeds_text
@@ -38,28 +36,31 @@ EFFECTIVE_NOTE = (
 )
 
 
-def official(runs: Path, also: Sequence[str] = (), epoch: EpochChoice = "own") -> Report:
+def official(
+    runs: Path | FoundRuns, also: Sequence[str] = (), epoch: EpochChoice = "own", *, apart: bool = False
+) -> Report:
     """Return the official-split table: published columns, and beside them every run that compares with them.
 
-    also: keys of `data_manifests/published/literature.toml` to add as columns. epoch: the one of each run that stands
-    in the table (epochs.py). Raises UserError when `runs` holds no evaluated run.
+    runs: their folder, or what was found in it. also: keys of `data_manifests/published/literature.toml` to add as
+    columns. epoch: the one of each run that stands in the table (epochs.py). apart: show the numbers of the runs that
+    do not compare, too. Raises UserError when `runs` holds no evaluated run.
     """
     table = published.table5()
     columns = (*table.columns, *map(published.from_literature, also))
-    found, probes_note = without_probes(find_runs(runs))
+    found, probes_note = without_probes(found_in(runs))
     folds = known_splits().keys() - {SPLIT}
     verdicts = judge((run for run in found.runs if run.split not in folds), (SPLIT,), table.label_release)
     comparable = [verdict for verdict in verdicts if verdict.comparable]
     at = at_epochs(comparable, epoch, lambda run: judge([run], (SPLIT,), table.label_release)[0])
     own = _OwnColumns(at, columns)
-    apart = [verdict for verdict in verdicts if not verdict.comparable] + list(at.without)
-    tables = [_main_table(table.citation, columns, own, reasons_follow=bool(apart))]
+    others = [verdict for verdict in verdicts if not verdict.comparable] + list(at.without)
+    tables = [_main_table(table.citation, columns, own, reasons_follow=bool(others))]
     if at.columns:
         tables.append(_interval_table(own))
-    tables += not_comparable_tables(apart, detailed=lambda run: run.split == SPLIT)
+    tables += not_comparable_tables(others, apart, detailed=lambda run: run.split == SPLIT)
     tables += own_metrics.tables(run for run in found.runs if run.split not in folds)
     notes = [*found.unusable, *probes_note, *elsewhere_note(found.runs, folds, "resampling folds", "cxrkit report")]
-    return Report("ChestX-ray14, official split", tuple(tables), tuple(notes))
+    return Report("ChestX-ray14, official split", tuple(tables), tuple(notes), key="official")
 
 
 class _OwnColumns:
@@ -85,16 +86,8 @@ class _OwnColumns:
         heads = []
         for variant, members in self.members.items():
             doubts = dict.fromkeys(doubt for verdict in members for doubt in verdict.doubts)
-            constant = any(has_constant(verdict.run) for verdict in members)
-            of_seeds = ("auc", "std_seeds", "seeds", "positives", *["constant"] * constant)
-            heads.append(
-                Column(
-                    csv_name(self.name(variant), doubts),
-                    run_heading(variant.name, self.words[variant], doubtful=bool(doubts)),
-                    csv_fields(members[0].run) if len(members) == 1 else of_seeds,
-                    own=True,
-                )
-            )
+            heading = run_heading(variant.name, self.words[variant], doubtful=bool(doubts))
+            heads.append(Column(self.name(variant), heading, ("auc",), own=True, doubts=tuple(doubts)))
         return heads
 
     def cells(self) -> list[dict[str, Cell]]:
@@ -115,8 +108,9 @@ class _OwnColumns:
                 words = tuple(seed if word == seeds_text(variant.seeds) else word for word in self.words[variant])
                 heading = run_heading(variant.name, words, doubtful=bool(verdict.doubts), width=14)
                 # The bounds of a run by itself stand in CSV beside its AUCs.
-                fields = ("lower", "upper") if len(members) > 1 else ()
-                heads.append((Column(full_name(variant, words), heading, fields, own=True), verdict.run))
+                fields = ("auc",) if len(members) > 1 else ()
+                column = Column(full_name(variant, words), heading, fields, own=True, doubts=verdict.doubts)
+                heads.append((column, verdict.run))
         return heads
 
     @property
@@ -136,6 +130,7 @@ def _main_table(citation: str, columns: Sequence[Published], own: _OwnColumns, *
         tuple(heads),
         bold_best(label_rows(cells, CHESTXRAY14), "auc", DECIMALS, rivals),
         tuple(_notes(citation, columns, own, reasons_follow=reasons_follow)),
+        key="table5",
     )
 
 
@@ -230,6 +225,7 @@ def _interval_table(own: _OwnColumns) -> Table:
         (*(head for head, _ in counts), *(head for head, _ in heads)),
         label_rows([*(cells for _, cells in counts), *(interval_cells(run) for _, run in heads)], CHESTXRAY14),
         tuple(notes),
+        key="intervals",
     )
 
 

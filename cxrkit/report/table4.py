@@ -129,10 +129,14 @@ def _document(
     table = Table(
         f"Spearman's rank correlation between predictions, {where}" + " (the paper's Table 4)" * (paper is not None),
         "Model",
-        tuple(Column(name, (f"{rank}",), ("correlation", "folds", "paper")) for rank, name in enumerate(names, 1)),
+        tuple(
+            Column(f"with {name}", (f"{rank}",), ("correlation", "folds", "paper"))
+            for rank, name in enumerate(names, 1)
+        ),
         tuple(_row(place, names, pairs, printed, paper) for place in range(len(names))),
         tuple(_notes(names, pairs, paper, labels)),
         key,
+        rows_are_runs=True,
     )
     return table, _grid(names, pairs, where, key)
 
@@ -160,7 +164,7 @@ def _row(
         }
         shown = printed[pair] if paper and column < place else mean
         cells.append(Cell(EMPTY.text if math.isnan(shown) else f"{shown:.2f}", values))
-    return Row(names[place], f"{place + 1} {names[place]}", tuple(cells))
+    return Row(names[place], f"{place + 1} {names[place]}", tuple(cells), own=True)
 
 
 def _notes(names: Sequence[str], pairs: Pairs, paper: Published4 | None, labels: int) -> list[str]:

@@ -47,13 +47,17 @@ class Column:
     """The lines that are printed."""
 
     fields: tuple[str, ...] = ()
-    """What its cells hold for CSV."""
+    """What its cells hold for CSV: the metric ("auc"), or several. What is said of a metric needs no mention, see CSV's
+    QUALIFIERS. () where they are text, or stand in another table."""
 
     own: bool = False
     """Whether it is one of the user's runs, not a published column."""
 
     left: bool = False
     """Whether it is text, aligned to the left."""
+
+    doubts: tuple[str, ...] = ()
+    """What nobody has checked of the run: the mark in the heading stands for it."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,12 @@ class Row:
 
     rule_above: bool = False
     """Whether a line separates it from the row above."""
+
+    own: bool = False
+    """Whether it is one of the user's runs, in a table whose rows are runs."""
+
+    doubts: tuple[str, ...] = ()
+    """What nobody has checked of that run."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +105,9 @@ class Table:
     key: str = ""
     """A short name for files, anchors and LaTeX labels: "table5", "intervals"; "" for one that nobody refers to."""
 
+    rows_are_runs: bool = False
+    """Whether its rows are runs and its columns what was found; otherwise its columns are runs, its rows labels."""
+
 
 @dataclass(frozen=True)
 class Report:
@@ -114,6 +127,9 @@ class Report:
 
     key: str = ""
     """A short name for files: "official", "compare"."""
+
+    text: tuple[str, ...] = ()
+    """Paragraphs before the tables: what is explained in words, such as a protocol."""
 
 
 def label_rows(cells_by_column: Iterable[Mapping[str, Cell]], labels: LabelSet) -> tuple[Row, ...]:

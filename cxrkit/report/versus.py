@@ -52,9 +52,10 @@ def _table(contest: Contest, found: LabelComparisons, labels: tuple[str, ...]) -
             f"{one} less {other}",
             ("Difference", "[95 % interval]"),
             ("difference", "lower", "upper", "standard_error", "degrees_of_freedom"),
+            own=True,
         ),
-        Column(f"{one} less {other}", ("p",), ("p_value",)),
-        Column(f"{one} less {other}", ("p,", "Holm"), ("p_adjusted",)),
+        Column(f"{one} less {other}", ("p",), ("p_value",), own=True),
+        Column(f"{one} less {other}", ("p,", "Holm"), ("p_adjusted",), own=True),
     )
     rows = [_row(contest, None, found.mean, math.nan)]
     for place, label in enumerate(contest.labels.labels):

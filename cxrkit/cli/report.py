@@ -1,0 +1,116 @@
+"""`cxrkit report`: the paper's tables with one's own runs in them, one by one or all of them in a folder."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cxrkit.cli.app import Runs, app, console, print_as_it_is
+
+if TYPE_CHECKING:
+    from cxrkit.report.request import ReportRequest
+
+
+class ReportFormat(StrEnum):
+    """Formats of `cxrkit report`."""
+
+    md = "md"
+    csv = "csv"
+    latex = "latex"
+    json = "json"
+    html = "html"
+
+
+class EpochChoice(StrEnum):
+    """Which epoch of each run `cxrkit report` shows."""
+
+    own = "own"
+    common = "common"
+
+
+@app.command()
+def report(
+    official_split: Annotated[
+        bool, typer.Option("--official-split", help="Table 5: the official split, beside published results.")
+    ] = False,
+    probes: Annotated[bool, typer.Option("--probes", help="Section 3: age, sex and view from image features.")] = False,
+    table: Annotated[int | None, typer.Option(help="A table of the paper, by its number.", show_default="3")] = None,
+    figure: Annotated[int | None, typer.Option(help="A figure of the paper, by its number.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All that the runs allow, into the folder --out.")] = False,
+    runs: Runs = Path("runs"),
+    only: Annotated[
+        list[str] | None, typer.Option(help="Runs that are wanted: a pattern of NAME or NAME/SPLIT. Repeatable.")
+    ] = None,
+    hide: Annotated[list[str] | None, typer.Option(help="Runs that are not wanted, likewise.")] = None,
+    apart: Annotated[bool, typer.Option("--apart", help="Show the numbers of runs that do not compare, too.")] = False,
+    epoch: Annotated[
+        EpochChoice,
+        typer.Option(help="own: each run's best epoch; common: one for all runs of a column, as the paper chose."),
+    ] = EpochChoice.own,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="Prepared folder, or a table of labels.", show_default="each run's"),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write it to this file; with --all, to this folder.")] = None,
+    format: Annotated[
+        ReportFormat | None, typer.Option(help="Format of --out, or of what is printed.", show_default="by its ending")
+    ] = None,
+) -> None:
+    """Print the paper's tables with your runs in them: Table 5, the probes of section 3, or Table 3; or write all."""
+    from cxrkit.report import request as requests
+
+    flags = {"--official-split": official_split, "--probes": probes, "--all": everything}
+    document = requests.document_of(flags, table, figure)
+    which: Any = epoch.value
+    request = requests.ReportRequest(
+        runs, document, tuple(only or ()), tuple(hide or ()), which, apart=apart, data=data
+    )
+    if everything:
+        _write_all(request, out, format)
+    else:
+        _show(request, out, format)
+
+
+def _show(request: ReportRequest, out: Path | None, format: ReportFormat | None) -> None:
+    from cxrkit import report as reports
+    from cxrkit.report.request import answer
+
+    written_as = (format.value if format else reports.format_of(out)) if out else ""  # a wrong ending is heard first
+    document = answer(request)
+    if out is None and format is not None:
+        sys.stdout.write(reports.render(document, format.value))
+        return
+    console.print(reports.to_rich(document))
+    if out is not None:
+        reports.write(document, out, written_as)
+        console.print(f"written: {out}", highlight=False, markup=False)
+
+
+def _write_all(request: ReportRequest, out: Path | None, format: ReportFormat | None) -> None:
+    from cxrkit import __version__
+    from cxrkit.base.errors import UserError
+    from cxrkit.base.progress import progress_bar
+    from cxrkit.report.everything import DOCUMENTS, everything
+    from cxrkit.report.rendering.folder import PAGE, steps, write_folder
+    from cxrkit.report.request import best_first
+
+    if out is None:
+        raise UserError("--all writes many files, and no folder is named for them", remedy="name one with --out DIR")
+    if format is not None:
+        raise UserError("--all writes every format", remedy="leave out --format")
+    material = request.material()
+    with progress_bar("building", len(DOCUMENTS), console=console, unit="documents") as bar:
+        made = everything(material, bar.advance)
+    with progress_bar("writing", steps(made.documents), console=console, unit="parts") as bar:
+        written = write_folder(
+            made.documents, out, title="cxrkit report", made=f"cxrkit {__version__}", best=best_first(material),
+            done=bar.advance,
+        )  # fmt: skip
+    for line in (*made.left_out, *written.left_out):
+        print_as_it_is(f"left out: {line}")
+    shown = out / PAGE if out / PAGE in written.files else out
+    print_as_it_is(f"written: {shown}, {len(written.files):,} files")

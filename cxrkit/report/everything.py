@@ -1,0 +1,116 @@
+"""All documents that a folder of runs allows: the list of them, and what is said of those that could not be made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cxrkit.base.errors import UserError
+from cxrkit.report.epochs import EpochChoice
+from cxrkit.report.evidence import Opened
+from cxrkit.report.official import SPLIT as OFFICIAL
+from cxrkit.report.official import official
+from cxrkit.report.probes import probes
+from cxrkit.report.resampled import resampled
+from cxrkit.report.runs import FoundRuns, Run, is_probe
+from cxrkit.report.tables import Report
+
+
+@dataclass(frozen=True)
+class Material:
+    """What documents are built from."""
+
+    found: FoundRuns
+    """The runs that are wanted."""
+
+    opened: Opened
+    """Their predictions and labels, opened when a document asks for them."""
+
+    epoch: EpochChoice = "own"
+    """The one of each run that stands in the paper's tables."""
+
+    apart: bool = False
+    """Whether the numbers of the runs that do not compare are shown, too."""
+
+    also: Sequence[str] = ()
+    """Keys of published results beside the official split's."""
+
+    raw: Path | None = None
+    """Folder with NIH's tables, for documents on the data set and on other labels; None: they are left out."""
+
+    @property
+    def findings(self) -> tuple[Run, ...]:
+        """The runs that predict findings, no probes."""
+        return tuple(run for run in self.found.runs if not is_probe(run))
+
+
+@dataclass(frozen=True)
+class Document:
+    """One kind of document."""
+
+    build: Callable[[Material], Report]
+    """Raises UserError where something is missing. The report's key is the document's name."""
+
+    applies: Callable[[Material], bool]
+    """Whether there is anything to show, seen from the runs alone."""
+
+
+def _official(material: Material) -> Report:
+    return official(material.found, material.also, material.epoch, apart=material.apart)
+
+
+def _resampled(material: Material) -> Report:
+    return resampled(material.found, material.epoch, apart=material.apart)
+
+
+def _probes(material: Material) -> Report:
+    return probes(material.found, apart=material.apart)
+
+
+def _has_official(material: Material) -> bool:
+    return any(run.split == OFFICIAL for run in material.findings)
+
+
+def _has_other_splits(material: Material) -> bool:
+    return any(run.split != OFFICIAL for run in material.findings)
+
+
+def _has_probes(material: Material) -> bool:
+    return any(map(is_probe, material.found.runs))
+
+
+# In reading order. A new document is a line here, and two short functions above.
+DOCUMENTS: dict[str, Document] = {
+    "official": Document(_official, _has_official),
+    "resampled": Document(_resampled, _has_other_splits),
+    "probes": Document(_probes, _has_probes),
+}
+
+
+@dataclass(frozen=True)
+class Everything:
+    """The documents, and what is not among them."""
+
+    documents: tuple[Report, ...]
+    """Each with the key that its files are named by."""
+
+    left_out: tuple[str, ...]
+    """What could not be made, each with the reason."""
+
+
+def everything(material: Material, done: Callable[[], None] = lambda: None) -> Everything:
+    """Build all of DOCUMENTS; one that fails for a reason that the user can mend is named, and the others are built.
+
+    done: called after each. Raises UserError where there is no document at all.
+    """
+    documents, left_out = [], []
+    for name, document in DOCUMENTS.items():
+        try:
+            documents += [document.build(material)] if document.applies(material) else []
+        except UserError as error:
+            left_out.append(f"{name}: {error.what}" + (f"; {error.remedy}" if error.remedy else ""))
+        done()
+    if not documents:
+        raise UserError("there is no document to make of these runs" + "".join(f"\n  {line}" for line in left_out))
+    return Everything(tuple(documents), tuple(left_out))

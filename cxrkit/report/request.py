@@ -1,0 +1,98 @@
+"""What `cxrkit report` is asked for, checked before any run is opened, and the document that answers it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cxrkit.base.errors import UserError
+from cxrkit.report.epochs import EpochChoice
+from cxrkit.report.everything import DOCUMENTS, Material
+from cxrkit.report.evidence import Opened
+from cxrkit.report.runs import find_runs
+from cxrkit.report.tables import Report
+
+DEFAULT = "resampled"
+# The paper's tables and figures by number, and the document that has each. A new one is a line here.
+TABLES: Mapping[int, str] = {3: "resampled", 5: "official"}
+FIGURES: Mapping[int, str] = {}
+
+
+@dataclass(frozen=True)
+class ReportRequest:
+    """The options of `cxrkit report` that decide what it shows."""
+
+    runs: Path
+    """Folder of the run folders, or one of them."""
+
+    document: str = DEFAULT
+    """A name of DOCUMENTS."""
+
+    only: tuple[str, ...] = ()
+    """Patterns of the runs that are wanted; () for all."""
+
+    hide: tuple[str, ...] = ()
+    """Patterns of those that are not."""
+
+    epoch: EpochChoice = "own"
+    """The one of each run that stands in the paper's tables."""
+
+    apart: bool = False
+    """Whether the numbers of the runs that do not compare are shown, too."""
+
+    also: tuple[str, ...] = ()
+    """Published results beside the official split's: keys."""
+
+    data: Path | None = None
+    """Labels for all runs, a prepared folder or a table; None: those that each run was evaluated with."""
+
+    raw: Path | None = None
+    """Folder with NIH's tables."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be shown together."""
+        if self.document == "probes" and self.epoch == "common":
+            raise UserError(
+                "--epoch common: --probes shows each probe at its own best epoch", remedy="leave out --epoch"
+            )
+
+    def material(self) -> Material:
+        """Find the runs. Raises UserError as `find_runs` does."""
+        found = find_runs(self.runs, self.only, self.hide)
+        return Material(found, Opened(self.data), self.epoch, self.apart, self.also, self.raw)
+
+
+def document_of(flags: Mapping[str, bool], table: int | None, figure: int | None) -> str:
+    """Return the document that is asked for, "" for all of them.
+
+    flags: by option, whether it was given: --official-split, --probes, --all. Raises UserError for two documents at
+    once, and for a table or figure that there is none of.
+    """
+    named = {"--official-split": "official", "--probes": "probes", "--all": ""}
+    asked = {option: named[option] for option, given in flags.items() if given}
+    for option, number, known in (("--table", table, TABLES), ("--figure", figure, FIGURES)):
+        if number is not None:
+            asked[f"{option} {number}"] = _numbered(option, number, known)
+    if len(set(asked.values())) > 1:
+        reports = "two reports" if len(asked) == 2 else f"{len(asked)} reports"
+        raise UserError(f"{' and '.join(asked)} are {reports}", remedy="ask for one after the other, or for --all")
+    return next(iter(asked.values()), DEFAULT)
+
+
+def _numbered(option: str, number: int, known: Mapping[int, str]) -> str:
+    if number not in known:
+        shown = [f"--table {item}" for item in TABLES] + [f"--figure {item}" for item in FIGURES]
+        raise UserError(f"{option} {number}: is not built here", remedy=f"choose {', '.join(shown)}")
+    return known[number]
+
+
+def answer(request: ReportRequest) -> Report:
+    """Return the document that is asked for, whatever it has to show. Raises UserError where it cannot be made."""
+    return DOCUMENTS[request.document].build(request.material())
+
+
+def best_first(material: Material) -> Sequence[str]:
+    """Return the names of the runs by their mean AUC, the highest first: they have a colour in every figure."""
+    means = {run.name: mean.value for run in material.findings if (mean := run.auc()) is not None}
+    return sorted(means, key=lambda name: -(means[name] or 0))
