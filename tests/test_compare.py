@@ -151,6 +151,7 @@ def test_only_shared_images_are_compared_and_it_is_said(study: Study) -> None:
     notes = "\n".join(table(report, "compare").notes)
     assert "Partial: only the 60 test images that all of them have are compared" in notes
     assert "cannot be said" in table(report, "compare").notes[0]
+    assert "adjusted over the 1 of them that has one" in notes
     assert "Patients in brackets" in notes
 
 

@@ -94,10 +94,12 @@ def _row(contest: Contest, label: str | None, found: Comparison, adjusted: float
 
 def _notes(contest: Contest, found: LabelComparisons, shown: list[Comparison]) -> list[str]:
     count = len(contest.labels.averaged)
+    tested = sum(not math.isnan(adjusted) for adjusted in found.adjusted)
+    over = f"these {count}" if tested == count else f"the {tested} of them that {'has' if tested == 1 else 'have'} one"
     notes = [
         _verdict(contest, found.mean),
         f"Average: of the {count} pathologies, the one primary outcome, whose p-value stands by itself; "
-        f"p, Holm: adjusted over these {count}. Bold: different at 5 %",
+        f"p, Holm: adjusted over {over}. Bold: different at 5 %",
         *how_notes(contest, shown),
     ]
     notes += [APPROXIMATE_NOTE] * any(item.mark == APPROXIMATE for item in shown)
