@@ -173,7 +173,7 @@ def _write_run(study: Study, model: Drawn, records: pl.DataFrame, split: Split, 
     about = {"cxrkit": "0.3.0", "device": "cpu", "precision": "fp32", "processes": 1}
     write_json(run.provenance, about | {"seed": seed, "used_digests": used})
     _write_metrics(run, seed)
-    write_split(run, split, records.select("image_id", used=pl.lit(True)))
+    write_split(run, split, records.select("image_id", used=pl.lit(True), source_crc32=pl.lit(1, pl.UInt32)))
     for subset in EVALUATED:
         chosen = records.join(split.frame.filter(pl.col("subset") == subset).select("image_id"), on="image_id")
         scores = _scores(model, records, chosen, seed, number)

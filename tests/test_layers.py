@@ -17,6 +17,7 @@ FLOORS = [
     ["demo"],
     ["reproduce"],
     ["pipeline", "doctor"],
+    ["standards"],
     ["report"],
     ["trainers", "predict"],
     ["imports"],

@@ -39,8 +39,20 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "loss": {
         "bce-mean": "cxrkit.losses.cross_entropy:bce_mean",
         "bce-sum": "cxrkit.losses.cross_entropy:bce_sum",
+        "bce-batch-weighted": "cxrkit.losses.weighted:batch_weighted",  # Wang 2017's W-CEL
+        "bce-training-weighted": "cxrkit.losses.weighted:training_weighted",
+        "focal": "cxrkit.losses.focusing:focal",
+        "asymmetric": "cxrkit.losses.focusing:asymmetric",
+        "auc-margin": "cxrkit.losses.auc_margin:auc_margin",
         "squared-error": "cxrkit.losses.regression:squared_error",
         "absolute-error": "cxrkit.losses.regression:absolute_error",
+    },
+    "pooling": {
+        "average": "cxrkit.models.pooling:Average",
+        "max": "cxrkit.models.pooling:Maximum",
+        "lse": "cxrkit.models.pooling:LogSumExp",
+        "lse-lba": "cxrkit.models.pooling:AdaptiveLogSumExp",
+        "noisy-or": "cxrkit.models.pooling:NoisyOr",
     },
     "trainer": {
         "supervised": "cxrkit.trainers.supervised:train",

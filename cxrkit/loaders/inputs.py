@@ -120,6 +120,13 @@ class Inputs:
                 remedy="prepare more of the data set, or choose another --fold",
             )
 
+    def prevalence(self) -> list[float]:
+        """Return for each label the share of the split's training images, prepared or not, that have it."""
+        training = self.split.frame.filter(pl.col("subset") == "train").select("image_id")
+        return targets.prevalence(
+            targets.targets(self.store.records().join(training, on="image_id", how="semi"), self.labels)
+        )
+
     def origin(self) -> Origin:
         """Return what a network that is trained on these inputs from scratch is made of."""
         about = self.store.about

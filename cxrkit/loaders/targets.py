@@ -21,6 +21,12 @@ def targets(records: pl.DataFrame, labels: LabelSet = CHESTXRAY14) -> NDArray[np
     return np.array(known.to_numpy(), dtype=np.float32, order="C")  # a copy: polars lends a single column read-only
 
 
+def prevalence(target_NL: NDArray[np.float32]) -> list[float]:
+    """Return for each label the share of images that have it, of those of which it is known; 0 where it never is."""
+    known_L = (~np.isnan(target_NL)).sum(axis=0)
+    return [float(share) for share in np.nansum(target_NL, axis=0) / np.maximum(known_L, 1)]
+
+
 def age_range(age_years: pl.Series) -> tuple[float, float]:
     """Return the lowest and highest age of the training rows, in years, to scale ages with.
 

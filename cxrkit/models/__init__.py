@@ -7,7 +7,8 @@ Importing this package imports no torch; the functions do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,8 +70,8 @@ def build(
     `seed`; torch's global random state is left as it was. Its attribute `initial_weights` says what it started from.
 
     options: fields of ModelSpec in place of the name's own (see models/options.py); of an own model, its function's.
-    weights: a file for -ots and -ft in place of torchvision's ImageNet weights.
-    pretrained: False leaves -ots and -ft without ImageNet weights, for a checkpoint to be loaded afterwards.
+    weights: a file for -ots and -ft in place of torchvision's ImageNet weights, or for a backbone of others.
+    pretrained: False leaves networks without such weights, for a checkpoint to be loaded afterwards.
 
     Raises UserError for an unknown name or option, for weights that cannot be had or do not fit, and for an own
     function that does not return a model with a spec.
@@ -78,7 +79,7 @@ def build(
     import torch
 
     model_spec = None if _is_own(name) else spec(name, options=options)
-    if weights is not None and not (model_spec and model_spec.pretrained):
+    if weights is not None and not (grammar.is_backbone(name) or (model_spec and model_spec.pretrained)):
         raise UserError(
             f"--weights {weights}: {name} does not start from ImageNet weights",
             remedy="leave out --weights, or choose resnet50-ft or resnet50-ots, with or without -meta",
@@ -90,6 +91,8 @@ def build(
         from cxrkit.models.weights import load
 
         model.initial_weights = load(model, weights) if pretrained else NOT_SAID  # type: ignore[assignment, arg-type]
+    elif grammar.is_backbone(name):
+        model.initial_weights = _started_from(model, name, weights, pretrained)  # type: ignore[assignment]
     return model
 
 
@@ -132,15 +135,37 @@ def prepare_input(image_B1HW: torch.Tensor, spec: ModelSpec, dtype: torch.dtype 
 
 
 def _is_own(name: str) -> bool:
-    """Whether `name` is the user's: package.module:function, or an entry point of an installed package."""
+    """Whether `name` is outside the grammar: package.module:function, an installed package's, a backbone of others."""
     return ":" in name or (name not in grammar.SPECS and name in registry.names("model"))
+
+
+def _started_from(model: Any, name: str, weights: Path | None, pretrained: bool) -> InitialWeights:
+    """Fill a backbone of others from a file, or from its authors' where its options say `pretrained`."""
+    if weights is None and not model.spec.pretrained:
+        return SCRATCH
+    if not pretrained:
+        return NOT_SAID
+    from cxrkit.models import fitting
+
+    return fitting.load(model.backbone, name, weights)
+
+
+def _factory(name: str, options: Mapping[str, Any] | None) -> Callable[..., Any]:
+    """Return the function that builds a model of this name."""
+    if not grammar.is_backbone(name):
+        return registry.load("model", name)  # type: ignore[no-any-return]
+    from cxrkit.models import composed
+
+    if "backbone" in (options or {}):
+        raise UserError(f"model {name!r}: unknown option 'backbone'", remedy="its name says what its backbone is")
+    return functools.partial(composed.build, backbone=name)
 
 
 def _own(name: str, labels: LabelSet, options: Mapping[str, Any] | None) -> torch.nn.Module:
     """Call the user's function and check what it returns."""
     import torch
 
-    model = registry.construct("model", name, registry.load("model", name), labels, options)
+    model = registry.construct("model", name, _factory(name, options), labels, options)
     found = getattr(model, "spec", None)
     if not isinstance(model, torch.nn.Module) or not isinstance(found, ModelSpec):
         what = f"one whose spec is a {type(found).__name__}" if isinstance(model, torch.nn.Module) else repr(model)

@@ -26,6 +26,13 @@ NIH_STD = (0.258,)
 AGE_MEAN, AGE_SD = 46.87, 16.60
 MLP_HIDDEN = (64, 64)  # ours; the paper only calls its perceptron "very simple" (section 2.4)
 SMALLEST_INPUT = 32  # pixels; conv5_x is 1 x 1 there
+BACKBONES = ("torchvision", "timm", "xrv")  # whose networks are taken as they are: timm:convnext_tiny (backbones.py)
+
+
+def is_backbone(name: str) -> bool:
+    """Whether a model's name is that of somebody else's network, with where it is from before a colon."""
+    source, colon, of = name.partition(":")
+    return bool(colon and of) and source in BACKBONES
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import pickle
 import re
 import warnings
@@ -24,6 +25,7 @@ FILE_NAME = "resnet50-0676ba61.pth"  # torchvision names a file after the first 
 # The whole of it, and the size, as nine public projects that pin or have measured this file give them, all the same.
 FILE_SHA256 = "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a"
 FILE_BYTES = 102_530_333
+CONTAINERS = ("state_dict", "model", "model_state_dict", "teacher", "net")  # what people save a state dict under
 USE_A_FILE = (
     f"name a file with --weights FILE (.pth or .safetensors): {FILE_NAME} ({FILE_BYTES:,} bytes), from that address "
     "by a browser, or from another machine's torch cache (hub/checkpoints). Check it with `sha256sum`; its SHA-256 "
@@ -118,14 +120,16 @@ def _sha256(file: Path) -> str:
 def read(file: Path) -> Mapping[str, Tensor]:
     """Return the state dict in a .safetensors or a .pth file, without running any code that the latter may hold.
 
-    A dict under "state_dict", and names that start with "module." (as DataParallel writes them), are unwrapped.
+    A dict under "state_dict", "model" or another usual key, and names that start with "module." (as DataParallel
+    writes them), are unwrapped.
     Raises UserError when the file is missing, damaged, holds code, or holds something else.
     """
     if not file.is_file():
         raise UserError(f"{file}: there is no such weights file", remedy="check the path given to --weights")
     content = _read_safetensors(file) if file.suffix == ".safetensors" else _read_pickle(file)
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
+    for key in CONTAINERS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
     if not _is_state_dict(content):
         raise UserError(
             f"{file}: expected a state dict (parameter name -> tensor), found a {type(content).__name__} "
@@ -151,7 +155,9 @@ def _read_pickle(file: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols; what cannot be read is refused below
-            return torch.load(file, map_location="cpu", weights_only=True)
+            # The command line of a training, which many files hold beside the tensors: a bag of values, no code.
+            with torch.serialization.safe_globals([argparse.Namespace]):
+                return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         code = re.search(r"GLOBAL (\S+)", str(error))
         if code is None:

@@ -102,7 +102,12 @@ def assemble(
         run=run,
         model=model,
         spec=spec,
-        loss=losses.build(config.loss.name, labels=inputs.labels, options=config.loss.options),
+        loss=losses.build(
+            config.loss.name,
+            labels=inputs.labels,
+            options=config.loss.options,
+            prevalence=None if inputs.labels.unit else inputs.prevalence(),  # amounts have none
+        ),
         labels=inputs.labels,
         # The validation images are read: their pixels would take the memory that the training's need.
         val=inputs.loader(

@@ -1,0 +1,183 @@
+"""Answers to CLAIM's items 22 to 34: the model, its training and evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cxrkit.models import catalog
+from cxrkit.models.grammar import MLP_HIDDEN
+from cxrkit.runs.config import TrainConfig
+from cxrkit.standards.claim_data import SCORES
+from cxrkit.standards.facts import FILES, RunFacts
+from cxrkit.standards.words import (
+    Said,
+    author,
+    count,
+    data_name,
+    how_intervals,
+    kind,
+    listed,
+    metric_name,
+    sentences,
+)
+
+_LOSSES = {
+    "bce-mean": "binary cross-entropy, averaged over labels and images (bce-mean)",
+    "bce-sum": "binary cross-entropy, summed over labels and averaged over images (bce-sum)",
+}
+CONFIG, PROVENANCE, IMPORT = FILES["config"], FILES["provenance"], FILES["imported"]
+
+
+def model(facts: RunFacts) -> Said:
+    """Item 22."""
+    spec, name = facts.spec, facts.run.scores.model
+    if spec is None or facts.config is None:
+        source = CONFIG if facts.config else IMPORT
+        return Said(f"{name}.", "describe inputs, outputs, layers and connections", (source,))
+    parameters, trainable, _ = catalog.cost(spec, facts.labels)
+    learn = "all of them trained" if trainable == parameters else f"of which {trainable:,} are trained"
+    hidden = f" with hidden layers of {listed(map(str, MLP_HIDDEN))}" if not (spec.blocks or spec.probe) else ""
+    depth = f", blocks {listed(map(str, spec.blocks))} in four stages, {spec.width} channels first" * bool(spec.blocks)
+    text = [f"{name}: {kind(facts)}{hidden}{depth}, {parameters:,} parameters, {learn}"]
+    inputs = [f"{count(spec.channels, 'channel')} of {spec.input_size} x {spec.input_size} pixels"] * spec.image
+    inputs += ["age, sex and view position"] * spec.meta
+    inputs += [f"{spec.features_in:,} features of the network of {facts.config.model.extractor}"] * bool(spec.probe)
+    text.append(f"Input: {listed(inputs)}")
+    outputs = facts.labels.unit or "logits, whose sigmoid is the score"
+    text.append(f"Output: {count(len(facts.labels), 'number')}, {outputs}")
+    return Said(sentences(text), "refer to the paper of the architecture", (CONFIG,))
+
+
+def software(facts: RunFacts) -> Said:
+    """Item 23."""
+    found = facts.provenance or {}
+    packages = found.get("packages")
+    if facts.config is not None and isinstance(packages, dict) and packages:
+        named = [f"Installed: cxrkit {found.get('cxrkit')}", f"Python {found.get('python')}"]
+        named += [f"{name} {version}" for name, version in packages.items()]
+        machine = found.get("processor") or found.get("platform") or ""
+        device = f"Device: {found['device']}" if found.get("device") else ""
+        return Said(sentences([", ".join(named), f"Machine: {machine}" if machine else "", device]), "", (PROVENANCE,))
+    scored = f"Evaluated with cxrkit {facts.run.scores.cxrkit_version}"
+    framework = facts.imported.about.framework if facts.imported else ""
+    declared = f"Declared: trained with {framework}" if framework else ""
+    hint = "name the versions of what it was trained with"
+    return Said(sentences([scored, declared]), hint, (SCORES, IMPORT) if declared else (SCORES,))
+
+
+def initialization(facts: RunFacts) -> Said:
+    """Item 24."""
+    origin = facts.run.origin
+    known = origin.basis.pretraining
+    if known == "unknown":
+        return author("say what the parameters started from")
+    said = "" if known == "checked" else " (declared, not checked)"
+    if origin.pretraining == "none" and not origin.initial_weights:
+        seed = f", seed {facts.run.scores.seed}" if facts.config else ""
+        return Said(f"At random, from scratch{seed}{said}.", "", (SCORES,))
+    digest = f" (SHA-256 {origin.initial_weights[:12]}...)" if origin.initial_weights else ""
+    return Said(f"Pretrained: {origin.pretraining}{digest}{said}.", "", (SCORES,))
+
+
+def training(facts: RunFacts) -> Said:
+    """Item 25."""
+    config = facts.config
+    if config is None:
+        return author("describe augmentation, loss, optimizer, hyperparameters and how many models were trained")
+    trainer = "" if config.run.trainer == "supervised" else f"Trainer {config.run.trainer}"
+    looks = "" if facts.looks_at_images is False or (facts.spec and facts.spec.probe) else _augmentation(config)
+    text = sentences([trainer, looks, _optimisation(config, facts), f"Seed {config.run.seed}"])
+    hint = "say how the hyperparameters were found, and how many models were trained in all"
+    return Said(text, hint, (CONFIG, PROVENANCE) if facts.provenance else (CONFIG,))
+
+
+def _augmentation(config: TrainConfig) -> str:
+    it = config.augmentation
+    return (
+        f"Augmentation: random crops of at least {100 * it.area_min:g} % of the area, aspect ratio up to "
+        f"{it.aspect_max:.3g}, "
+        f"rotation up to {it.angle:g} degrees, horizontal flips with probability {it.flip:g}"
+    )
+
+
+def _optimisation(config: TrainConfig, facts: RunFacts) -> str:
+    optimizer, schedule = config.optimizer, config.schedule
+    decay = f", weight decay {optimizer.weight_decay:g}" if optimizer.weight_decay else ""
+    rate = "" if optimizer.lr is None else f", learning rate {optimizer.lr:g}"
+    batch = "" if optimizer.batch_size is None else f", {count(optimizer.batch_size, 'image')} a step"
+    precision = (facts.provenance or {}).get("precision") or config.run.precision
+    late = f" for more than {count(schedule.patience, 'epoch')}" if schedule.patience else ""
+    loss = _LOSSES.get(config.loss.name, config.loss.name)
+    return (
+        f"Loss: {loss}; Adam (beta {optimizer.beta1:g} and {optimizer.beta2:g}){rate}{batch}{decay}; "
+        f"{count(schedule.epochs, 'epoch')}; the rate is multiplied by {schedule.factor:g} when the validation loss "
+        f"has not improved{late}; {precision}"
+    )
+
+
+def selection(facts: RunFacts) -> Said:
+    """Item 26."""
+    if facts.config is None:
+        return author("say how the final model was chosen, and on which images")
+    what = {"val_loss": "lowest loss", "val_auc": "highest mean AUC"}[facts.config.selection.metric]
+    epoch = facts.run.scores.epoch
+    text = f"The epoch of the {what} on the validation images: {epoch} of {facts.config.schedule.epochs}."
+    return Said(text, "", (CONFIG, SCORES))
+
+
+def ensembling(facts: RunFacts) -> Said:
+    """Item 27."""
+    if facts.config is None:
+        return author("say whether predictions are of one model or of several")
+    return Said(f"None: one checkpoint (SHA-256 {facts.run.scores.checkpoint_sha256[:12]}...).", "", (SCORES,))
+
+
+def metrics(facts: RunFacts) -> Said:
+    """Item 28."""
+    names = listed(metric_name(name) for name in facts.run.test.names)
+    labels = count(len({metric.label for metric in facts.run.test.metrics} - {None}), "label")
+    mean = next((metric for metric in facts.run.test.metrics if metric.label is None), None)
+    over = f", and their unweighted mean over {mean.labels}" if mean is not None and mean.labels else ""
+    return Said(f"{names[0].upper()}{names[1:]} of {labels}{over}.", "say why these metrics", (SCORES,))
+
+
+def uncertainty(facts: RunFacts) -> Said:
+    """Item 29."""
+    hint = "describe tests between models, if there are any, and the correction for their number"
+    how = how_intervals(facts)
+    return Said(f"Intervals: {how}.", hint, (SCORES,)) if how else author(f"no interval was computed; {hint}")
+
+
+def internal_test(facts: RunFacts) -> Said:
+    """Item 32."""
+    if facts.config is None:
+        return author("say on which images of its own kind the model was tested")
+    test = facts.run.test
+    text = (
+        f"{count(test.images, 'image')} of {count(test.patients, 'patient')} of {data_name(facts)}, the data set that "
+        "it was trained on; neither trained on nor used to select the epoch."
+    )
+    return Said(text, "", (SCORES, CONFIG))
+
+
+def external_test(facts: RunFacts) -> Said:
+    """Item 33."""
+    hint = "report tests on data of other hospitals, or name their absence as a limitation"
+    return author(hint) if facts.config is None else Said("None in this run.", hint, (CONFIG,))
+
+
+ANSWERS: dict[int, Callable[[RunFacts], Said]] = {
+    22: model,
+    23: software,
+    24: initialization,
+    25: training,
+    26: selection,
+    27: ensembling,
+    28: metrics,
+    29: uncertainty,
+    30: lambda _: author("report robustness: subgroups, other seeds or splits, other labels, if you tried any"),
+    31: lambda _: author("name methods of explanation and how they were validated, or that none was used"),
+    32: internal_test,
+    33: external_test,
+    34: lambda _: author("give the registration, or say that it does not apply"),
+}
