@@ -4,10 +4,23 @@
 in which `cxrkit --help` lists them.
 """
 
-from cxrkit.cli import data, stats, training, reproduce, results, report, imports, splits, literature, machine  # isort: skip
+from cxrkit.cli import (  # isort: skip
+    data,
+    stats,
+    training,
+    reproduce,
+    results,
+    report,
+    compare,
+    imports,
+    splits,
+    literature,
+    machine,
+)
 from cxrkit.cli.app import main
 
 __all__ = [
+    "compare",
     "data",
     "imports",
     "literature",
