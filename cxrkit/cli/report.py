@@ -51,6 +51,10 @@ def report(
         EpochChoice,
         typer.Option(help="own: each run's best epoch; common: one for all runs of a column, as the paper chose."),
     ] = EpochChoice.own,
+    also: Annotated[
+        str | None,
+        typer.Option(help="Published results beside Table 5: KEY,... of `cxrkit literature`, primary, top10."),
+    ] = None,
     data: Annotated[
         Path | None,
         typer.Option("--data", help="Prepared folder, or a table of labels.", show_default="each run's"),
@@ -67,9 +71,9 @@ def report(
     flags = {"--official-split": official_split, "--probes": probes, "--all": everything}
     document = requests.document_of(flags, table, figure)
     which: Any = epoch.value
-    request = requests.ReportRequest(
-        runs, document, tuple(only or ()), tuple(hide or ()), which, apart=apart, data=data, raw=raw
-    )
+    published = tuple(also.split(",")) if also is not None else ()
+    patterns = (tuple(only or ()), tuple(hide or ()))
+    request = requests.ReportRequest(runs, document, *patterns, which, apart, published, data, raw)
     if everything:
         _write_all(request, out, format)
     else:

@@ -80,6 +80,18 @@ def _curves(material: Material) -> Report:
     return Report("Curves", (), figures=tuple(figures), key="curves")
 
 
+def _compare(material: Material) -> Report:
+    from cxrkit.report.compare import compare_all
+
+    return compare_all(material.findings, material.opened)
+
+
+def _table4(material: Material) -> Report:
+    from cxrkit.report.table4 import table4
+
+    return table4(material.findings, material.opened)
+
+
 def _table1(material: Material) -> Report:
     from cxrkit.report.architecture import architecture
 
@@ -111,6 +123,10 @@ def _has_findings(material: Material) -> bool:
     return bool(material.findings)
 
 
+def _has_two(material: Material) -> bool:
+    return len(material.findings) > 1
+
+
 def _has_probes(material: Material) -> bool:
     return any(map(is_probe, material.found.runs))
 
@@ -128,7 +144,9 @@ DOCUMENTS: dict[str, Document] = {
     "official": Document(_official, _has_official),
     "resampled": Document(_resampled, _has_other_splits),
     "probes": Document(_probes, _has_probes),
+    "compare": Document(_compare, _has_two),
     "curves": Document(_curves, _has_findings),
+    "table4": Document(_table4, _has_two),
     "stats": Document(_stats, _has_data),
     "table1": Document(_table1, _always),
     "provenance": Document(_provenance, _always),

@@ -16,7 +16,7 @@ from cxrkit.report.tables import Report
 DEFAULT = "resampled"
 WITHOUT_RUNS = ("stats", "table1")  # documents that are of no run
 # The paper's tables and figures by number, and the document that has each. A new one is a line here.
-TABLES: Mapping[int, str] = {1: "table1", 2: "stats", 3: "resampled", 5: "official"}
+TABLES: Mapping[int, str] = {1: "table1", 2: "stats", 3: "resampled", 4: "table4", 5: "official"}
 FIGURES: Mapping[int, str] = {3: "stats", 5: "resampled"}
 
 
@@ -28,7 +28,7 @@ class ReportRequest:
     """Folder of the run folders, or one of them."""
 
     document: str = DEFAULT
-    """A name of DOCUMENTS."""
+    """A name of DOCUMENTS; "" for all of them."""
 
     only: tuple[str, ...] = ()
     """Patterns of the runs that are wanted; () for all."""
@@ -56,6 +56,10 @@ class ReportRequest:
         if self.document == "probes" and self.epoch == "common":
             raise UserError(
                 "--epoch common: --probes shows each probe at its own best epoch", remedy="leave out --epoch"
+            )
+        if self.also and self.document not in ("official", ""):
+            raise UserError(
+                "--also: published results are of the official split", remedy="ask for --official-split, or for --all"
             )
 
     def material(self) -> Material:
