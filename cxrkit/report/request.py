@@ -79,8 +79,8 @@ class ReportRequest:
 def document_of(flags: Mapping[str, bool], table: int | None, figure: int | None) -> str:
     """Return the document that is asked for, "" for all of them.
 
-    flags: by option, whether it was given: --official-split, --probes, --labels, --all. Raises UserError for two documents at
-    once, and for a table or figure that there is none of.
+    flags: by option, whether it was given: --official-split, --probes, --labels, --all. Raises UserError for two
+    documents at once, and for a table or figure that there is none of.
     """
     named = {"--official-split": "official", "--probes": "probes", "--labels": "labels", "--all": ""}
     asked = {option: named[option] for option, given in flags.items() if given}
