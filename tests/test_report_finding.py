@@ -220,6 +220,7 @@ def test_runs_kept_apart_are_a_short_table_until_asked_for(study: Study) -> None
         ({"--official-split": True}, 5, None, "official"),
         ({"--probes": True}, None, None, "probes"),
         ({}, 3, None, "resampled"),
+        ({}, 4, None, "table4"),
         ({}, 5, None, "official"),
         ({"--all": True}, None, None, ""),
     ],
@@ -261,6 +262,14 @@ def test_all_documents_that_the_runs_allow(study: Study) -> None:
     assert [item.key for item in one.documents] == ["official", "curves", "stats", "table1", "provenance"]
 
 
+def test_published_results_stand_beside_the_official_split_alone(study: Study) -> None:
+    with pytest.raises(UserError, match="--also: published results are of the official split"):
+        ReportRequest(study.runs, "resampled", also=("top10",))
+    shown = answer(ReportRequest(study.runs, "official", also=("top3",)))
+    published = [head for head in shown.tables[0].columns if not head.own]
+    assert len(published) > len([head for head in report.official(study.runs).tables[0].columns if not head.own])
+
+
 def test_what_is_of_no_run_asks_for_none(study: Study) -> None:
     assert answer(ReportRequest(study.folder / "nothing", "table1")).key == "table1"
     with pytest.raises(UserError, match="--raw and --data: none of them is given"):
@@ -268,7 +277,7 @@ def test_what_is_of_no_run_asks_for_none(study: Study) -> None:
 
 
 def test_a_document_that_cannot_be_made_is_named_and_the_others_are_built(study: Study) -> None:
-    made = everything(ReportRequest(study.runs, also=("nobody2099",)).material())
+    made = everything(ReportRequest(study.runs, "", also=("nobody2099",)).material())
     assert made.documents[0].key == "resampled"
     assert made.left_out[0].startswith("official: unknown published result 'nobody2099'")
 
