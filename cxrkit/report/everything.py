@@ -63,7 +63,9 @@ class Material:
         for run in self.findings:
             if run.test.complete and run.has_auc:
                 groups[run.origin.dataset, run.origin.label_set, run.origin.labels_digest, run.split].append(run)
-        return tuple(max(groups.values(), key=lambda runs: (runs[0].split == OFFICIAL, len(runs)), default=[]))
+        if not groups:
+            return ()
+        return tuple(max(groups.values(), key=lambda runs: (runs[0].split == OFFICIAL, len(runs))))
 
     @cached_property
     def names(self) -> dict[Path, str]:
