@@ -55,11 +55,21 @@ def report(
         str | None,
         typer.Option(help="Published results beside Table 5: KEY,... of `cxrkit literature`, primary, top10."),
     ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(help="The same predictions against other labels: google2019, nih-2017. Needs --raw."),
+    ] = None,
     data: Annotated[
         Path | None,
         typer.Option("--data", help="Prepared folder, or a table of labels.", show_default="each run's"),
     ] = None,
-    raw: Annotated[Path | None, typer.Option("--raw", help="NIH's tables, or the CSV: for Table 2.")] = None,
+    raw: Annotated[
+        Path | None, typer.Option("--raw", help="Folder with NIH's tables: for Table 2 and --labels.")
+    ] = None,
+    standards: Annotated[
+        Path | None,
+        typer.Option(help="Write what journals and hubs ask for into this folder: CLAIM, model card, Croissant, ..."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Also write it to this file; with --all, to this folder.")] = None,
     format: Annotated[
         ReportFormat | None, typer.Option(help="Format of --out, or of what is printed.", show_default="by its ending")
@@ -68,16 +78,36 @@ def report(
     """Print the paper's tables with your runs in them: Table 5, the probes of section 3, or Table 3; or write all."""
     from cxrkit.report import request as requests
 
-    flags = {"--official-split": official_split, "--probes": probes, "--all": everything}
+    flags = {"--official-split": official_split, "--probes": probes, "--labels": bool(labels), "--all": everything}
     document = requests.document_of(flags, table, figure)
     which: Any = epoch.value
-    published = tuple(also.split(",")) if also is not None else ()
-    patterns = (tuple(only or ()), tuple(hide or ()))
-    request = requests.ReportRequest(runs, document, *patterns, which, apart, published, data, raw)
+    request = requests.ReportRequest(
+        runs, document, tuple(only or ()), tuple(hide or ()), which, apart,
+        _names(also), _names(labels), data, raw,
+    )  # fmt: skip
+    if standards is not None:
+        _write_standards(request, standards)
+        if not (any(flags.values()) or table or figure or out):
+            return
     if everything:
         _write_all(request, out, format)
     else:
         _show(request, out, format)
+
+
+def _names(joined: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in joined.split(",")) if joined else ()
+
+
+def _write_standards(request: ReportRequest, out: Path) -> None:
+    from cxrkit.report.runs import find_runs
+    from cxrkit.standards import write_standards
+
+    wanted = {run.folder for run in find_runs(request.runs, request.only, request.hide).runs}
+    written = write_standards(
+        request.runs, out, data=request.data, chosen=lambda run: run.folder in wanted, console=console
+    )
+    print_as_it_is(written.text())
 
 
 def _show(request: ReportRequest, out: Path | None, format: ReportFormat | None) -> None:

@@ -57,6 +57,11 @@ def evaluate(
     option: Annotated[
         list[str] | None, typer.Option("--option", help="Option of an evaluator, as name=value; may be repeated.")
     ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(help="Show the predictions against other labels: google2019, nih-2017. Writes nothing."),
+    ] = None,
+    raw: Annotated[Path | None, typer.Option("--raw", help="Folder with the other labels, or their file.")] = None,
 ) -> None:
     """Compute a run's AUCs and their patient-level intervals from its predictions, or what other evaluators find.
 
@@ -66,6 +71,19 @@ def evaluate(
     from cxrkit import pipeline
     from cxrkit.runs.folder import RunFolder
 
+    if labels is not None:
+        _against_other_labels(run, labels, raw, data)
+        return
     pipeline.evaluate(
         RunFolder(run), data, console, replicates=replicates, evaluator=evaluator, options=tuple(option or ())
     )
+
+
+def _against_other_labels(run: Path, labels: str, raw: Path | None, data: Path | None) -> None:
+    from cxrkit import report as reports
+    from cxrkit.base.errors import UserError
+    from cxrkit.report.label_sources import label_sources_of
+
+    if raw is None:
+        raise UserError("--labels: no folder is named that has the other labels", remedy="name it with --raw")
+    console.print(reports.to_rich(label_sources_of(run, [name.strip() for name in labels.split(",")], raw, data)))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from cxrkit.base.errors import UserError
@@ -13,6 +15,7 @@ from cxrkit.report.official import SPLIT as OFFICIAL
 from cxrkit.report.official import official
 from cxrkit.report.probes import probes
 from cxrkit.report.resampled import resampled
+from cxrkit.report.run_names import run_names
 from cxrkit.report.runs import FoundRuns, Run, is_probe
 from cxrkit.report.tables import Report
 
@@ -34,7 +37,10 @@ class Material:
     """Whether the numbers of the runs that do not compare are shown, too."""
 
     also: Sequence[str] = ()
-    """Keys of published results beside the official split's."""
+    """Published results beside the official split's: keys, "primary", "top10"."""
+
+    labels: Sequence[str] = ()
+    """Other sources of labels, by name: "google2019", "nih-2017"."""
 
     data: Path | None = None
     """Prepared folder; None: there is none."""
@@ -46,6 +52,26 @@ class Material:
     def findings(self) -> tuple[Run, ...]:
         """The runs that predict findings, no probes."""
         return tuple(run for run in self.found.runs if not is_probe(run))
+
+    @cached_property
+    def tested(self) -> tuple[Run, ...]:
+        """The runs that figures show side by side: whole test sets of one split, the official one where there are any.
+
+        Elsewhere it is the split, the data set and the labels that most runs are of.
+        """
+        groups: dict[tuple[str, ...], list[Run]] = defaultdict(list)
+        for run in self.findings:
+            if run.test.complete and run.has_auc:
+                groups[run.origin.dataset, run.origin.label_set, run.origin.labels_digest, run.split].append(run)
+        if not groups:
+            return ()
+        largest: list[Run] = max(groups.values(), key=lambda runs: (runs[0].split == OFFICIAL, len(runs)))
+        return tuple(largest)
+
+    @cached_property
+    def names(self) -> dict[Path, str]:
+        """What each run is called in figures, by its folder."""
+        return run_names(self.findings)
 
 
 @dataclass(frozen=True)
@@ -71,15 +97,6 @@ def _probes(material: Material) -> Report:
     return probes(material.found, apart=material.apart)
 
 
-def _curves(material: Material) -> Report:
-    from cxrkit.report.curves import curves
-    from cxrkit.report.training_curves import training_curves
-
-    tested = [run for run in material.findings if run.split == OFFICIAL] or list(material.findings)
-    figures = [*curves(tested, material.opened), *training_curves(material.findings)]
-    return Report("Curves", (), figures=tuple(figures), key="curves")
-
-
 def _compare(material: Material) -> Report:
     from cxrkit.report.compare import compare_all
 
@@ -90,6 +107,44 @@ def _table4(material: Material) -> Report:
     from cxrkit.report.table4 import table4
 
     return table4(material.findings, material.opened)
+
+
+def _curves(material: Material) -> Report:
+    from cxrkit.report.curves import curves
+    from cxrkit.report.training_curves import training_curves
+
+    drawn = curves(material.tested, material.opened, material.names) if material.tested else []
+    figures = [*drawn, *training_curves(material.findings, material.names)]
+    return Report("Curves", (), figures=tuple(figures), key="curves")
+
+
+def _calibration(material: Material) -> Report:
+    from cxrkit.report.calibration import calibration
+
+    tables, figures = calibration(material.tested, material.opened, material.names)
+    return Report("Calibration", tuple(tables), figures=tuple(figures), key="calibration")
+
+
+def _thresholds(material: Material) -> Report:
+    from cxrkit.report.operating_points import operating_points
+
+    tables, figures = operating_points(material.tested, material.opened, material.names)
+    return Report("Sensitivity and specificity", tuple(tables), figures=tuple(figures), key="thresholds")
+
+
+def _subgroups(material: Material) -> Report:
+    from cxrkit.report.subgroups import subgroups
+
+    tables, figures = subgroups(material.tested, material.opened, material.names)
+    return Report("Subgroups", tuple(tables), figures=tuple(figures), key="subgroups")
+
+
+def _labels(material: Material) -> Report:
+    from cxrkit.report.label_sources import label_sources
+
+    if material.raw is None:
+        raise UserError("--labels: no folder is named that has the other labels", remedy="name it with --raw")
+    return label_sources(material.findings, material.labels, material.raw, material.opened)
 
 
 def _table1(material: Material) -> Report:
@@ -111,6 +166,12 @@ def _provenance(material: Material) -> Report:
     return provenance(material.found.runs)
 
 
+def _protocol(material: Material) -> Report:
+    from cxrkit.report.protocol import protocol
+
+    return protocol(material.findings)
+
+
 def _has_official(material: Material) -> bool:
     return any(run.split == OFFICIAL for run in material.findings)
 
@@ -123,8 +184,16 @@ def _has_findings(material: Material) -> bool:
     return bool(material.findings)
 
 
-def _has_two(material: Material) -> bool:
+def _has_several(material: Material) -> bool:
     return len(material.findings) > 1
+
+
+def _has_tested(material: Material) -> bool:
+    return bool(material.tested)
+
+
+def _has_labels(material: Material) -> bool:
+    return bool(material.labels)
 
 
 def _has_probes(material: Material) -> bool:
@@ -144,12 +213,17 @@ DOCUMENTS: dict[str, Document] = {
     "official": Document(_official, _has_official),
     "resampled": Document(_resampled, _has_other_splits),
     "probes": Document(_probes, _has_probes),
-    "compare": Document(_compare, _has_two),
+    "compare": Document(_compare, _has_several),
+    "table4": Document(_table4, _has_several),
     "curves": Document(_curves, _has_findings),
-    "table4": Document(_table4, _has_two),
+    "calibration": Document(_calibration, _has_tested),
+    "thresholds": Document(_thresholds, _has_tested),
+    "subgroups": Document(_subgroups, _has_tested),
+    "labels": Document(_labels, _has_labels),
     "stats": Document(_stats, _has_data),
     "table1": Document(_table1, _always),
     "provenance": Document(_provenance, _always),
+    "protocol": Document(_protocol, _has_findings),
 }
 
 

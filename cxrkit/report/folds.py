@@ -15,6 +15,7 @@ from cxrkit.base.labels import CHESTXRAY14, LabelSet
 from cxrkit.report.cells import CONSTANT_NOTE, has_constant, run_heading
 from cxrkit.report.comparability import Verdict
 from cxrkit.report.epochs import AtEpochs
+from cxrkit.report.fold_differences import fold_differences
 from cxrkit.report.official import doubt_notes
 from cxrkit.report.published import PublishedFolds, Table3
 from cxrkit.report.seeds import within
@@ -40,7 +41,23 @@ def folds_table(title: str, table: Table3, at: AtEpochs, labels: LabelSet = CHES
         names = Counter(variant.name for variant in pooled)
         words = {variant: said if names[variant.name] > 1 else () for variant, said in words.items()}
     words = at.words(words)
-    return [_table(title, table, pooled, words, at, labels), *_seeds_table(pooled, words, labels)]
+    shown = [_table(title, table, pooled, words, at, labels), *_seeds_table(pooled, words, labels)]
+    return [*shown, *_differences(pooled, words, labels)]
+
+
+def _differences(
+    pooled: Mapping[Variant, Folds], words: Mapping[Variant, tuple[str, ...]], labels: LabelSet
+) -> list[Table]:
+    """Return the set-ups fold against fold: what their spread over the folds says of a difference."""
+    return fold_differences(
+        {
+            full_name(variant, words[variant]): {
+                number: [verdict.run for verdict in members] for number, members in folds.items()
+            }
+            for variant, folds in pooled.items()
+        },
+        labels,
+    )
 
 
 def _by_fold(members: Sequence[Verdict]) -> Folds:

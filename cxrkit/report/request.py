@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cxrkit.base.errors import UserError
+from cxrkit.report import works
 from cxrkit.report.epochs import EpochChoice
 from cxrkit.report.everything import DOCUMENTS, Material
 from cxrkit.report.evidence import Opened
@@ -43,7 +44,10 @@ class ReportRequest:
     """Whether the numbers of the runs that do not compare are shown, too."""
 
     also: tuple[str, ...] = ()
-    """Published results beside the official split's: keys."""
+    """Published results beside the official split's: keys, "primary", "top10"."""
+
+    labels: tuple[str, ...] = ()
+    """Other sources of labels to hold the predictions against."""
 
     data: Path | None = None
     """Labels for all runs, a prepared folder or a table; None: those that each run was evaluated with."""
@@ -52,30 +56,36 @@ class ReportRequest:
     """Folder with NIH's tables."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be shown together."""
-        if self.document == "probes" and self.epoch == "common":
-            raise UserError(
-                "--epoch common: --probes shows each probe at its own best epoch", remedy="leave out --epoch"
-            )
+        """Refuse what cannot be shown together, and results that are not known, before anything is opened."""
+        if self.also:
+            works.resolve_also(",".join(self.also))
         if self.also and self.document not in ("official", ""):
             raise UserError(
                 "--also: published results are of the official split", remedy="ask for --official-split, or for --all"
+            )
+        if self.document == "labels" and self.raw is None:
+            raise UserError("--labels: no folder is named that has the other labels", remedy="name it with --raw")
+        if self.document == "probes" and self.epoch == "common":
+            raise UserError(
+                "--epoch common: --probes shows each probe at its own best epoch", remedy="leave out --epoch"
             )
 
     def material(self) -> Material:
         """Find the runs. Raises UserError as `find_runs` does."""
         found = find_runs(self.runs, self.only, self.hide) if self.document not in WITHOUT_RUNS else FoundRuns((), ())
-        return Material(found, Opened(self.data), self.epoch, self.apart, self.also, self.data, self.raw)
+        return Material(found, Opened(self.data), self.epoch, self.apart, self.also, self.labels, self.data, self.raw)
 
 
 def document_of(flags: Mapping[str, bool], table: int | None, figure: int | None) -> str:
     """Return the document that is asked for, "" for all of them.
 
-    flags: by option, whether it was given: --official-split, --probes, --all. Raises UserError for two documents at
-    once, and for a table or figure that there is none of.
+    flags: by option, whether it was given: --official-split, --probes, --labels, --all. Raises UserError for two
+    documents at once, and for a table or figure that there is none of.
     """
-    named = {"--official-split": "official", "--probes": "probes", "--all": ""}
+    named = {"--official-split": "official", "--probes": "probes", "--labels": "labels", "--all": ""}
     asked = {option: named[option] for option, given in flags.items() if given}
+    if flags.get("--all"):  # other labels are one document more
+        asked.pop("--labels", None)
     for option, number, known in (("--table", table, TABLES), ("--figure", figure, FIGURES)):
         if number is not None:
             asked[f"{option} {number}"] = _numbered(option, number, known)
@@ -98,6 +108,6 @@ def answer(request: ReportRequest) -> Report:
 
 
 def best_first(material: Material) -> Sequence[str]:
-    """Return the names of the runs by their mean AUC, the highest first: they have a colour in every figure."""
-    means = {run.name: mean.value for run in material.findings if (mean := run.auc()) is not None}
+    """Return the runs, as figures name them, by mean AUC, the highest first: they have a colour in every figure."""
+    means = {material.names[run.folder]: mean.value for run in material.findings if (mean := run.auc()) is not None}
     return sorted(means, key=lambda name: -(means[name] or 0))
