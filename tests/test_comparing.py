@@ -231,21 +231,28 @@ def test_pairwise_adjusts_over_all_pairs_and_groups_what_is_left():
     assert sorted(found.groups[1]) == [1, 2, 3]
 
 
-# Table 4
+# Many labels and many models over folds
 
 
-@given(seed=st.integers(0, 999))
-@settings(deadline=None, max_examples=25)
-def test_rank_correlation_equals_scipy_with_ties(seed):
-    one_NL, other_NL = np.round(np.random.default_rng(seed).normal(size=(2, 40, 3)), 0)
-    expected = [stats.spearmanr(one_NL[:, label], other_NL[:, label]).statistic for label in range(3)]
-    assert comparing.rank_correlation(one_NL, other_NL) == pytest.approx(expected, abs=1e-12)
-    assert comparing.rank_correlation(np.exp(one_NL), other_NL**3) == pytest.approx(expected, abs=1e-12)
-    order = np.random.default_rng(seed).permutation(40)
-    assert comparing.rank_correlation(one_NL[order], other_NL[order]) == pytest.approx(expected, abs=1e-12)
+def test_folds_are_compared_label_by_label_and_in_the_mean():
+    one_FL, other_FL = np.random.default_rng(9).normal(0.8, 0.02, size=(2, 5, 4))
+    found = comparing.compare_fold_labels(one_FL, other_FL, [0, 1, 3])
+    for place in range(4):
+        assert found.labels[place] == comparing.compare_folds(one_FL[:, place] - other_FL[:, place])
+    means = one_FL[:, [0, 1, 3]].mean(axis=1) - other_FL[:, [0, 1, 3]].mean(axis=1)
+    assert found.mean.difference == pytest.approx(means.mean())
+    assert found.mean.p_value == pytest.approx(comparing.compare_folds(means).p_value)
+    assert np.isnan(found.adjusted[2])
+    raw = [found.labels[place].p_value for place in (0, 1, 3)]
+    assert [found.adjusted[place] for place in (0, 1, 3)] == pytest.approx(comparing.holm(raw))
 
 
-def test_rank_correlation_of_a_constant_is_undefined():
-    found = comparing.rank_correlation(np.array([[1.0, 1], [1, 2], [1, 3]]), np.array([[1.0, 3], [2, 2], [3, 1]]))
-    assert np.isnan(found[0])
-    assert found[1] == pytest.approx(-1)
+def test_models_over_folds_are_compared_in_pairs():
+    value_QF = np.random.default_rng(10).normal(0.8, 0.002, size=(3, 5))
+    value_QF[2] -= 0.2
+    found = comparing.pairwise_folds(value_QF)
+    assert found.comparisons[0, 2] == comparing.compare_folds(value_QF[0] - value_QF[2])
+    raw = [found.comparisons[pair].p_value for pair in ((0, 1), (0, 2), (1, 2))]
+    assert [found.adjusted[pair] for pair in ((0, 1), (0, 2), (1, 2))] == pytest.approx(comparing.holm(raw))
+    assert found.groups[-1] == (2,)
+    assert set(found.groups[0]) == {0, 1}

@@ -18,7 +18,7 @@ from cxrkit.base.errors import UserError
 from cxrkit.base.labels import CHESTXRAY14
 from cxrkit.report.figures import Axis, Bars, Figure, Grid, Line, Panel, Ranges
 from cxrkit.report.rendering.page import page
-from cxrkit.report.rendering.page_views import sort_key, table_view
+from cxrkit.report.rendering.page_views import one_line, sort_key, table_view
 from cxrkit.report.tables import AVERAGE, Cell, Column, Report, Row, Table, heading_lines, label_rows
 
 CHROMIUM = shutil.which("chromium")
@@ -196,11 +196,26 @@ def test_a_cell_is_sorted_by_its_number(cell: Cell, key: float | None) -> None:
     assert sort_key(cell) == key
 
 
+@pytest.mark.parametrize("name", ["resnet50-large-meta", "a", "Brier, tempered", "schedule.epochs=3", LONG])
+def test_a_broken_heading_is_whole_again_where_columns_are_chosen(name: str) -> None:
+    assert one_line(heading_lines(name)) == name
+
+
 def test_a_wide_table_has_parts_for_paper_and_every_column_is_in_one() -> None:
     wide = next(table for report in documents() for table in report.tables if table.key == "wide")
     parts = table_view(wide, "wide").parts
     assert len(parts) > 1
     assert [index for part in parts for index in part] == list(range(40))
+
+
+def test_what_is_empty_has_its_place() -> None:
+    nothing = Table("No rows", "Run", (Column("a", ("a",)),), ())
+    line = Panel("", (Line("net", (0.0, 1.0), (0.0, 1.0)),), categories=("one", "two"))
+    figure = Figure("line", "A line over categories", "", (line,))
+    text = page([Report("", ()), Report("Empty", (nothing,), figures=(figure,))], title="", made="")
+    assert not Elements(text).wrong
+    assert "No rows" in text
+    assert "The numbers of this figure" not in text
 
 
 def test_without_jinja2_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

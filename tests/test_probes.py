@@ -34,6 +34,7 @@ from cxrkit.losses import build as build_loss
 from cxrkit.models import build, compute, prepare_input
 from cxrkit.recipes import probing
 from cxrkit.report.reference import known_splits, reference_origin
+from cxrkit.report.request import ReportRequest
 from cxrkit.runs import checkpoints
 from cxrkit.runs.config import read_config
 from cxrkit.runs.folder import RunFolder
@@ -506,7 +507,7 @@ def rows_of(shown: report.Report, title: str) -> list[list[str]]:
 
 
 def test_the_report_pools_folds_beside_the_paper(evaluated: Path) -> None:
-    shown = report.probes(evaluated)
+    shown = report.probes(evaluated, apart=True)
     # Each fold has another extractor; they are pooled all the same. The deviation of 1, 2, 3, 4, 5 is 1.5811.
     assert rows_of(shown, "View position, AP or PA, from the features") == [
         ["resnet50-large-vp", "0.9930 ± 0.0016", "98.0 ± 0.0", "97.6 ± 0.3", "5 of 5"],
@@ -520,34 +521,35 @@ def test_the_report_pools_folds_beside_the_paper(evaluated: Path) -> None:
     ]
 
 
-def test_the_reports_csv_has_a_column_for_each_of_three_tables(evaluated: Path) -> None:
-    rows = list(csv.reader(io.StringIO(report.render(report.probes(evaluated), "csv"))))
-    assert len(set(rows[0])) == len(rows[0])
-    found = {row[0]: dict(zip(rows[0], row, strict=True)) for row in rows[1:]}
-    assert found["resnet50-large-vp official"]["view: auc lower"] == "0.987"
-    assert found["ResNet-50-large-gender"]["sex: auc"] == "0.9435"
-    assert found["resnet50-large-age"]["age: mae spread"] == "8.5"
-    apart = {name for name, value in found["resnet50-large-gender resample-1"].items() if value}
-    assert {name.partition(":")[0] for name in apart - {"label"}} == {"not comparable, sex"}
+def test_the_reports_csv_has_a_row_for_each_run_and_measure(evaluated: Path) -> None:
+    rows = list(csv.DictReader(io.StringIO(report.render(report.probes(evaluated, apart=True), "csv"))))
+    found = {(row["table"], row["run"], row["metric"]): row for row in rows}
+    assert len(found) == len(rows)
+    assert found["view", "resnet50-large-vp official", "auc"]["lower"] == "0.987"
+    paper = found["sex", "ResNet-50-large-gender", "auc"]
+    assert (paper["value"], paper["source"], paper["label"]) == ("0.9435", "published", "sex")
+    assert found["age", "resnet50-large-age", "mae"]["std"] == "8.5"
+    assert found["age", "resnet50-large-age", "mae"]["source"] == "own"
+    apart = {key: row for key, row in found.items() if key[1] == "resnet50-large-gender resample-1"}
+    assert {table for table, _, _ in apart} == {"apart-sex"}
+    assert all("not comparable: ages, sexes and views with digest" in row["doubts"] for row in apart.values())
 
 
 def test_a_common_epoch_is_not_promised_for_probes(evaluated: Path) -> None:
-    from cxrkit.cli import results
-
     with pytest.raises(UserError, match="--probes shows each probe at its own best epoch"):
-        results.report(probes=True, runs=evaluated, epoch=results.EpochChoice.common)
+        ReportRequest(evaluated, "probes", epoch="common")
 
 
 def test_intervals_of_few_patients_are_marked_and_explained(tmp_path: Path) -> None:
     save_scores(tmp_path, "vp", "official", {"auc": 0.991}, mark="approximate", interval="somehow")
-    (table,) = [table for table in report.probes(tmp_path).tables if table.title.startswith("View")]
+    (table,) = [table for table in report.probes(tmp_path, apart=True).tables if table.title.startswith("View")]
     assert table.rows[0].cells[0].text == "0.9910 ~[0.9870, 0.9950]"
     assert table.notes[0] == "Intervals of AUC: somehow"
     assert table.notes[1].startswith("~: an approximate interval")
 
 
 def test_the_report_names_terms_and_sets_apart_what_does_not_compare(evaluated: Path) -> None:
-    shown = report.probes(evaluated)
+    shown = report.probes(evaluated, apart=True)
     sex = "Sex, male or not, from the features"
     assert rows_of(shown, sex) == [
         ["resnet50-large-gender (1)", "0.9000", "80.0", "70.0", "1 of 5"],
@@ -571,9 +573,9 @@ def test_the_report_names_terms_and_sets_apart_what_does_not_compare(evaluated: 
 
 def test_probes_are_no_rows_of_the_other_reports(evaluated: Path) -> None:
     note = "probes of age, sex or view belong in another table: `cxrkit report --probes`"
-    for shown in (report.official(evaluated), report.resampled(evaluated)):
+    for shown in (report.official(evaluated, apart=True), report.resampled(evaluated, apart=True)):
         assert any(line.endswith(note) for line in shown.notes)
         assert not any("resnet50-large-vp" in row.heading for table in shown.tables for row in table.rows)
         assert not any(column.own for table in shown.tables for column in table.columns)
-    said = report.official(evaluated).tables[0].notes[-1]
+    said = report.official(evaluated, apart=True).tables[0].notes[-1]
     assert said.startswith("None of your runs is of what these columns are of"), "no reasons follow"

@@ -194,8 +194,13 @@ def folds(tmp_path):
     return runs
 
 
+def full_name(head) -> str:
+    """A column's name, with what is in doubt of its run."""
+    return f"{head.name} ({'; '.join(head.doubts)})" if head.doubts else head.name
+
+
 def column(table, name: str) -> dict[str, Cell]:
-    (index,) = [index for index, head in enumerate(table.columns) if head.name == name]
+    (index,) = [index for index, head in enumerate(table.columns) if full_name(head) == name]
     return {row.key: row.cells[index] for row in table.rows}
 
 
@@ -205,9 +210,14 @@ def reasons(shown: report.Report) -> dict[str, str]:
     return {row.heading: row.cells[-1].text for table in tables for row in table.rows}
 
 
+def tidy_rows(shown: report.Report) -> list[dict[str, str]]:
+    """The report as tidy CSV, read again."""
+    return list(csv.DictReader(io.StringIO(report.render(shown, "csv"))))
+
+
 def own_columns(shown: report.Report) -> list[str]:
     """The names of the user's columns in the comparison."""
-    return [head.name for head in shown.tables[0].columns if head.own]
+    return [full_name(head) for head in shown.tables[0].columns if head.own]
 
 
 # Published results
@@ -247,7 +257,7 @@ def test_published_sizes_and_networks_are_those_of_the_grammar():
 
 
 def test_official_table_holds_the_paper_and_comparable_runs_only(mixed):
-    shown = report.official(mixed)
+    shown = report.official(mixed, apart=True)
     table = shown.tables[0]
     assert [" ".join(head.heading) for head in table.columns] == [
         "Wang 2017",
@@ -267,7 +277,7 @@ def test_official_table_holds_the_paper_and_comparable_runs_only(mixed):
 
 
 def test_a_column_on_other_terms_says_so_and_is_no_rival(mixed):
-    table = report.official(mixed).tables[0]
+    table = report.official(mixed, apart=True).tables[0]
     altered = column(table, "resnet50-large-meta, at 64 px, 3 epochs")
     assert float(altered["Cardiomegaly"].text) > float(column(table, "resnet38-large-meta")["Cardiomegaly"].text)
     assert not any(cell.bold for cell in altered.values())
@@ -276,14 +286,14 @@ def test_a_column_on_other_terms_says_so_and_is_no_rival(mixed):
 
 
 def test_constant_scores_and_unchecked_origins_are_marked(mixed):
-    table = report.official(mixed).tables[0]
+    table = report.official(mixed, apart=True).tables[0]
     cell = column(table, "resnet101-large-meta (pixels declared, not checked)")[NO_FINDING]
     assert (cell.text, cell.bold) == ("† 0.500", False)
     assert "* resnet101-large-meta: pixels declared, not checked" in table.notes
     assert any(note.startswith("†: every image has the same score") for note in table.notes)
-    rows = csv.DictReader(io.StringIO(report.render(report.official(mixed), "csv")))
-    constant = {row["label"]: row["resnet101-large-meta (pixels declared, not checked): constant"] for row in rows}
-    assert [label for label, value in constant.items() if value] == [NO_FINDING]
+    rows = [row for row in tidy_rows(report.official(mixed)) if row["run"] == "resnet101-large-meta"]
+    assert {row["doubts"] for row in rows} == {"pixels declared, not checked"}
+    assert [row["label"] for row in rows if row["constant"]] == [NO_FINDING]
 
 
 @pytest.mark.parametrize(
@@ -296,14 +306,14 @@ def test_constant_scores_and_unchecked_origins_are_marked(mixed):
     ],
 )
 def test_runs_that_do_not_compare_are_named_with_the_reason(mixed, name, reason):
-    shown = report.official(mixed)
+    shown = report.official(mixed, apart=True)
     assert name not in [head.name for table in shown.tables[:2] for head in table.columns]
     assert reasons(shown)[name] == reason
 
 
 def test_undefined_auc_is_printed_with_its_reason_and_never_as_a_number(mixed):
-    (numbers,) = [table for table in report.official(mixed).tables if "their numbers" in table.title]
-    name = next(head.name for head in numbers.columns if "38 of 25,596" in head.name)
+    (numbers,) = [table for table in report.official(mixed, apart=True).tables if "their numbers" in table.title]
+    name = next(full_name(head) for head in numbers.columns if "38 of 25,596" in full_name(head))
     cells = column(numbers, name)
     assert cells["Hernia"].text == "n/a (0 positives)"
     assert cells["Hernia"].values["auc"] is None
@@ -333,7 +343,7 @@ def test_undefined_auc_is_printed_with_its_reason_and_never_as_a_number(mixed):
 )
 def test_what_a_run_was_made_of_keeps_it_out(tmp_path, changes, reason):
     save(tmp_path, make_scores("resnet50-large-meta", "official", **changes))
-    shown = report.official(tmp_path)
+    shown = report.official(tmp_path, apart=True)
     assert reasons(shown) == {"resnet50-large-meta": reason}
     assert own_columns(shown) == []
     assert "None of your runs compares with these columns" in shown.tables[0].notes[-1]
@@ -356,7 +366,7 @@ def test_any_known_part_that_differs_keeps_a_run_out(tmp_path, field, split):
         keep = tuple(m for m in scores.subsets["test"].metrics if m.label is None or m.label in ("Mass", "Nodule"))
         scores = replace(scores, subsets={"test": replace(scores.subsets["test"], metrics=keep)})
     save(tmp_path, replace(scores, origin=replace(scores.origin, **{field: value})))
-    shown = report.official(tmp_path) if name == "official" else report.resampled(tmp_path)
+    shown = report.official(tmp_path, apart=True) if name == "official" else report.resampled(tmp_path, apart=True)
     elsewhere = any("Not the paper's data" in note for table in shown.tables for note in table.notes)
     assert (bool(reasons(shown)) or elsewhere) == out
     for path in sorted(tmp_path.rglob("*"), reverse=True):
@@ -378,7 +388,7 @@ def test_any_known_part_that_differs_keeps_a_run_out(tmp_path, field, split):
 )
 def test_what_nobody_checked_is_marked(tmp_path, changes, doubt):
     save(tmp_path, make_scores("resnet50-large-meta", "official", **changes))
-    shown = report.official(tmp_path)
+    shown = report.official(tmp_path, apart=True)
     assert own_columns(shown) == [f"resnet50-large-meta ({doubt})"]
     assert shown.tables[0].columns[-1].heading[-1] == "large-meta *"
     assert f"* resnet50-large-meta: {doubt}" in shown.tables[0].notes
@@ -389,13 +399,13 @@ def test_runs_on_other_source_files_than_most_are_kept_out(tmp_path):
         save(tmp_path, make_scores(name, "official"))
     negatives = make_scores("resnet101-large-meta", "official", pixels_digest="ef" * 32)
     save(tmp_path, negatives)
-    shown = report.official(tmp_path)
+    shown = report.official(tmp_path, apart=True)
     assert own_columns(shown) == ["resnet38-large-meta", "resnet50-large-meta"]
     assert reasons(shown)["resnet101-large-meta"] == (
         "source files with digest efefefefefef, while 2 complete runs have abababababab"
     )
     (tmp_path / "resnet38-large-meta").rename(tmp_path.parent / f"{tmp_path.name}-aside")
-    shown = report.official(tmp_path)
+    shown = report.official(tmp_path, apart=True)
     doubt = "source files differ between the complete runs, and no version of them has a majority"
     assert own_columns(shown) == [f"resnet50-large-meta ({doubt})", f"resnet101-large-meta ({doubt})"]
     assert any("no version of them has a majority" in note for note in shown.tables[0].notes)
@@ -404,7 +414,9 @@ def test_runs_on_other_source_files_than_most_are_kept_out(tmp_path):
 
 def test_many_undefined_labels_are_counted(tmp_path):
     save(tmp_path, undefined(make_scores("resnet50-large-meta", "official"), "Hernia", "Edema", "Mass"))
-    assert reasons(report.official(tmp_path)) == {"resnet50-large-meta": "AUC undefined for 3 of 14 pathologies"}
+    assert reasons(report.official(tmp_path, apart=True)) == {
+        "resnet50-large-meta": "AUC undefined for 3 of 14 pathologies"
+    }
 
 
 def test_best_is_bold_with_ties_as_printed():
@@ -421,7 +433,10 @@ def test_best_is_bold_with_ties_as_printed():
 def test_two_runs_of_one_name_are_told_apart(tmp_path):
     save(tmp_path, make_scores("resnet50-large-meta", "official"))
     save(tmp_path, make_scores("resnet50-large-meta", "official", 0.01), folder="second-try")
-    assert own_columns(report.official(tmp_path)) == ["resnet50-large-meta", "second-try, resnet50-large-meta"]
+    assert own_columns(report.official(tmp_path, apart=True)) == [
+        "resnet50-large-meta",
+        "second-try, resnet50-large-meta",
+    ]
 
 
 def test_seeds_and_settings_of_one_name_are_told_apart(tmp_path):
@@ -429,7 +444,7 @@ def test_seeds_and_settings_of_one_name_are_told_apart(tmp_path):
     save(tmp_path, base)
     save(tmp_path, replace(base, seed=3))
     save(tmp_path, replace(base, recipe_digest="77" * 32), folder="edited")
-    shown = report.official(tmp_path)
+    shown = report.official(tmp_path, apart=True)
     assert sorted(own_columns(shown)) == [
         "mine, seed 0, settings 77777777",
         "mine, seeds 0, 3, settings 5e5e5e5e",
@@ -455,7 +470,7 @@ def test_every_column_has_a_heading_of_its_own(tmp_path):
     save(tmp_path, base)
     for number, changes in enumerate(others):
         save(tmp_path, replace(base, **changes), folder=f"run-{number}")
-    heads = [head for head in report.official(tmp_path).tables[0].columns if head.own]
+    heads = [head for head in report.official(tmp_path, apart=True).tables[0].columns if head.own]
     assert len({head.name for head in heads}) == len({head.heading for head in heads}) == len(others) + 1
 
 
@@ -467,14 +482,20 @@ def test_replaced_and_missing_predictions_keep_a_run_out(tmp_path):
     test = run / "predictions" / "test.parquet"
     before = test.read_bytes()
     pl.DataFrame({"image_id": ["b.png"]}).write_parquet(test, metadata=dict(pl.read_parquet_metadata(test)))
-    found = reasons(report.official(tmp_path))["resnet50-large-meta"]
+    found = reasons(report.official(tmp_path, apart=True))["resnet50-large-meta"]
     assert found == "its predictions/test.parquet was replaced after it was scored"
     test.write_bytes(before[:-9])
-    assert "predictions/test.parquet cannot be read" in reasons(report.official(tmp_path))["resnet50-large-meta"]
+    assert (
+        "predictions/test.parquet cannot be read"
+        in reasons(report.official(tmp_path, apart=True))["resnet50-large-meta"]
+    )
     test.unlink()
-    assert reasons(report.official(tmp_path))["resnet50-large-meta"] == "its predictions/test.parquet is missing"
+    assert (
+        reasons(report.official(tmp_path, apart=True))["resnet50-large-meta"]
+        == "its predictions/test.parquet is missing"
+    )
     test.write_bytes(before)
-    assert reasons(report.official(tmp_path)) == {}
+    assert reasons(report.official(tmp_path, apart=True)) == {}
 
 
 @pytest.mark.parametrize(
@@ -493,7 +514,7 @@ def test_scores_that_say_other_than_their_predictions_keep_a_run_out(tmp_path, c
     for name, value in changes.items():
         (edited["origin"] if name in edited["origin"] else edited)[name] = value
     write_json(run / "scores.json", edited)
-    found = reasons(report.official(tmp_path))["resnet50-large-meta"]
+    found = reasons(report.official(tmp_path, apart=True))["resnet50-large-meta"]
     assert f"its scores.json says another {what} than its predictions" in found
 
 
@@ -504,9 +525,9 @@ def test_a_checkpoint_that_is_newer_and_another_keeps_a_run_out(tmp_path):
     best.write_bytes(b"trained again")
     scored = (run / "scores.json").stat().st_mtime
     os.utime(best, (scored - 9, scored - 9))
-    assert reasons(report.official(tmp_path)) == {}
+    assert reasons(report.official(tmp_path, apart=True)) == {}
     os.utime(best, (scored + 9, scored + 9))
-    assert reasons(report.official(tmp_path)) == {
+    assert reasons(report.official(tmp_path, apart=True)) == {
         "resnet50-large-meta": "its checkpoint was replaced after it was scored"
     }
 
@@ -515,7 +536,7 @@ def test_a_broken_or_old_scores_file_is_named_and_does_not_end_the_report(mixed)
     path = mixed / "resnet50-ots" / "official" / "scores.json"
     text = path.read_text()
     path.write_text(text[:200])
-    shown = report.official(mixed)
+    shown = report.official(mixed, apart=True)
     assert any(
         note.startswith("resnet50-ots/official/scores.json: the scores file is not valid JSON") for note in shown.notes
     )
@@ -523,18 +544,20 @@ def test_a_broken_or_old_scores_file_is_named_and_does_not_end_the_report(mixed)
     path.write_text(json.dumps(json.loads(text) | {"schema_version": 1}))
     assert any(
         "scores of schema version 1 (int); this cxrkit reads version 2; train, predict and evaluate again" in note
-        for note in report.official(mixed).notes
+        for note in report.official(mixed, apart=True).notes
     )
     path.unlink()
     path.mkdir()
-    assert any(note.startswith("resnet50-ots/official/scores.json: ") for note in report.official(mixed).notes)
+    assert any(
+        note.startswith("resnet50-ots/official/scores.json: ") for note in report.official(mixed, apart=True).notes
+    )
 
 
 def test_an_odd_digest_does_not_end_the_report(tmp_path):
     for build, split in ((report.official, "official"), (report.resampled, "resample-2")):
         save(tmp_path, make_scores("resnet50-large", split))
         save(tmp_path, make_scores("resnet50-ots", split, split_digest="0123456789abcdef"))
-        shown = build(tmp_path)
+        shown = build(tmp_path, apart=True)
         assert own_columns(shown) == ["resnet50-large"]
         assert f"split {split} is not the known one (digest 0123456789ab)" in reasons(shown)["resnet50-ots"]
 
@@ -546,14 +569,14 @@ def test_numbers_of_another_evaluator_or_label_set_are_named(tmp_path):
     other = make_scores("chex", "official", dataset="chexpert", label_set="chexpert14")
     aucs = tuple(Metric("auc", 0.8, label, positives=3, negatives=4) for label in (*CHEXPERT.labels, None))
     save(tmp_path, replace(other, subsets={"test": replace(other.subsets["test"], metrics=aucs)}))
-    shown = report.official(tmp_path)
+    shown = report.official(tmp_path, apart=True)
     assert reasons(shown) == {
         "chex": "data set chexpert, not nih-chestxray14",
         "resnet50-large-meta": "no auc: its evaluator mine:hits gives hits",
     }
     (numbers,) = [table for table in shown.tables if "their numbers" in table.title]
     assert [row.key for row in numbers.rows] == [*CHEXPERT.averaged, AVERAGE, *CHEXPERT.beside]
-    for format in ("md", "csv", "latex"):
+    for format in report.FORMATS:
         assert "Lung Lesion" in report.render(shown, format)
 
 
@@ -563,7 +586,7 @@ def test_numbers_of_another_evaluator_or_label_set_are_named(tmp_path):
 def test_an_auc_of_too_few_patients_says_so_where_its_interval_would_be(tmp_path, patients, text):
     few = Metric("auc", 0.9, "Hernia", positives=86, negatives=900, positive_patients=patients, mark="too few patients")
     save(tmp_path, with_metrics(make_scores("resnet50-large-meta", "official", dataset="synthetic"), few))
-    (numbers,) = [table for table in report.official(tmp_path).tables if "their numbers" in table.title]
+    (numbers,) = [table for table in report.official(tmp_path, apart=True).tables if "their numbers" in table.title]
     assert next(row for row in numbers.rows if row.key == "Hernia").cells[0].text == text
 
 
@@ -587,7 +610,7 @@ def test_a_csv_that_was_cut_keeps_a_run_out(tmp_path):
     split = splits.make(cut, "official")
     scores = make_scores("resnet50-large-meta", "official")
     save(tmp_path, replace(scores, origin=origin_of(cut, split)))
-    found = reasons(report.official(tmp_path))["resnet50-large-meta"]
+    found = reasons(report.official(tmp_path, apart=True))["resnet50-large-meta"]
     assert re.search(r"v2020 labels with digest \w+, not eccf1fac7db1; split official is not the known one", found)
     assert re.search(r"trained on \d\d\d? training images, not 75,707", found)
 
@@ -599,7 +622,7 @@ def test_from_predictions_to_the_report(tmp_path):
     evaluate_run(
         tmp_path / "mine" / "official", Truth(tmp_path / "records.parquet", records), options={"replicates": 9}
     )
-    found = reasons(report.official(tmp_path))["resnet50-large-meta"]
+    found = reasons(report.official(tmp_path, apart=True))["resnet50-large-meta"]
     assert "v2020 labels with digest" in found
     assert "split official is not the known one" in found
 
@@ -608,7 +631,7 @@ def test_from_predictions_to_the_report(tmp_path):
 
 
 def test_resampling_mean_and_deviation(folds):
-    table = report.resampled(folds).tables[0]
+    table = report.resampled(folds, apart=True).tables[0]
     names = [head.name for head in table.columns]
     assert names == [
         "resnet38-large",
@@ -619,16 +642,16 @@ def test_resampling_mean_and_deviation(folds):
     ]
     own = column(table, "resnet50-large-meta")
     aucs = [100 * (BASE["Mass"] + 0.004 * number) for number in range(1, 6)]
-    assert own["Mass"].values["mean_x100"] == pytest.approx(np.mean(aucs))
-    assert own["Mass"].values["std_x100"] == pytest.approx(np.std(aucs, ddof=1))
-    deviations = [own[label].values["std_x100"] for label in PATHOLOGIES]
-    assert own[AVERAGE].values["std_x100"] == pytest.approx(np.mean(deviations))
+    assert own["Mass"].values["auc_x100"] == pytest.approx(np.mean(aucs))
+    assert own["Mass"].values["std"] == pytest.approx(np.std(aucs, ddof=1))
+    deviations = [own[label].values["std"] for label in PATHOLOGIES]
+    assert own[AVERAGE].values["std"] == pytest.approx(np.mean(deviations))
     paper = column(table, names[2])
     assert (paper["Hernia"].text, paper[AVERAGE].text) == ("89.6 ± 4.4", "82.2 ± 1.1")
 
 
 def test_resampling_counts_folds_and_names_the_missing_ones(folds):
-    table = report.resampled(folds).tables[0]
+    table = report.resampled(folds, apart=True).tables[0]
     assert [cell.text for cell in table.rows[-1].cells] == ["1 of 5", "5 of 5", "5 of 5", "3 of 5", "5 of 5"]
     notes = "\n".join(table.notes)
     assert (
@@ -637,12 +660,12 @@ def test_resampling_counts_folds_and_names_the_missing_ones(folds):
     )
     assert "resnet38-large: average by fold 81.8 (3); missing: folds 1, 2, 4, 5" in notes
     single = column(table, "resnet38-large")["Mass"]
-    assert (single.text, single.values["std_x100"]) == ("82.6", None)
+    assert (single.text, single.values["std"]) == ("82.6", None)
 
 
 def test_only_models_with_all_folds_can_be_best(folds):
     save(folds, make_scores("resnet38-large", "resample-3", 0.06))
-    table = report.resampled(folds).tables[0]
+    table = report.resampled(folds, apart=True).tables[0]
     assert not any(cell.bold for cell in column(table, "resnet38-large").values())
     assert column(table, "resnet50-large-meta")["Emphysema"].bold
 
@@ -665,7 +688,7 @@ def test_only_models_with_all_folds_can_be_best(folds):
 )
 def test_a_test_set_of_ones_own_does_not_pass_for_a_fold(tmp_path, changes, reason):
     save(tmp_path, make_scores("resnet50-large-meta", "resample-1", **changes))
-    assert reasons(report.resampled(tmp_path)) == {"resnet50-large-meta": reason}
+    assert reasons(report.resampled(tmp_path, apart=True)) == {"resnet50-large-meta": reason}
 
 
 def test_folds_on_other_terms_are_never_pooled(tmp_path):
@@ -679,7 +702,7 @@ def test_folds_on_other_terms_are_never_pooled(tmp_path):
     ]
     for number, changes in enumerate(terms, 1):
         save(tmp_path, make_scores("resnet50-large-meta", f"resample-{number}", 0.05, **changes))
-    table = report.resampled(tmp_path).tables[0]
+    table = report.resampled(tmp_path, apart=True).tables[0]
     assert [head.name for head in table.columns] == [
         "resnet50-large-meta, at 448 px, seed 0, settings 5e5e5e5e",
         "resnet50-large-meta, at 64 px, seed 0",
@@ -696,7 +719,7 @@ def test_five_folds_on_other_terms_are_named_so_and_no_rivals_of_the_paper(tmp_p
     for number in range(1, 6):
         other = {"changes": ("input.size=64", "schedule.epochs=3"), "input_size": 64}
         save(tmp_path, make_scores("resnet50-large-meta", f"resample-{number}", 0.05, **other))
-    table = report.resampled(tmp_path).tables[0]
+    table = report.resampled(tmp_path, apart=True).tables[0]
     assert [" ".join(head.heading) for head in table.columns] == [
         "resnet50- large-meta at 64 px 3 epochs",
         "paper: large with",
@@ -707,7 +730,7 @@ def test_five_folds_on_other_terms_are_named_so_and_no_rivals_of_the_paper(tmp_p
     for number in range(1, 6):
         save(tmp_path, make_scores("resnet38-large", f"resample-{number}", 0.05))
         save(tmp_path, make_scores("resnet50-ots", f"resample-{number}", 0.06, recipe="mine"))
-    table = report.resampled(tmp_path).tables[0]
+    table = report.resampled(tmp_path, apart=True).tables[0]
     assert column(table, "resnet38-large")["Cardiomegaly"].bold
     assert not column(table, "resnet50-ots, recipe mine")["Cardiomegaly"].bold
 
@@ -715,23 +738,23 @@ def test_five_folds_on_other_terms_are_named_so_and_no_rivals_of_the_paper(tmp_p
 def test_a_constant_label_of_one_fold_is_marked(folds):
     constant = replace(label_metric(NO_FINDING, 0.5, 22_425), constant=True)
     save(folds, with_metrics(make_scores("resnet50-ots", "resample-1"), constant))
-    table = report.resampled(folds).tables[0]
+    table = report.resampled(folds, apart=True).tables[0]
     assert column(table, "resnet50-ots")[NO_FINDING].text.startswith("† ")
     assert any(note.startswith("†: ") for note in table.notes)
 
 
 def test_partial_and_official_runs_are_kept_out_of_the_folds(folds):
-    shown = report.resampled(folds)
+    shown = report.resampled(folds, apart=True)
     assert reasons(shown) == {"resnet50-ft": "53 of 22,438 test images"}
     assert shown.notes[-1] == "1 run on the official split belongs in another table: `cxrkit report --official-split`"
-    shown = report.official(folds)
+    shown = report.official(folds, apart=True)
     assert reasons(shown) == {}
     assert shown.notes[-1] == "10 runs on resampling folds belong in another table: `cxrkit report`"
 
 
 def test_without_comparable_folds_there_is_no_empty_table(tmp_path):
     save(tmp_path, make_scores("small-meta", "resample-1", dataset="synthetic", label_release="synthetic"))
-    shown = report.resampled(tmp_path)
+    shown = report.resampled(tmp_path, apart=True)
     assert [table.title for table in shown.tables] == [
         "AUC x 100, mean ± standard deviation over the resampling folds: synthetic"
     ]
@@ -744,11 +767,11 @@ def test_without_comparable_folds_there_is_no_empty_table(tmp_path):
 @pytest.mark.parametrize("build", [report.official, report.resampled])
 def test_no_runs(tmp_path, build):
     with pytest.raises(UserError, match="there is no such folder of runs") as caught:
-        build(tmp_path / "runs")
+        build(tmp_path / "runs", apart=True)
     assert "cxrkit train" in str(caught.value)
     (tmp_path / "runs" / "resnet50-ots" / "official" / "predictions").mkdir(parents=True)
     with pytest.raises(UserError, match="no evaluated run") as caught:
-        build(tmp_path / "runs")
+        build(tmp_path / "runs", apart=True)
     assert "resnet50-ots/official: not evaluated yet (no scores.json)" in str(caught.value)
     assert "cxrkit evaluate" in str(caught.value)
 
@@ -757,7 +780,7 @@ def test_a_run_with_validation_scores_only_is_unfinished(tmp_path):
     scores = make_scores("resnet50-ots", "official")
     save(tmp_path, replace(scores, subsets={"val": replace(scores.subsets["test"], subset="val")}))
     with pytest.raises(UserError, match="resnet50-ots/official: no test scores, only val"):
-        report.official(tmp_path)
+        report.official(tmp_path, apart=True)
 
 
 JUNK = (
@@ -778,11 +801,11 @@ def test_whatever_stands_in_scores_there_is_a_report_or_a_users_error(tmp_path, 
     (run / "scores.json").write_text(json.dumps(value))
     for build in (report.official, report.resampled):
         try:
-            shown = build(tmp_path)
+            shown = build(tmp_path, apart=True)
         except UserError:
             continue
         assert terminal(shown, 80)
-        assert all(report.render(shown, format) for format in ("md", "csv", "latex"))
+        assert all(report.render(shown, format) for format in report.FORMATS)
 
 
 # The command
@@ -823,31 +846,31 @@ def test_a_rendered_report_and_errors_without_utf8(folds, tmp_path):
 def test_brackets_in_the_folder_of_runs(tmp_path):
     runs = tmp_path / "r [exp1]"
     save(runs, make_scores("resnet50-large-meta", "official"))
-    assert own_columns(report.official(runs)) == ["resnet50-large-meta"]
+    assert own_columns(report.official(runs, apart=True)) == ["resnet50-large-meta"]
 
 
 # How it looks
 
 
-@pytest.mark.parametrize(("format", "ending"), [("md", "md"), ("csv", "csv"), ("latex", "tex")])
+@pytest.mark.parametrize(("format", "ending"), [("md", "md"), ("csv", "csv"), ("latex", "tex"), ("json", "json")])
 def test_golden_official(mixed, format, ending):
-    check_golden(f"report_official.{ending}", report.render(report.official(mixed), format))
+    check_golden(f"report_official.{ending}", report.render(report.official(mixed, apart=True), format))
 
 
-@pytest.mark.parametrize(("format", "ending"), [("md", "md"), ("csv", "csv"), ("latex", "tex")])
+@pytest.mark.parametrize(("format", "ending"), [("md", "md"), ("csv", "csv"), ("latex", "tex"), ("json", "json")])
 def test_golden_resampled(folds, format, ending):
-    check_golden(f"report_resampled.{ending}", report.render(report.resampled(folds), format))
+    check_golden(f"report_resampled.{ending}", report.render(report.resampled(folds, apart=True), format))
 
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_golden_terminal(mixed, folds, width):
-    check_golden(f"report_official_{width}.txt", terminal(report.official(mixed), width))
-    check_golden(f"report_resampled_{width}.txt", terminal(report.resampled(folds), width))
+    check_golden(f"report_official_{width}.txt", terminal(report.official(mixed, apart=True), width))
+    check_golden(f"report_resampled_{width}.txt", terminal(report.resampled(folds, apart=True), width))
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 140])
 def test_no_number_is_cut_at_any_width(mixed, folds, width):
-    for shown in (report.official(mixed), report.resampled(folds)):
+    for shown in (report.official(mixed, apart=True), report.resampled(folds, apart=True)):
         text = terminal(shown, width)
         assert "…" not in text
         for table in shown.tables:
@@ -857,39 +880,50 @@ def test_no_number_is_cut_at_any_width(mixed, folds, width):
         assert max(map(len, text.splitlines())) <= width
 
 
-def test_csv_has_one_row_per_label_and_plain_numbers(mixed):
-    table = list(csv.DictReader(io.StringIO(report.render(report.official(mixed), "csv"))))
-    assert [row["label"] for row in table] == [*PATHOLOGIES, AVERAGE, NO_FINDING]
-    first = table[0]
-    assert float(first["resnet38-large-meta: upper"]) == pytest.approx(0.94)
-    assert first["resnet38-large-meta: positives"] == "500"
-    for row in table:
-        assert all(text == "" or math.isfinite(float(text)) for name, text in row.items() if name != "label")
-    kept_out = [name for name in first if "not comparable (38 of 25,596 test images" in name]
-    assert len(kept_out) == 4
+def test_csv_has_one_row_for_each_run_label_and_metric(mixed):
+    rows = tidy_rows(report.official(mixed, apart=True))
+    assert len({(row["table"], row["run"], row["label"], row["metric"]) for row in rows}) == len(rows)
+    own = [row for row in rows if row["run"] == "resnet38-large-meta"]
+    assert [row["label"] for row in own] == [*PATHOLOGIES, AVERAGE, NO_FINDING]
+    assert {row["table"] for row in own} == {"table5"}
+    assert {row["source"] for row in own} == {"own"}
+    first = own[0]
+    assert (first["metric"], float(first["value"])) == ("auc", pytest.approx(0.925))
+    assert float(first["upper"]) == pytest.approx(0.94)
+    assert (first["positives"], first["positive_patients"], first["n_eff"]) == ("500", "240", "1234.5")
+    assert [row["label"] for row in own if row["approximate"]] == ["Hernia", AVERAGE]
+    numbers = rows[0].keys() - {"report", "table", "run", "source", "label", "metric", "doubts", "text"}
+    assert all(row[name] == "" or math.isfinite(float(row[name])) for row in rows for name in numbers)
+    kept_out = [row for row in rows if "not comparable: 38 of 25,596 test images" in row["doubts"]]
+    assert {row["label"]: row["text"] for row in kept_out}["Hernia"] == "n/a (0 positives)"
+    published = {row["run"] for row in rows if row["source"] == "published"}
+    assert len(published) == 6
 
 
 def test_latex_escapes_and_balances(mixed, folds):
     save(mixed, make_scores("my_lab.nets:wide_50", "official", 0.001))
-    for shown in (report.official(mixed), report.resampled(folds)):
+    for shown in (report.official(mixed, apart=True), report.resampled(folds, apart=True)):
         text = report.render(shown, "latex")
         code = [re.sub(r"(?<!\\)%.*", "", line) for line in text.splitlines()]
         body = "\n".join(code)
-        assert body.count("\\begin{table}") == body.count("\\end{table}") == len(shown.tables)
+        for kind in ("table", "longtable", "tabular"):
+            assert body.count(f"\\begin{{{kind}}}") == body.count(f"\\end{{{kind}}}")
+        titles = re.findall(r"\\caption{((?:[^{}]|{[^{}]*})*)}", body)
+        assert len([title for title in titles if "(continued)" not in title]) == len(shown.tables)
         unescaped = re.sub(r"\\.", "", body)
         assert unescaped.count("{") == unescaped.count("}")
         assert "_" not in unescaped
         assert "#" not in unescaped
         assert "±" not in body
-        for table in re.findall(r"\\begin{tabular}{(.*?)}\n(.*?)\\end{tabular}", body, re.DOTALL):
-            columns = len(re.sub(r"p\{.*", "p", table[0]))
+        for table in re.findall(r"\\begin{tabular}{@{}(.*?)@{}}\n(.*?)\\end{tabular}", body, re.DOTALL):
+            columns = len(re.sub(r">{.*?}p{\d+pt}", "p", table[0]))
             lines = [line for line in table[1].splitlines() if line.endswith("\\\\")]
             assert {len(re.findall(r"(?<!\\)&", line)) for line in lines} == {columns - 1}
-    assert "my\\_lab." in report.render(report.official(mixed), "latex")
+    assert "my\\_lab." in report.render(report.official(mixed, apart=True), "latex")
 
 
 def test_markdown_escapes_names(mixed):
-    text = report.render(report.official(mixed), "md")
+    text = report.render(report.official(mixed, apart=True), "md")
     assert "my\\_lab.nets:wide\\_50" in text
     rows = [line for line in text.splitlines() if line.startswith("| Mass")]
     assert len(rows) == 3  # comparison, intervals, numbers of the runs kept out
@@ -898,7 +932,7 @@ def test_markdown_escapes_names(mixed):
 def test_a_line_end_in_a_name_breaks_no_row(tmp_path):
     save(tmp_path, make_scores("resnet50-large-meta", "official"))
     save(tmp_path, make_scores("two\n\nlines | here", "official"), folder="odd")
-    shown = report.official(tmp_path)
+    shown = report.official(tmp_path, apart=True)
     columns = len(shown.tables[0].columns)
     (mass, *_) = [line for line in report.render(shown, "md").splitlines() if line.startswith("| Mass")]
     head = next(line for line in report.render(shown, "md").splitlines() if line.startswith("| Pathology"))
@@ -909,15 +943,15 @@ def test_a_line_end_in_a_name_breaks_no_row(tmp_path):
 
 
 def test_write_is_atomic_and_follows_the_format(mixed, tmp_path):
-    shown = report.official(mixed)
+    shown = report.official(mixed, apart=True)
     out = tmp_path / "new" / "table.md"
     report.write(shown, out, report.format_of(out))
     assert out.read_text(encoding="utf-8") == report.render(shown, "md")
     assert report.format_of(Path("a.tex")) == "latex"
     with pytest.raises(UserError, match=r"the ending '\.docx' names no format"):
         report.format_of(Path("a.docx"))
-    with pytest.raises(UserError, match="--format html: there is no such format"):
-        report.write(shown, out, "html")
+    with pytest.raises(UserError, match="--format odt: there is no such format"):
+        report.write(shown, out, "odt")
     assert [path.name for path in out.parent.iterdir()] == ["table.md"]
 
 
@@ -925,15 +959,15 @@ def test_a_heading_says_parts_by_what_they_are_and_no_size_that_is_not_known(tmp
     elsewhere = {"recipe": "imported", "input_size": 0, "model": "resnet50-large-meta"}
     save(tmp_path, make_scores("theirs", "official", **elsewhere))
     save(tmp_path, make_scores("mine", "official", model="resnet50-large-meta", changes=("loss.name=focal",)))
-    mine, theirs = own_columns(report.official(tmp_path))
+    mine, theirs = own_columns(report.official(tmp_path, apart=True))
     assert mine == "mine, resnet50-large-meta, loss focal"
     assert theirs.startswith("theirs, resnet50-large-meta, imported")
-    assert "0 px" not in report.render(report.official(tmp_path), "md")
+    assert "0 px" not in report.render(report.official(tmp_path, apart=True), "md")
 
 
 def test_a_network_that_looks_at_no_image_is_not_said_to_be_at_some_size(tmp_path):
     save(tmp_path, make_scores("mlp-meta", "official", input_size=32, basis=Basis(pixels="unused")))
-    (note,) = [note for note in report.official(tmp_path).tables[0].notes if note.startswith("mlp-meta: ")]
+    (note,) = [note for note in report.official(tmp_path, apart=True).tables[0].notes if note.startswith("mlp-meta: ")]
     assert note.startswith("mlp-meta: your run without images, recipe mlp-meta, epoch 12")
 
 
@@ -947,17 +981,20 @@ def test_a_run_that_is_called_like_a_network_says_what_it_is(tmp_path):
     """--model mine:net --name resnet50-large-meta is no ResNet-50."""
     save(tmp_path, make_scores("resnet50-large-meta", "official", model="mine:net", recipe="mine:net", input_size=64))
     save(tmp_path, make_scores("exp1", "official", model="resnet38-large-meta", recipe="resnet38-large-meta"))
-    assert own_columns(report.official(tmp_path)) == ["exp1, resnet38-large-meta", "resnet50-large-meta, mine:net"]
+    assert own_columns(report.official(tmp_path, apart=True)) == [
+        "exp1, resnet38-large-meta",
+        "resnet50-large-meta, mine:net",
+    ]
     for fold in range(1, 6):
         save(tmp_path, make_scores("resnet50-large-meta", f"resample-{fold}", model="mine:net", recipe="mine:net"))
-    assert own_columns(report.resampled(tmp_path)) == ["resnet50-large-meta, mine:net"]
+    assert own_columns(report.resampled(tmp_path, apart=True)) == ["resnet50-large-meta, mine:net"]
 
 
 @pytest.mark.parametrize("build", [report.official, report.resampled])
 def test_another_evaluators_auc_is_marked(tmp_path, build):
     for split in ("official", "resample-1"):
         save(tmp_path, make_scores("resnet50-large-meta", split, evaluator="mine:auc"))
-    shown = build(tmp_path)
+    shown = build(tmp_path, apart=True)
     (name,) = own_columns(shown)
     assert "auc by evaluator mine:auc, not by cxrkit's own" in name
     assert any("*" in line for head in shown.tables[0].columns if head.own for line in head.heading)
@@ -967,7 +1004,7 @@ def test_other_metadata_keep_a_run_out(tmp_path):
     save(tmp_path, make_scores("resnet50-large-meta", "official", metadata_digest="77" * 32))
     assert (
         "ages, sexes and views with digest 777777777777, not"
-        in reasons(report.official(tmp_path))["resnet50-large-meta"]
+        in reasons(report.official(tmp_path, apart=True))["resnet50-large-meta"]
     )
 
 

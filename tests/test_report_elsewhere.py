@@ -25,7 +25,7 @@ def test_networks_on_phantoms_are_pooled_over_folds_in_the_papers_order(tmp_path
     for shift, name in ((0.03, "resnet50-large"), (0.0, "resnet50-ots"), (0.02, "resnet50-ft"), (0.0, "mine")):
         for number, split in enumerate(FOLDS):
             save(tmp_path, make_scores(name, split, shift + number / 1000, changes=changes, **PHANTOM))
-    shown = report.resampled(tmp_path)
+    shown = report.resampled(tmp_path, apart=True)
     assert [table.title for table in shown.tables] == [
         "AUC x 100, mean ± standard deviation over the resampling folds: synthetic"
     ]
@@ -46,11 +46,11 @@ def test_a_common_epoch_is_held_to_what_any_is_held_to(tmp_path):
     for split, losses in zip(FOLDS, ({1: 0.1, 2: 0.2}, {1: 0.25, 2: 0.2}), strict=False):
         scores = make_scores("mine", split, epoch=min(losses, key=losses.__getitem__), **PHANTOM)
         run = keep(save(tmp_path, scores), scores, losses)
-    (table,) = report.resampled(tmp_path, epoch="common").tables
+    (table,) = report.resampled(tmp_path, epoch="common", apart=True).tables
     assert [column.name for column in table.columns] == ["mine, epoch 1"]
     assert table.rows[-1].cells[0].text == "2 of 5"
     predictions_of(run, 1, "test").write_bytes(predictions_of(run, 2, "test").read_bytes())
-    found = reasons(report.resampled(tmp_path, epoch="common"))
+    found = reasons(report.resampled(tmp_path, epoch="common", apart=True))
     assert found["mine"].endswith("its predictions/epochs/001-test.parquet was replaced after it was scored")
 
 
@@ -58,7 +58,7 @@ def test_one_name_on_two_terms_is_two_columns_that_say_which(tmp_path):
     for size in (32, 64):
         scores = make_scores("small", "resample-1", recipe_digest=f"{size}" * 32, input_size=size, **PHANTOM)
         save(tmp_path, scores, folder=f"small-{size}")
-    (table,) = report.resampled(tmp_path).tables
+    (table,) = report.resampled(tmp_path, apart=True).tables
     assert sorted(column.name for column in table.columns) == ["small, at 32 px", "small, at 64 px"]
 
 
@@ -66,7 +66,7 @@ def test_one_name_on_two_terms_is_two_columns_that_say_which(tmp_path):
 def test_another_cohort_has_a_table_of_its_own(tmp_path, field):
     save(tmp_path, make_scores("one", "resample-1", **PHANTOM))
     save(tmp_path, make_scores("other", "resample-1", **PHANTOM | {field: "bb" * 32}))
-    tables = report.resampled(tmp_path).tables
+    tables = report.resampled(tmp_path, apart=True).tables
     assert [[column.name for column in table.columns] for table in tables] == [["one"], ["other"]]
 
 
@@ -81,7 +81,7 @@ def test_another_cohort_has_a_table_of_its_own(tmp_path, field):
 def test_what_else_speaks_against_a_run_keeps_it_out(tmp_path, changes, reason):
     save(tmp_path, make_scores("whole", "resample-1", **PHANTOM))
     save(tmp_path, make_scores("part", "resample-1", **PHANTOM, **changes))
-    shown = report.resampled(tmp_path)
+    shown = report.resampled(tmp_path, apart=True)
     assert [column.name for column in shown.tables[0].columns] == ["whole"]
     assert reason in reasons(shown)["part"]
 
@@ -89,7 +89,7 @@ def test_what_else_speaks_against_a_run_keeps_it_out(tmp_path, changes, reason):
 def test_they_do_not_stand_beside_comparable_ones(tmp_path):
     save(tmp_path, make_scores("resnet50-large", "resample-1"))
     save(tmp_path, make_scores("phantom-net", "resample-1", **PHANTOM))
-    shown = report.resampled(tmp_path)
+    shown = report.resampled(tmp_path, apart=True)
     assert own_columns(shown) == ["resnet50-large"]
     assert [column.name for column in shown.tables[1].columns] == ["phantom-net"]
 
@@ -100,7 +100,7 @@ def test_other_labels_are_named_and_averaged_as_their_set_says(tmp_path):
     test = scores.subsets["test"]
     kept = tuple(metric for metric in test.metrics if metric.label is None or metric.label in eight)
     save(tmp_path, replace(scores, subsets={"test": replace(test, metrics=kept)}))
-    (table,) = report.resampled(tmp_path).tables
+    (table,) = report.resampled(tmp_path, apart=True).tables
     assert table.title.endswith(": nih-chestxray14, labels chestxray8")
     assert {row.key for row in table.rows} == {*eight, AVERAGE, ""}
     assert any("the mean of the 8 above it" in note for note in table.notes)
@@ -110,10 +110,10 @@ def test_their_common_epoch_is_chosen_as_any(tmp_path):
     for number, split in enumerate(FOLDS[:2]):
         scores = make_scores("small", split, **PHANTOM)
         keep(save(tmp_path, scores), scores, {1: 0.3 - number / 10, 2: 0.21, 3: 0.9})
-    (table,) = report.resampled(tmp_path, epoch="common").tables
+    (table,) = report.resampled(tmp_path, epoch="common", apart=True).tables
     assert [column.name for column in table.columns] == ["small, epoch 2"]
     save(tmp_path, make_scores("unkept", "resample-1", **PHANTOM))
     save(tmp_path, make_scores("unkept", "resample-2", **PHANTOM))
-    shown = report.resampled(tmp_path, epoch="common")
+    shown = report.resampled(tmp_path, epoch="common", apart=True)
     assert [column.name for column in shown.tables[0].columns] == ["small, epoch 2"]
     assert "were not kept" in reasons(shown)["unkept"]

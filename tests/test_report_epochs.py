@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 from dataclasses import asdict, replace
@@ -14,11 +12,23 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_report import BASE, IDENTITY, check_golden, column, make_scores, own_columns, reasons, save, terminal
+from test_report import (
+    BASE,
+    IDENTITY,
+    check_golden,
+    column,
+    make_scores,
+    own_columns,
+    reasons,
+    save,
+    terminal,
+    tidy_rows,
+)
 
 from cxrkit import report
 from cxrkit.base.contracts import PATHOLOGIES
 from cxrkit.report.epochs import choose
+from cxrkit.report.rendering.tidy import QUALIFIERS
 from cxrkit.report.seeds import within
 from cxrkit.report.tables import AVERAGE
 from cxrkit.runs.config import TrainConfig, to_toml
@@ -75,7 +85,7 @@ def runs(tmp_path: Path) -> Path:
 
 def mass(shown: report.Report) -> float:
     (name,) = own_columns(shown)
-    value = column(shown.tables[0], name)["Mass"].values["mean_x100"]
+    value = column(shown.tables[0], name)["Mass"].values["auc_x100"]
     assert value is not None
     return value
 
@@ -84,7 +94,7 @@ def mass(shown: report.Report) -> float:
 
 
 def test_own_and_common_epochs(runs: Path) -> None:
-    own, common = report.resampled(runs), report.resampled(runs, epoch="common")
+    own, common = report.resampled(runs, apart=True), report.resampled(runs, epoch="common", apart=True)
     base = 100 * BASE["Mass"]
     assert mass(own) == pytest.approx(base + np.mean([1.2, 2.3, 3.2]))
     assert mass(common) == pytest.approx(base + np.mean([1.2, 2.2, 3.2]))
@@ -128,35 +138,37 @@ def test_without_an_epoch_that_all_have_there_is_none() -> None:
 def test_epochs_that_not_all_runs_kept_are_named(tmp_path: Path) -> None:
     kept(tmp_path, 1, {3: 0.30, 4: 0.28})
     kept(tmp_path, 2, {1: 0.1, 2: 0.1, 3: 0.3, 4: 0.2})
-    shown = report.resampled(tmp_path, epoch="common")
+    shown = report.resampled(tmp_path, epoch="common", apart=True)
     assert own_columns(shown) == ["resnet50-large-meta, epoch 4"]
     assert any("; not among them, since not all runs kept them: epochs 1, 2" in note for note in shown.tables[0].notes)
 
 
 def test_runs_without_kept_epochs_are_named_not_dropped(runs: Path) -> None:
     save(runs, make_scores("resnet50-large-meta", "resample-4"))
-    shown = report.resampled(runs, epoch="common")
+    shown = report.resampled(runs, epoch="common", apart=True)
     assert reasons(shown) == {
         "resnet50-large-meta": "the predictions of its epochs were not kept, so there is no epoch that it has in "
         "common with others (`--keep-epochs` when training, or `--epoch own` here)"
     }
     assert any("missing: folds 4, 5" in note for note in shown.tables[0].notes)
-    assert reasons(report.resampled(runs)) == {}
+    assert reasons(report.resampled(runs, apart=True)) == {}
 
 
 def test_a_run_by_itself_needs_no_kept_epochs(tmp_path: Path) -> None:
     """In the official split there is one run: its own best epoch is the common one, if it was chosen by the loss."""
     run = save(tmp_path, make_scores("resnet50-large-meta", "official"))
-    assert reasons(report.official(tmp_path, epoch="common")).keys() == {"resnet50-large-meta"}, "nobody knows by what"
+    assert reasons(report.official(tmp_path, epoch="common", apart=True)).keys() == {"resnet50-large-meta"}, (
+        "nobody knows by what"
+    )
     (run / "config.toml").write_text(to_toml(TrainConfig()))
-    shown = report.official(tmp_path, epoch="common")
+    shown = report.official(tmp_path, epoch="common", apart=True)
     assert own_columns(shown) == ["resnet50-large-meta, epoch 12"]
     note = "resnet50-large-meta, epoch 12: one run, whose own best epoch is the common one"
     assert note in shown.tables[0].notes
     intervals = column(shown.tables[1], "resnet50-large-meta, epoch 12")
     assert intervals["Mass"].text == "[0.806, 0.841]"
     (run / "config.toml").write_text(to_toml(TrainConfig().with_values({"selection.metric": "val_auc"})))
-    assert reasons(report.official(tmp_path, epoch="common")).keys() == {"resnet50-large-meta"}
+    assert reasons(report.official(tmp_path, epoch="common", apart=True)).keys() == {"resnet50-large-meta"}
 
 
 # The gates
@@ -184,15 +196,15 @@ def test_a_kept_file_that_was_replaced_costs_its_run_and_the_others_choose_anew(
         found = read_epoch_scores(other.epoch_scores, scores.labels)
         items = tuple(replace(item, val_loss={1: 0.3, 2: 0.25, 3: 0.2}[item.epoch]) for item in found.epochs)
         write_epoch_scores(other.epoch_scores, replace(found, epochs=items))
-    assert own_columns(report.resampled(runs, epoch="common")) == ["resnet50-large-meta, epoch 1"]
+    assert own_columns(report.resampled(runs, epoch="common", apart=True)) == ["resnet50-large-meta, epoch 1"]
     predictions_of(run, 1, "test").write_bytes(content)
-    shown = report.resampled(runs, epoch="common")
+    shown = report.resampled(runs, epoch="common", apart=True)
     assert own_columns(shown) == ["resnet50-large-meta, epoch 3"]
     assert reasons(shown)["resnet50-large-meta"] == (
         "its predictions/epochs/001-test.parquet was replaced after it was scored"
     )
     predictions_of(run, 1, "test").unlink()
-    shown = report.resampled(runs, epoch="common")
+    shown = report.resampled(runs, epoch="common", apart=True)
     assert reasons(shown)["resnet50-large-meta"] == "its predictions/epochs/001-test.parquet is missing"
 
 
@@ -216,7 +228,7 @@ def test_a_kept_file_that_was_replaced_costs_its_run_and_the_others_choose_anew(
 )
 def test_what_is_wrong_with_one_runs_epochs_is_said(damage, reason: str, runs: Path) -> None:  # type: ignore[no-untyped-def]
     damage(RunFolder(runs / "resnet50-large-meta" / "resample-2"))
-    shown = report.resampled(runs, epoch="common")
+    shown = report.resampled(runs, epoch="common", apart=True)
     assert reason in reasons(shown)["resnet50-large-meta"]
     assert [cell.text for cell in shown.tables[0].rows[-1].cells[:1]] == ["2 of 5"]
 
@@ -234,7 +246,7 @@ def test_scores_at_a_common_epoch_pass_the_same_gates(change: dict[str, object],
     found = read_epoch_scores(run.epoch_scores, read_scores(run.scores).labels)
     items = tuple(replace(item, test=replace(item.test, **change)) for item in found.epochs)  # type: ignore[arg-type]
     write_epoch_scores(run.epoch_scores, replace(found, epochs=items))
-    said = reasons(report.resampled(runs, epoch="common"))["resnet50-large-meta"]
+    said = reasons(report.resampled(runs, epoch="common", apart=True))["resnet50-large-meta"]
     test = read_scores(run.scores).subsets["test"]
     assert said == reason.replace("22,407", f"{test.subset_images:,}")
 
@@ -258,16 +270,16 @@ def seeded(tmp_path: Path) -> Path:
 
 
 def test_seeds_are_averaged_in_each_fold_and_their_spread_stands_apart(seeded: Path) -> None:
-    shown = report.resampled(seeded)
+    shown = report.resampled(seeded, apart=True)
     assert own_columns(shown) == [
         "resnet50-large-meta, seeds 0 to 2", "resnet50-large-meta, seed 7", "resnet50-ots"
     ]  # fmt: skip
     table = shown.tables[0]
     cell = column(table, "resnet50-large-meta, seeds 0 to 2")["Mass"]
     base = 100 * BASE["Mass"]
-    assert cell.values["mean_x100"] == pytest.approx(base + 1.5 + 0.3)
-    assert cell.values["std_x100"] == pytest.approx(np.std([1.3, 2.3], ddof=1)), "over the folds' means"
-    assert cell.values["std_seeds_x100"] == pytest.approx(0.3), "within the folds"
+    assert cell.values["auc_x100"] == pytest.approx(base + 1.5 + 0.3)
+    assert cell.values["std"] == pytest.approx(np.std([1.3, 2.3], ddof=1)), "over the folds' means"
+    assert cell.values["std_seeds"] == pytest.approx(0.3), "within the folds"
     assert (cell.values["folds"], cell.values["seeds"]) == (2, 3)
     assert [(row.heading, row.cells[0].text, row.cells[1].text) for row in table.rows[-2:]] == [
         ("Folds", "2 of 5", "1 of 5"), ("Seeds", "3", "-"),
@@ -282,7 +294,7 @@ def test_seeds_are_averaged_in_each_fold_and_their_spread_stands_apart(seeded: P
 
 
 def test_official_seeds_are_one_column_with_mean_and_deviation(seeded: Path) -> None:
-    shown = report.official(seeded)
+    shown = report.official(seeded, apart=True)
     assert own_columns(shown) == ["resnet38-large-meta", "resnet50-large-meta, seeds 0, 1, 4"]
     cell = column(shown.tables[0], "resnet50-large-meta, seeds 0, 1, 4")["Mass"]
     values = [BASE["Mass"] + 0.004 * seed for seed in (0, 1, 4)]
@@ -299,19 +311,21 @@ def test_official_seeds_are_one_column_with_mean_and_deviation(seeded: Path) -> 
 
 
 def test_seeds_in_csv_have_plain_numbers(seeded: Path) -> None:
-    row = next(csv.DictReader(io.StringIO(report.render(report.official(seeded), "csv"))))
-    found = [float(row[f"resnet50-large-meta, seed 1: {bound}"]) for bound in ("lower", "upper")]
-    assert found == pytest.approx([BASE[row["label"]] + 0.004 - 0.02, BASE[row["label"]] + 0.004 + 0.015], abs=1e-5)
-    for shown, fields in (
-        (report.official(seeded), ("auc", "std_seeds", "seeds", "positives")),
-        (report.resampled(seeded), ("mean_x100", "std_x100", "folds", "std_seeds_x100", "seeds")),
+    row = next(row for row in tidy_rows(report.official(seeded)) if row["run"] == "resnet50-large-meta, seed 1")
+    assert (row["table"], row["metric"]) == ("intervals", "auc")
+    found = [float(row[name]) for name in ("value", "lower", "upper")]
+    auc = BASE[row["label"]] + 0.004
+    assert found == pytest.approx([auc, auc - 0.02, auc + 0.015], abs=1e-5)
+    for shown, metric, said in (
+        (report.official(seeded), "auc", {"std_seeds", "seeds", "positives"}),
+        (report.resampled(seeded), "auc_x100", {"std", "folds", "std_seeds", "seeds"}),
     ):
-        rows = list(csv.DictReader(io.StringIO(report.render(shown, "csv"))))
         name = next(name for name in own_columns(shown) if "seeds" in name)
-        own = [key for key in rows[0] if key.startswith(f"{name}: ")]
-        assert own == [f"{name}: {field}" for field in fields]
+        rows = [row for row in tidy_rows(shown) if row["run"] == name]
         assert [row["label"] for row in rows[:15]] == [*PATHOLOGIES, AVERAGE]
-        assert all(float(row[key]) >= 0 for row in rows for key in own if "positives" not in key or row[key])
+        assert {row["metric"] for row in rows} == {metric}
+        assert {key for key in QUALIFIERS if any(row[key] for row in rows)} == said
+        assert all(float(row[key]) >= 0 for row in rows for key in {"value", *said} if key != "positives" or row[key])
 
 
 def test_a_column_has_whole_seeds_at_a_common_epoch_too(tmp_path: Path) -> None:
@@ -320,7 +334,7 @@ def test_a_column_has_whole_seeds_at_a_common_epoch_too(tmp_path: Path) -> None:
         for seed in (0, 1):
             run = kept(tmp_path, fold, {1: 0.2, 2: 0.1 + 0.1 * seed}, seed)
     run.epoch_scores.unlink()
-    shown = report.resampled(tmp_path, epoch="common")
+    shown = report.resampled(tmp_path, epoch="common", apart=True)
     assert own_columns(shown) == ["resnet50-large-meta, seed 0, epoch 2", "resnet50-large-meta, seed 1, epoch 1"]
     assert [cell.text for cell in shown.tables[0].rows[-1].cells[:2]] == ["2 of 5", "1 of 5"]
 
@@ -329,7 +343,7 @@ def test_seeds_of_the_official_split_have_a_common_epoch(tmp_path: Path) -> None
     for seed, losses in enumerate([{1: 0.2, 2: 0.1}, {1: 0.15, 2: 0.3}]):
         scores = make_scores("resnet50-large-meta", "official", 0.01 * seed, seed=seed, epoch=2 - seed)
         keep(save(tmp_path, scores), scores, losses, 0.01 * seed)
-    shown = report.official(tmp_path, epoch="common")
+    shown = report.official(tmp_path, epoch="common", apart=True)
     assert own_columns(shown) == ["resnet50-large-meta, seeds 0, 1, epoch 1"]
     assert "seed 0, epoch 1, by its kept predictions; seed 1, epoch 1, checkpoint c0ffee" in "\n".join(
         shown.tables[0].notes
@@ -350,13 +364,13 @@ def test_spread_within_groups() -> None:
 # How it looks
 
 
-@pytest.mark.parametrize(("format", "ending"), [("md", "md"), ("csv", "csv"), ("latex", "tex")])
+@pytest.mark.parametrize(("format", "ending"), [("md", "md"), ("csv", "csv"), ("latex", "tex"), ("json", "json")])
 def test_golden_seeds(seeded: Path, format: str, ending: str) -> None:
-    check_golden(f"report_seeds.{ending}", report.render(report.resampled(seeded), format))
-    check_golden(f"report_official_seeds.{ending}", report.render(report.official(seeded), format))
+    check_golden(f"report_seeds.{ending}", report.render(report.resampled(seeded, apart=True), format))
+    check_golden(f"report_official_seeds.{ending}", report.render(report.official(seeded, apart=True), format))
 
 
 def test_golden_terminal(runs: Path, seeded: Path) -> None:
-    check_golden("report_seeds_80.txt", terminal(report.resampled(seeded), 80))
-    check_golden("report_official_seeds_80.txt", terminal(report.official(seeded), 80))
-    check_golden("report_common_80.txt", terminal(report.resampled(runs, epoch="common"), 80))
+    check_golden("report_seeds_80.txt", terminal(report.resampled(seeded, apart=True), 80))
+    check_golden("report_official_seeds_80.txt", terminal(report.official(seeded, apart=True), 80))
+    check_golden("report_common_80.txt", terminal(report.resampled(runs, epoch="common", apart=True), 80))

@@ -38,11 +38,11 @@ def read_typed(kind: Any, path: Path, what: str, remedy: str, *, extra: Extra = 
 def build(kind: Any, value: Any, where: str = "", *, extra: Extra = "ignore") -> Any:
     """Return `value`, as a JSON or TOML parser gave it, as `kind`. Raises FieldError when it is something else.
 
-    kind: a dataclass, dict[str, X], list[X], tuple[X, ...], tuple[X, Y], X | None (or another union), Literal, Path,
-    bool, int, float, str or Any. Nothing is converted but a whole number for a float, a list for a tuple and text for
-    a Path: "1" is no number, 1 is not true, and a float is finite. where: the place of `value` in its file, for the
-    messages. extra: what happens to a key that is no field of a dataclass. A missing key takes the field's default,
-    where it has one.
+    kind: a dataclass, dict[str, X] or Mapping[str, X], list[X], tuple[X, ...], tuple[X, Y], X | None (or another
+    union), Literal, Path, bool, int, float, str or Any. Nothing is converted but a whole number for a float, a list for
+    a tuple and text for a Path: "1" is no number, 1 is not true, and a float is finite. where: the place of `value` in
+    its file, for the messages. extra: what happens to a key that is no field of a dataclass. A missing key takes the
+    field's default, where it has one.
     """
     if dataclasses.is_dataclass(kind):
         return _build_dataclass(kind, value, where, extra)
@@ -56,7 +56,7 @@ def build(kind: Any, value: Any, where: str = "", *, extra: Extra = "ignore") ->
         return _expect(fits, value, value, where, f"one of {', '.join(map(str, inner))}")
     if origin in (types.UnionType, typing.Union):
         return _build_union(inner, value, where, extra)
-    if origin is dict:
+    if origin in (dict, Mapping):
         _expect(isinstance(value, dict), value, value, where, "an object")
         return {
             build(str, name, f"a name in {where or 'the content'}"): build(

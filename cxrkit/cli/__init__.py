@@ -4,16 +4,31 @@
 in which `cxrkit --help` lists them.
 """
 
-from cxrkit.cli import data, stats, training, reproduce, results, explain, imports, splits, literature, machine  # isort: skip
+from cxrkit.cli import (  # isort: skip
+    data,
+    stats,
+    training,
+    reproduce,
+    results,
+    report,
+    compare,
+    explain,
+    imports,
+    splits,
+    literature,
+    machine,
+)
 from cxrkit.cli.app import main
 
 __all__ = [
+    "compare",
     "data",
     "explain",
     "imports",
     "literature",
     "machine",
     "main",
+    "report",
     "reproduce",
     "results",
     "splits",

@@ -1,30 +1,14 @@
-"""Commands from a trained network to tables."""
+"""Commands from a trained network to scores."""
 
 from __future__ import annotations
 
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from cxrkit.cli.app import Runs, app, console
-
-
-class ReportFormat(StrEnum):
-    """Formats of `cxrkit report`."""
-
-    md = "md"
-    csv = "csv"
-    latex = "latex"
-
-
-class EpochChoice(StrEnum):
-    """Which epoch of each run `cxrkit report` shows."""
-
-    own = "own"
-    common = "common"
+from cxrkit.cli.app import app, console
 
 
 class SubsetName(StrEnum):
@@ -73,6 +57,11 @@ def evaluate(
     option: Annotated[
         list[str] | None, typer.Option("--option", help="Option of an evaluator, as name=value; may be repeated.")
     ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(help="Show the predictions against other labels: google2019, nih-2017. Writes nothing."),
+    ] = None,
+    raw: Annotated[Path | None, typer.Option("--raw", help="Folder with the other labels, or their file.")] = None,
 ) -> None:
     """Compute a run's AUCs and their patient-level intervals from its predictions, or what other evaluators find.
 
@@ -82,47 +71,19 @@ def evaluate(
     from cxrkit import pipeline
     from cxrkit.runs.folder import RunFolder
 
+    if labels is not None:
+        _against_other_labels(run, labels, raw, data)
+        return
     pipeline.evaluate(
         RunFolder(run), data, console, replicates=replicates, evaluator=evaluator, options=tuple(option or ())
     )
 
 
-@app.command()
-def report(
-    official_split: Annotated[
-        bool, typer.Option("--official-split", help="Table 5: the official split, beside published results.")
-    ] = False,
-    probes: Annotated[bool, typer.Option("--probes", help="Section 3: age, sex and view from image features.")] = False,
-    runs: Runs = Path("runs"),
-    epoch: Annotated[
-        EpochChoice,
-        typer.Option(help="own: each run's best epoch; common: one for all runs of a column, as the paper chose."),
-    ] = EpochChoice.own,
-    out: Annotated[Path | None, typer.Option(help="Also write the table to this file.")] = None,
-    format: Annotated[
-        ReportFormat | None, typer.Option(help="Format of --out, or of what is printed.", show_default="by its ending")
-    ] = None,
-) -> None:
-    """Print the paper's tables with your runs in them: Table 5, the probes of section 3, or Table 3."""
+def _against_other_labels(run: Path, labels: str, raw: Path | None, data: Path | None) -> None:
     from cxrkit import report as reports
     from cxrkit.base.errors import UserError
+    from cxrkit.report.label_sources import label_sources_of
 
-    if official_split and probes:
-        raise UserError("--official-split and --probes are two reports", remedy="ask for one after the other")
-    if probes and epoch is EpochChoice.common:
-        raise UserError(
-            "--epoch common: --probes shows each probe at its own best epoch",
-            remedy="leave out --epoch",
-        )
-    which: Any = epoch.value
-    if probes:
-        table = reports.probes(runs)
-    else:
-        table = (reports.official if official_split else reports.resampled)(runs, epoch=which)
-    if out is None and format is not None:
-        sys.stdout.write(reports.render(table, format.value))
-        return
-    console.print(reports.to_rich(table))
-    if out is not None:
-        reports.write(table, out, format.value if format else reports.format_of(out))
-        console.print(f"written: {out}", highlight=False, markup=False)
+    if raw is None:
+        raise UserError("--labels: no folder is named that has the other labels", remedy="name it with --raw")
+    console.print(reports.to_rich(label_sources_of(run, [name.strip() for name in labels.split(",")], raw, data)))

@@ -93,7 +93,7 @@ def _from_torchvision(network: str) -> Path:
     from torchvision.models import get_model_weights
 
     url = get_model_weights(network)["IMAGENET1K_V1"].url
-    file = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+    file: Path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
     digits = re.search(r"-([0-9a-f]{8,})\.", file.name)
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from cxrkit.base.contracts import Metric
 from cxrkit.report.runs import Run
-from cxrkit.report.tables import AVERAGE, CONSTANT, EMPTY, ROUGHLY, UNCHECKED, Cell, heading_lines
+from cxrkit.report.tables import AVERAGE, CONSTANT, EMPTY, ROUGHLY, UNCHECKED, Cell, Number, heading_lines
 from cxrkit.statistics.intervals import APPROXIMATE, FEW_PATIENTS, MIN_PATIENTS, TOO_FEW
 
 APPROXIMATE_NOTE = (
@@ -31,11 +29,7 @@ def aucs(run: Run) -> list[Metric]:
 
 def metric_cell(metric: Metric, uncertainty: bool) -> Cell:
     """Return one AUC as `score_cells` shows it."""
-    values: dict[str, float | int | None] = {"auc": metric.value, "lower": metric.lower, "upper": metric.upper}
-    if metric.label is not None:
-        values["positives"] = metric.positives
-    if metric.constant:
-        values["constant"] = 1
+    values = _numbers(metric)
     if metric.value is None:
         return Cell(f"n/a ({metric.reason})" if metric.reason else "n/a", values)
     text = f"{CONSTANT} " * metric.constant + f"{metric.value:.3f}"  # before it: digits stay below digits
@@ -44,6 +38,17 @@ def metric_cell(metric: Metric, uncertainty: bool) -> Cell:
     if uncertainty:
         text += _uncertainty(metric)
     return Cell(text, values, competes=not metric.constant)
+
+
+def _numbers(metric: Metric) -> dict[str, Number]:
+    """Return an AUC and all that is known of it, by the names that CSV gives them."""
+    values: dict[str, Number] = {"auc": metric.value, "lower": metric.lower, "upper": metric.upper}
+    values["n_eff"] = metric.clusters_effective
+    if metric.label is not None:
+        values |= {"positives": metric.positives, "negatives": metric.negatives}
+        values["positive_patients"] = metric.positive_patients
+    marks = {"constant": metric.constant, "approximate": is_approximate(metric), "too_few": metric.mark == TOO_FEW}
+    return values | {name: 1 for name, marked in marks.items() if marked}
 
 
 def _uncertainty(metric: Metric) -> str:
@@ -71,7 +76,7 @@ def interval_cells(run: Run) -> dict[str, Cell]:
 def _interval_cell(metric: Metric) -> Cell:
     if metric.lower is None:
         return EMPTY
-    return Cell(_interval(metric), {"lower": metric.lower, "upper": metric.upper})
+    return Cell(_interval(metric), _numbers(metric))
 
 
 def _interval(metric: Metric) -> str:
@@ -89,17 +94,6 @@ def run_heading(name: str, words: tuple[str, ...], *, doubtful: bool, width: int
     if doubtful:
         lines = (*lines[:-1], f"{lines[-1]} {UNCHECKED}")
     return (*lines, *(line for word in words for line in heading_lines(word, width)))
-
-
-def csv_fields(run: Run) -> tuple[str, ...]:
-    """Return what the run's cells hold for CSV."""
-    return ("auc", "lower", "upper", "positives", *["constant"] * has_constant(run))
-
-
-def csv_name(name: str, doubts: Iterable[str]) -> str:
-    """Return the name of a run's column in CSV, which has no notes: what is in doubt stands in it."""
-    doubts = "; ".join(doubts)
-    return f"{name} ({doubts})" if doubts else name
 
 
 def has_constant(run: Run) -> bool:

@@ -12,9 +12,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from cxrkit.base.labels import CHESTXRAY14, LabelSet
-from cxrkit.report.cells import CONSTANT_NOTE, csv_name, has_constant, run_heading
+from cxrkit.report.cells import CONSTANT_NOTE, has_constant, run_heading
 from cxrkit.report.comparability import Verdict
 from cxrkit.report.epochs import AtEpochs
+from cxrkit.report.fold_differences import fold_differences
 from cxrkit.report.official import doubt_notes
 from cxrkit.report.published import PublishedFolds, Table3
 from cxrkit.report.seeds import within
@@ -23,8 +24,7 @@ from cxrkit.report.variants import Variant, details, full_name, is_altered
 
 PREFIX = "resample-"
 DECIMALS = 1  # of AUC x 100, as the paper prints
-FIELDS = ("mean_x100", "std_x100", "folds")
-SEED_FIELDS = ("std_seeds_x100", "seeds")
+FIELDS = ("auc_x100",)
 Folds = dict[int, list[Verdict]]  # the runs of each fold, one for each seed, by number of the fold
 
 
@@ -41,7 +41,23 @@ def folds_table(title: str, table: Table3, at: AtEpochs, labels: LabelSet = CHES
         names = Counter(variant.name for variant in pooled)
         words = {variant: said if names[variant.name] > 1 else () for variant, said in words.items()}
     words = at.words(words)
-    return [_table(title, table, pooled, words, at, labels), *_seeds_table(pooled, words, labels)]
+    shown = [_table(title, table, pooled, words, at, labels), *_seeds_table(pooled, words, labels)]
+    return [*shown, *_differences(pooled, words, labels)]
+
+
+def _differences(
+    pooled: Mapping[Variant, Folds], words: Mapping[Variant, tuple[str, ...]], labels: LabelSet
+) -> list[Table]:
+    """Return the set-ups fold against fold: what their spread over the folds says of a difference."""
+    return fold_differences(
+        {
+            full_name(variant, words[variant]): {
+                number: [verdict.run for verdict in members] for number, members in folds.items()
+            }
+            for variant, folds in pooled.items()
+        },
+        labels,
+    )
 
 
 def _by_fold(members: Sequence[Verdict]) -> Folds:
@@ -73,21 +89,14 @@ def _table(
         if len(folds) == table.folds and not is_altered(variant, paper):
             rivals.add(len(heads))
         doubts = dict.fromkeys(doubt for verdict in _runs(folds) for doubt in verdict.doubts)
-        constant = any(has_constant(verdict.run) for verdict in _runs(folds))
-        heads.append(
-            Column(
-                csv_name(full_name(variant, words[variant]), doubts),
-                run_heading(variant.name, words[variant], doubtful=bool(doubts)),
-                (*FIELDS, *(SEED_FIELDS if len(variant.seeds) > 1 else ()), *["constant"] * constant),
-                own=True,
-            )
-        )
+        heading = run_heading(variant.name, words[variant], doubtful=bool(doubts))
+        heads.append(Column(full_name(variant, words[variant]), heading, FIELDS, own=True, doubts=tuple(doubts)))
         cells.append(_own_cells(folds, table.folds, labels))
         if paper is not None and last_of_model[variant.model] == variant:
             rivals.add(len(heads))
             heads.append(Column(paper.name, ("paper:", *paper.heading), FIELDS))
             cells.append(_paper_cells(paper, table.folds))
-    rows = bold_best(label_rows(cells, labels), "mean_x100", DECIMALS, rivals)
+    rows = bold_best(label_rows(cells, labels), "auc_x100", DECIMALS, rivals)
     below = [Row("", "Folds", tuple(column["folds"] for column in cells), rule_above=True)]
     if any("seeds" in column for column in cells):
         below.append(Row("", "Seeds", tuple(column.get("seeds", EMPTY) for column in cells)))
@@ -98,6 +107,7 @@ def _table(
         tuple(heads),
         (*rows, *below),
         tuple(_notes(table, pooled, names, at, labels)),
+        key="table3" if table.columns else "folds",
     )
 
 
@@ -149,10 +159,14 @@ def _seeds_table(
     cells: list[dict[str, Cell]] = []
     for folds in several.values():
         found = {label or AVERAGE: within(_values(folds, label)) for label in (*labels.labels, None)}
-        cells.append({key: EMPTY if spread is None else Cell(f"{spread:.2f}") for key, spread in found.items()})
+        cells.append({key: EMPTY if spread is None else _spread(spread) for key, spread in found.items()})
     note = "Within each fold over its seeds (n - 1), pooled over the folds; in the Average row, of the average itself"
     title = "AUC x 100, standard deviation over the seeds"
-    return [Table(title, "Pathology", tuple(heads), label_rows(cells, labels), (note,))]
+    return [Table(title, "Pathology", tuple(heads), label_rows(cells, labels), (note,), key="seeds")]
+
+
+def _spread(spread: float) -> Cell:
+    return Cell(f"{spread:.2f}", {"std_seeds": spread})  # in CSV beside the means
 
 
 def _paper_cells(column: PublishedFolds, count: int) -> dict[str, Cell]:
@@ -166,7 +180,7 @@ def _cell(means: Sequence[float], std: float | None, constant: bool, std_seeds: 
     cell = _numbers(statistics.mean(means), std, len(means))
     values = dict(cell.values)
     if seeds > 1:
-        values |= {"std_seeds_x100": std_seeds, "seeds": seeds}
+        values |= {"std_seeds": std_seeds, "seeds": seeds}
     if constant:
         values["constant"] = 1
     return Cell(f"{CONSTANT} " * constant + cell.text, values, competes=not constant)
@@ -174,7 +188,7 @@ def _cell(means: Sequence[float], std: float | None, constant: bool, std_seeds: 
 
 def _numbers(mean: float, std: float | None, folds: int) -> Cell:
     text = f"{mean:.{DECIMALS}f}" if std is None else f"{mean:.{DECIMALS}f} ± {std:.{DECIMALS}f}"
-    return Cell(text, {"mean_x100": mean, "std_x100": std, "folds": folds})
+    return Cell(text, {"auc_x100": mean, "std": std, "folds": folds})
 
 
 def _notes(

@@ -1,7 +1,8 @@
-"""Runs that must not stand in a comparison: shown all the same, by themselves, each with the reason."""
+"""Runs that must not stand in a comparison: named with the reason, and on demand shown by themselves."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 
 from cxrkit.base.labels import LabelSet
@@ -9,7 +10,6 @@ from cxrkit.report.cells import (
     APPROXIMATE_NOTE,
     CONSTANT_NOTE,
     aucs,
-    csv_fields,
     has_constant,
     is_approximate,
     run_heading,
@@ -24,10 +24,16 @@ from cxrkit.report.variants import details, full_name, variant_of
 SIDE_BY_SIDE = 4
 
 
-def not_comparable_tables(verdicts: Iterable[Verdict], detailed: Callable[[Run], bool]) -> Iterator[Table]:
-    """Yield a table that names each run with its reasons, then the AUCs of those that are `detailed` and have any."""
+def not_comparable_tables(verdicts: Iterable[Verdict], apart: bool, detailed: Callable[[Run], bool]) -> Iterator[Table]:
+    """Yield a short table: how many runs were kept apart, why, and their names.
+
+    apart: instead, a table with a row for each run, then the AUCs of those that are `detailed` and have any.
+    """
     verdicts = [verdict for verdict in verdicts if not verdict.comparable]
     if not verdicts:
+        return
+    if not apart:
+        yield _summary(verdicts)
         return
     yield _reasons_table(verdicts)
     by_labels: dict[str, list[Verdict]] = {}
@@ -41,10 +47,39 @@ def not_comparable_tables(verdicts: Iterable[Verdict], detailed: Callable[[Run],
     ]
     for number, group in enumerate(groups, 1):
         which = f" ({number})" if len(groups) > 1 else ""
-        yield _numbers_table(group, group[0].run.scores.labels, which)
+        yield _numbers_table(group, group[0].run.scores.labels, which, f"apart-{number}")
 
 
-def _numbers_table(verdicts: list[Verdict], labels: LabelSet, which: str) -> Table:
+def _summary(verdicts: list[Verdict]) -> Table:
+    """Return a row for each reason, those with the most runs first."""
+    alike: dict[tuple[str, ...], list[Run]] = defaultdict(list)
+    for verdict in verdicts:
+        alike[verdict.reasons].append(verdict.run)
+    rows = [
+        Row("", f"{len(runs):,}", (Cell("; ".join(reasons)), Cell(_names(runs))))
+        for reasons, runs in sorted(alike.items(), key=lambda item: -len(item[1]))
+    ]
+    count = f"{len(verdicts):,} run{'s' * (len(verdicts) > 1)}"
+    return Table(
+        f"Kept out of the comparison: {count}",
+        "Runs",
+        (Column("why", ("Why",), left=True), Column("names", ("Names",), left=True)),
+        tuple(rows),
+        ("`--apart` shows each of them, with its numbers",),
+        key="apart",
+    )
+
+
+def _names(runs: Iterable[Run]) -> str:
+    """Return "net (official, resample-1), other (official)"."""
+    splits: dict[str, list[str]] = defaultdict(list)
+    for run in runs:
+        seed = f" seed {run.scores.seed}" if run.scores.seed else ""
+        splits[run.name].append(f"{run.split}{seed}")
+    return ", ".join(f"{name} ({', '.join(found)})" for name, found in splits.items())
+
+
+def _numbers_table(verdicts: list[Verdict], labels: LabelSet, which: str, key: str) -> Table:
     variants = {id(verdict): variant_of(verdict.run) for verdict in verdicts}
     words = details(variants.values(), {})
     columns = []
@@ -54,10 +89,11 @@ def _numbers_table(verdicts: list[Verdict], labels: LabelSet, which: str) -> Tab
         name = full_name(variant, words[variant])
         columns.append(
             Column(
-                name=f"not comparable ({'; '.join(verdict.reasons)}): {name} {run.split}",
+                name=f"{name} {run.split}",
                 heading=(*run_heading(run.name, words[variant], doubtful=bool(verdict.doubts)), run.split),
-                fields=csv_fields(run),
+                fields=("auc",),
                 own=True,
+                doubts=(*(f"not comparable: {reason}" for reason in verdict.reasons), *verdict.doubts),
             )
         )
     runs = [verdict.run for verdict in verdicts]
@@ -69,6 +105,7 @@ def _numbers_table(verdicts: list[Verdict], labels: LabelSet, which: str) -> Tab
         tuple(columns),
         label_rows((score_cells(run, uncertainty=True) for run in runs), labels),
         tuple(notes),
+        key=key,
     )
 
 
@@ -85,4 +122,5 @@ def _reasons_table(verdicts: list[Verdict]) -> Table:
         "Run",
         (*columns, Column("why", ("Why",), left=True)),
         tuple(rows),
+        key="apart",
     )

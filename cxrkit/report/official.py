@@ -11,7 +11,6 @@ from cxrkit.report.cells import (
     APPROXIMATE_NOTE,
     CONSTANT_NOTE,
     aucs,
-    csv_name,
     has_constant,
     interval_cells,
     is_approximate,
@@ -24,7 +23,7 @@ from cxrkit.report.own_columns import DECIMALS, OwnColumns
 from cxrkit.report.published import Published, Table5
 from cxrkit.report.rank import rank_table
 from cxrkit.report.reference import known_splits
-from cxrkit.report.runs import Run, find_runs, without_probes
+from cxrkit.report.runs import FoundRuns, Run, found_in, without_probes
 from cxrkit.report.tables import AVERAGE, UNCHECKED, Cell, Column, Report, Row, Table, bold_best, label_rows
 from cxrkit.report.variants import Variant
 from cxrkit.runs.predictions import IMPORTED
@@ -36,28 +35,31 @@ EFFECTIVE_NOTE = (
 )
 
 
-def official(runs: Path, also: Sequence[str] = (), epoch: EpochChoice = "own") -> Report:
+def official(
+    runs: Path | FoundRuns, also: Sequence[str] = (), epoch: EpochChoice = "own", *, apart: bool = False
+) -> Report:
     """Return the official-split table: published columns, and beside them every run that compares with them.
 
-    also: literature results to add as columns, as `works.resolve_also` reads them: keys, "primary", "top10". epoch:
-    the one of each run that stands in the table (epochs.py). Raises UserError when `runs` holds no evaluated run, and
-    for a result that is unknown or does not compare.
+    runs: their folder, or what was found in it. also: literature results to add as columns, as `works.resolve_also`
+    reads them: keys, "primary", "top10". epoch: the one of each run that stands in the table (epochs.py). apart: show
+    the numbers of the runs that do not compare, too. Raises UserError when `runs` holds no evaluated run, and for a
+    result that is unknown or does not compare.
     """
     table = published.table5()
     columns = (*table.columns, *_added(also, table))
-    found, probes_note = without_probes(find_runs(runs))
+    found, probes_note = without_probes(found_in(runs))
     folds = known_splits().keys() - {SPLIT}
     verdicts = judge((run for run in found.runs if run.split not in folds), (SPLIT,), table.label_release)
     comparable = [verdict for verdict in verdicts if verdict.comparable]
     at = at_epochs(comparable, epoch, lambda run: judge([run], (SPLIT,), table.label_release)[0])
     own = OwnColumns(at, columns)
-    apart = [verdict for verdict in verdicts if not verdict.comparable] + list(at.without)
-    tables = [_main_table(table, columns, own, reasons_follow=bool(apart))]
+    others = [verdict for verdict in verdicts if not verdict.comparable] + list(at.without)
+    tables = [_main_table(table, columns, own, reasons_follow=bool(others))]
     if at.columns:
         tables.append(_interval_table(own))
     ranks = rank_table([(", ".join(words), verdict.run) for _, words, verdict in own.runs()], table.label_release)
     tables += [ranks] if ranks else []
-    tables += not_comparable_tables(apart, detailed=lambda run: run.split == SPLIT)
+    tables += not_comparable_tables(others, apart, detailed=lambda run: run.split == SPLIT)
     tables += own_metrics.tables(run for run in found.runs if run.split not in folds)
     notes = [*found.unusable, *probes_note, *elsewhere_note(found.runs, folds, "resampling folds", "cxrkit report")]
     return Report("ChestX-ray14, official split", tuple(tables), tuple(notes), key="official")
@@ -82,13 +84,13 @@ def _main_table(table: Table5, columns: Sequence[Published], own: OwnColumns, *,
         tuple(heads),
         (*rows, _pretraining_row(columns, own)),
         tuple(_notes(table, columns, own, reasons_follow=reasons_follow)),
-        "table5",
+        key="table5",
     )
 
 
 def _published_head(column: Published, label_release: str) -> Column:
     marks = marks_of(works.get(column.key), label_release)
-    return Column(csv_name(column.name, mark_notes(marks)), in_heading(column.heading, marks), ("auc",))
+    return Column(column.name, in_heading(column.heading, marks), ("auc",), doubts=tuple(mark_notes(marks)))
 
 
 def _pretraining_row(columns: Sequence[Published], own: OwnColumns) -> Row:
@@ -203,7 +205,7 @@ def _interval_table(own: OwnColumns) -> Table:
         (*(head for head, _ in counts), *(head for head, _ in heads)),
         label_rows([*(cells for _, cells in counts), *(interval_cells(run) for _, run in heads)], CHESTXRAY14),
         tuple(notes),
-        "intervals",
+        key="intervals",
     )
 
 

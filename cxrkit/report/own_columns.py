@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from cxrkit.report.cells import csv_fields, csv_name, has_constant, run_heading, score_cells
+from cxrkit.report.cells import run_heading, score_cells
 from cxrkit.report.comparability import Verdict
 from cxrkit.report.epochs import AtEpochs
 from cxrkit.report.marks import in_heading, run_marks
@@ -45,16 +45,8 @@ class OwnColumns:
         for variant, members in self.members.items():
             doubts = dict.fromkeys(doubt for verdict in members for doubt in verdict.doubts)
             heading = run_heading(variant.name, self.words[variant], doubtful=bool(doubts))
-            constant = any(has_constant(verdict.run) for verdict in members)
-            of_seeds = ("auc", "std_seeds", "seeds", "positives", *["constant"] * constant)
-            heads.append(
-                Column(
-                    csv_name(self.name(variant), doubts),
-                    in_heading(heading, self.marks(variant)),
-                    csv_fields(members[0].run) if len(members) == 1 else of_seeds,
-                    own=True,
-                )
-            )
+            heading = in_heading(heading, self.marks(variant))
+            heads.append(Column(self.name(variant), heading, ("auc",), own=True, doubts=tuple(doubts)))
         return heads
 
     def cells(self) -> list[dict[str, Cell]]:
@@ -83,8 +75,9 @@ class OwnColumns:
         for variant, words, verdict in self.runs():
             heading = run_heading(variant.name, words, doubtful=bool(verdict.doubts), width=14)
             # The bounds of a run by itself stand in CSV beside its AUCs.
-            fields = ("lower", "upper") if len(self.members[variant]) > 1 else ()
-            heads.append((Column(full_name(variant, words), heading, fields, own=True), verdict.run))
+            fields = ("auc",) if len(self.members[variant]) > 1 else ()
+            column = Column(full_name(variant, words), heading, fields, own=True, doubts=verdict.doubts)
+            heads.append((column, verdict.run))
         return heads
 
     @property

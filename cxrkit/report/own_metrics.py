@@ -6,6 +6,7 @@ in bold here, nothing published stands beside it, and each column says of which 
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from cxrkit.base import registry
 from cxrkit.base.contracts import Metric
 from cxrkit.base.labels import LabelSet
-from cxrkit.report.cells import csv_name, run_heading
+from cxrkit.report.cells import run_heading
 from cxrkit.report.runs import AUC, Run
 from cxrkit.report.tables import AVERAGE, EMPTY, UNCHECKED, Cell, Column, Row, Table, label_rows
 from cxrkit.report.variants import Variant, details, full_name, variant_of
@@ -84,10 +85,11 @@ def _table(which: _Which, where: str, runs: Sequence[Run]) -> Table:
             full, doubts = full_name(variant, words[variant]), _doubts(part)
             columns.append(
                 Column(
-                    csv_name(f"{full} {split}", doubts),
+                    f"{full} {split}",
                     (*run_heading(variant.name, words[variant], doubtful=bool(doubts)), split),
-                    (f"{name} mean", f"{name} std", "splits") if spread else (name, f"{name} lower", f"{name} upper"),
+                    (name,),
                     own=True,
+                    doubts=tuple(doubts),
                 )
             )
             cells.append(_spread_cells(which, part) if spread else _cells(which, part[0]))
@@ -98,6 +100,7 @@ def _table(which: _Which, where: str, runs: Sequence[Run]) -> Table:
         tuple(columns),
         _rows(cells, runs[0].scores.labels),
         (*_how(which, runs, any_spread=bool(several)), *notes),
+        key=f"metric-{re.sub(r'[^a-z0-9]+', '-', which.title.lower())}",
     )
 
 
@@ -111,7 +114,7 @@ def _cells(which: _Which, run: Run) -> dict[str, Cell]:
 
 
 def _cell(name: str, metric: Metric) -> Cell:
-    values = {name: metric.value, f"{name} lower": metric.lower, f"{name} upper": metric.upper}
+    values = {name: metric.value, "lower": metric.lower, "upper": metric.upper, "n_eff": metric.clusters_effective}
     if metric.value is None:
         return Cell(f"n/a ({metric.reason})" if metric.reason else "n/a", values)
     text = _number(metric.value)
@@ -134,12 +137,12 @@ def _spread_cells(which: _Which, runs: Sequence[Run]) -> dict[str, Cell]:
 def _spread_cell(name: str, values: Sequence[float | None], splits: int) -> Cell:
     defined = [value for value in values if value is not None]
     if not defined:
-        return Cell("n/a", {f"{name} mean": None, f"{name} std": None, "splits": 0})
+        return Cell("n/a", {name: None, "splits": 0})
     mean, std = statistics.mean(defined), statistics.stdev(defined) if len(defined) > 1 else None
     text = _number(mean) + ("" if std is None else f" ± {_number(std)}")
     if len(defined) < splits:
         text += f" ({len(defined)} of {splits})"
-    return Cell(text, {f"{name} mean": mean, f"{name} std": std, "splits": len(defined)})
+    return Cell(text, {name: mean, "std": std, "splits": len(defined)})
 
 
 def _number(value: float) -> str:

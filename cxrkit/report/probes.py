@@ -22,8 +22,8 @@ from cxrkit.report.not_comparable import not_comparable_tables
 from cxrkit.report.official import SPLIT as OFFICIAL
 from cxrkit.report.official import doubt_notes
 from cxrkit.report.reference import known_splits
-from cxrkit.report.runs import Run, find_runs, is_probe
-from cxrkit.report.tables import EMPTY, ROUGHLY, UNCHECKED, Cell, Column, Report, Row, Table
+from cxrkit.report.runs import FoundRuns, Run, found_in, is_probe
+from cxrkit.report.tables import EMPTY, ROUGHLY, UNCHECKED, Cell, Column, Number, Report, Row, Table
 from cxrkit.report.variants import Variant, details, full_name, variant_of
 
 _TITLES = {
@@ -51,11 +51,6 @@ class _Measure:
 
     spread: str | None = ""
     """The metric that stands behind the ±; "" for the standard deviation over the folds, None for nothing."""
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """What its cells hold for CSV: the value, what stands behind its ±, and the bounds of a run by itself."""
-        return (self.name, *(f"{self.name} {what}" for what in ("spread", "lower", "upper")))
 
 
 _SHARES = (
@@ -105,20 +100,25 @@ def published() -> tuple[str, str, int, dict[str, PublishedProbe]]:
     return table["citation"], table["label_release"], table["folds"], probes
 
 
-def probes(runs: Path) -> Report:
-    """Return the report on the probes in a folder of runs. Raises UserError when it holds no evaluated run."""
+def probes(runs: Path | FoundRuns, *, apart: bool = False) -> Report:
+    """Return the report on the probes in a folder of runs, or among those that were found in it.
+
+    apart: show the numbers of the probes that do not compare, too. Raises UserError when it holds no evaluated run.
+    """
     _, label_release, _, _ = published()
-    found = find_runs(runs)
+    found = found_in(runs)
     own = [run for run in found.runs if is_probe(run)]
     verdicts = judge(own, known_splits().keys(), label_release)
     tables = [_table(labels, verdicts) for labels in (AGE, SEX, VIEW)]
-    tables += not_comparable_tables(verdicts, detailed=lambda run: False)
-    for labels in (AGE, SEX, VIEW):
+    tables += not_comparable_tables(verdicts, apart, detailed=lambda run: False)
+    for labels in (AGE, SEX, VIEW) if apart else ():
         tables += _apart(labels, verdicts)
     notes = list(found.unusable)
     if not own:
         notes.insert(0, "No probe among these runs: cxrkit train --recipe resnet50-large-vp --from RUN")
-    return Report("Age, sex and view from image features (the paper's section 3)", tuple(tables), tuple(notes))
+    return Report(
+        "Age, sex and view from image features (the paper's section 3)", tuple(tables), tuple(notes), key="probes"
+    )
 
 
 def _table(labels: LabelSet, verdicts: Iterable[Verdict]) -> Table:
@@ -140,7 +140,15 @@ def _table(labels: LabelSet, verdicts: Iterable[Verdict]) -> Table:
             cells = [_paper_cell(paper, measure) for measure in measures]
             rows.append(Row(paper.name, f"paper: {paper.name}", (*cells, Cell(f"{count} of {count}")), rule_above=True))
     notes += [f"Paper's row: {citation}, as printed there", *_spread_notes(labels)]
-    return Table(_TITLES[labels.name], "Probe", _columns(labels.name, measures), tuple(rows), tuple(notes))
+    return Table(
+        _TITLES[labels.name],
+        "Probe",
+        _columns(labels.name, measures),
+        tuple(rows),
+        tuple(notes),
+        labels.name,
+        rows_are_runs=True,
+    )
 
 
 def _apart(labels: LabelSet, verdicts: Iterable[Verdict]) -> list[Table]:
@@ -155,13 +163,13 @@ def _apart(labels: LabelSet, verdicts: Iterable[Verdict]) -> list[Table]:
     measures = _AMOUNTS if labels.unit else _SHARES
     rows, notes = _rows(lines, labels, measures)
     title = f"Not comparable: {_TITLES[labels.name][0].lower()}{_TITLES[labels.name][1:]}"
-    columns = _columns(f"not comparable, {labels.name}", measures, split="Split")
-    return [Table(title, "Probe", columns, tuple(rows), tuple(notes))]
+    columns = _columns(labels.name, measures, split="Split")
+    return [Table(title, "Probe", columns, tuple(rows), tuple(notes), f"apart-{labels.name}", rows_are_runs=True)]
 
 
 def _columns(name: str, measures: Sequence[_Measure], *, split: str = "Folds") -> tuple[Column, ...]:
-    """Return a column for each measure; name: of all of them in CSV, where three tables have columns of AUCs."""
-    heads = [Column(name, measure.heading, measure.fields) for measure in measures]
+    """Return a column for each measure; name: of the label that all of them are of."""
+    heads = [Column(name, measure.heading, (measure.name,)) for measure in measures]
     return (*heads, Column("split", (split,)))
 
 
@@ -184,12 +192,15 @@ def _rows(lines: list[_Line], labels: LabelSet, measures: Sequence[_Measure]) ->
         name, heading = names[line.variant], line.variant.name
         if line.variant in special:
             heading += f" ({special.index(line.variant) + 1})"
-        if doubts := dict.fromkeys(note for verdict in line.verdicts for note in doubt_notes(verdict, name)):
+        doubts = dict.fromkeys(doubt for verdict in line.verdicts for doubt in verdict.doubts)
+        if doubts:
             heading += f" {UNCHECKED}"
-            notes += doubts
+            notes += dict.fromkeys(note for verdict in line.verdicts for note in doubt_notes(verdict, name))
         folds = line.verdicts[0].run.split if line.alone else f"{len(line.verdicts)} of {published()[2]}"
         cells = [_own_cell(line, labels, measure) for measure in measures]
-        rows.append(Row(f"{name} {folds}" if line.alone else name, heading, (*cells, Cell(folds))))
+        key = f"{name} {folds}" if line.alone else name
+        against = [f"not comparable: {reason}" for verdict in line.verdicts for reason in verdict.reasons]
+        rows.append(Row(key, heading, (*cells, Cell(folds)), own=True, doubts=(*against, *doubts)))
     return rows, [*notes, *_interval_notes(lines, labels, measures)]
 
 
@@ -207,7 +218,8 @@ def _own_cell(line: _Line, labels: LabelSet, measure: _Measure) -> Cell:
     metric = _interval_of(line, labels, measure.name)
     if metric is not None and metric.lower is not None and metric.upper is not None:
         low, high = (f"{measure.factor * bound:.{measure.decimals}f}" for bound in (metric.lower, metric.upper))
-        bounds = {f"{measure.name} lower": metric.lower, f"{measure.name} upper": metric.upper}
+        bounds: dict[str, Number] = {"lower": metric.lower, "upper": metric.upper, "n_eff": metric.clusters_effective}
+        bounds |= {"approximate": 1} if is_approximate(metric) else {}
         return Cell(f"{cell.text} {ROUGHLY * is_approximate(metric)}[{low}, {high}]", {**cell.values, **bounds})
     return cell
 
@@ -239,7 +251,7 @@ def _paper_cell(paper: PublishedProbe, measure: _Measure) -> Cell:
 
 def _cell(value: float, spread: float | None, measure: _Measure) -> Cell:
     shown = [f"{measure.factor * number:.{measure.decimals}f}" for number in (value, spread) if number is not None]
-    return Cell(" ± ".join(shown), {measure.name: value, f"{measure.name} spread": spread})
+    return Cell(" ± ".join(shown), {measure.name: value, "std": spread})
 
 
 def _values(line: _Line, labels: LabelSet, name: str) -> list[float]:

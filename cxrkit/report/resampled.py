@@ -15,25 +15,26 @@ from cxrkit.base.labels import CHESTXRAY14
 from cxrkit.report import own_metrics, published
 from cxrkit.report.comparability import Verdict, judge
 from cxrkit.report.epochs import AtEpochs, EpochChoice, at_epochs
+from cxrkit.report.figure5 import figure5
 from cxrkit.report.folds import PREFIX, folds_table
 from cxrkit.report.not_comparable import not_comparable_tables
 from cxrkit.report.official import SPLIT as OFFICIAL
 from cxrkit.report.official import elsewhere_note
-from cxrkit.report.runs import Run, find_runs, without_probes
+from cxrkit.report.runs import FoundRuns, Run, found_in, without_probes
 from cxrkit.report.tables import Report, Table
 
 TITLE = "AUC x 100, mean ± standard deviation over the resampling folds"
 
 
-def resampled(runs: Path, epoch: EpochChoice = "own") -> Report:
+def resampled(runs: Path | FoundRuns, epoch: EpochChoice = "own", *, apart: bool = False) -> Report:
     """Return the resampling table: each variant over the folds that exist, and the paper's matching column beside it.
 
-    epoch: the one of each run that stands in the table (epochs.py). Raises UserError when `runs` holds no evaluated
-    run.
+    runs: their folder, or what was found in it. epoch: the one of each run that stands in the table (epochs.py).
+    apart: show the numbers of the runs that do not compare, too. Raises UserError when `runs` holds no evaluated run.
     """
     table = published.table3()
     splits = tuple(f"{PREFIX}{number}" for number in range(1, table.folds + 1))
-    found, probes_note = without_probes(find_runs(runs))
+    found, probes_note = without_probes(found_in(runs))
 
     def judged(run: Run) -> Verdict:
         return judge([run], splits, table.label_release)[0]
@@ -42,20 +43,21 @@ def resampled(runs: Path, epoch: EpochChoice = "own") -> Report:
     at = at_epochs([verdict for verdict in verdicts if verdict.comparable], epoch, judged)
     tables = folds_table(f"{TITLE} (the paper's Table 3)", table, at)
     any_comparable, elsewhere = bool(tables), _elsewhere(verdicts)
-    apart = [item for item in verdicts if not item.comparable and not item.elsewhere] + list(at.without)
+    others = [item for item in verdicts if not item.comparable and not item.elsewhere] + list(at.without)
     for group in elsewhere:
         own = at_epochs(group, epoch, lambda run: _beside_its_like(judged(run)))
         tables += _own_tables(own, group)
-        apart += own.without
-    tables += not_comparable_tables(apart, detailed=lambda run: run.split in splits)
+        others += own.without
+    tables += not_comparable_tables(others, apart, detailed=lambda run: run.split in splits)
     tables += own_metrics.tables(run for run in found.runs if run.split != OFFICIAL)
     notes = [*found.unusable, *probes_note]
     if not any_comparable:
         notes.insert(
             0, f"No run compares with the paper's Table 3 yet; it takes the folds {PREFIX}1 to {PREFIX}{table.folds}"
         )
+    figures = tuple(figure5(at, table))
     notes += elsewhere_note(found.runs, [OFFICIAL], "the official split", "cxrkit report --official-split")
-    return Report("ChestX-ray14, resampling by patient", tuple(tables), tuple(notes))
+    return Report("ChestX-ray14, resampling by patient", tuple(tables), tuple(notes), figures, key="resampled")
 
 
 def _elsewhere(verdicts: Sequence[Verdict]) -> list[list[Verdict]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -11,12 +12,19 @@ from cxrkit.base.contracts import Metric
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import file_digest
 from cxrkit.base.origin import Origin
+from cxrkit.report.selection import chosen, names_of, place_of
 from cxrkit.runs import epochs
 from cxrkit.runs.folder import RunFolder
 from cxrkit.runs.predictions import read_prediction_info
 from cxrkit.runs.scores import IDENTITY, Scores, SubsetScores, read_scores
+from cxrkit.runs.search import run_folders
 
 AUC = "auc"  # the metric that the paper's tables are of
+_MANY = 4  # places of which the same is wrong share a line, which names as many
+_UNFINISHED = ": not evaluated yet (no scores.json)"
+_ONLY_VAL = ": no test scores, only"
+_NO_RUNS = "train a model with `cxrkit train --model NAME --fold official`, or name the folder of your runs with --runs"
+_UNFINISHED_RUNS = "finish it with `cxrkit train --resume`, or `cxrkit predict` and `cxrkit evaluate` what is trained"
 
 
 @dataclass(frozen=True)
@@ -68,42 +76,77 @@ class FoundRuns:
     """Evaluated on a test set, in natural order of their names."""
 
     unusable: tuple[str, ...]
-    """The others, each with the reason."""
+    """The others, each with the reason; many of one reason in one line."""
 
 
-def find_runs(folder: Path) -> FoundRuns:
-    """Return the runs in `folder` (`<name>/<split>/scores.json`).
+def find_runs(folder: Path, only: Sequence[str] = (), hide: Sequence[str] = ()) -> FoundRuns:
+    """Return the runs in `folder`, at any depth (`.../<name>/<split>/scores.json`), or the one that it is itself.
 
-    Raises UserError when the folder is missing, or no run in it has test scores that can be read.
+    only, hide: patterns of the names that are wanted, and of those that are not (selection.py). Raises UserError when
+    the folder is missing, a pattern matches nothing, or no run that is wanted has test scores that can be read.
     """
-    remedy = (
-        "train a model with `cxrkit train --model NAME --fold official`, or name the folder of your runs with --runs"
-    )
     if not folder.is_dir():
-        raise UserError(f"{folder}: there is no such folder of runs", remedy=remedy)
-    runs, unusable, unfinished = [], [], False
-    for path in sorted(path for path in folder.glob("*/*") if path.is_dir()):
-        shown = path.relative_to(folder).as_posix()
+        raise UserError(f"{folder}: there is no such folder of runs", remedy=_NO_RUNS)
+    runs, unusable = _read(folder)
+    names = {run.folder: names_of(run.folder, folder, run.scores.name, run.name) for run in runs}
+    names |= {path: names_of(path, folder) for path in unusable if path not in names}
+    wanted = chosen(names, only, hide, folder)
+    runs = [run for run in runs if run.folder in wanted]
+    unusable = {path: said for path, said in unusable.items() if path in wanted}
+    lines = _lines({place_of(path, folder): said for path, said in unusable.items()})
+    if not runs:
+        found = "".join(f"\n  {line}" for line in lines)
+        unfinished = any(_UNFINISHED in said or _ONLY_VAL in said for said in unusable.values())
+        if only or hide:
+            raise UserError(
+                f"{folder}: no evaluated run that --only and --hide leave{found}", remedy="choose other patterns"
+            )
+        raise UserError(
+            f"{folder}: no evaluated run (<name>/<split>/scores.json){found}",
+            remedy=_UNFINISHED_RUNS if unfinished else _NO_RUNS,
+        )
+    return FoundRuns(tuple(sorted(runs, key=_natural_order)), lines)
+
+
+def found_in(runs: Path | FoundRuns) -> FoundRuns:
+    """Return the runs of a folder, or what was found before. Raises UserError as `find_runs` does."""
+    return runs if isinstance(runs, FoundRuns) else find_runs(runs)
+
+
+def _read(root: Path) -> tuple[list[Run], dict[Path, str]]:
+    """Return the runs with test scores, told apart, and what is wrong with each of the other folders."""
+    folders = run_folders(root)
+    runs = []
+    unusable = {path: f": cannot be looked into ({why})" for path, why in folders.unreadable}
+    holding = {parent for path in folders.paths for parent in path.parents}
+    for path in folders.paths:
         try:
             scores = _scores(path)
         except UserError as error:
-            message, _, advice = str(error).partition("\n  remedy: ")
-            unusable.append(f"{message.replace(str(path), shown)}; {advice}")
+            unusable[path] = f"{error.what.replace(str(path), '', 1)}; {error.remedy}"
             continue
         if scores is not None and "test" in scores.subsets:
             runs.append(Run(path, scores.name, scores))
         elif scores is not None:
-            unusable.append(f"{shown}: no test scores, only {', '.join(scores.subsets) or 'an empty file'}")
-            unfinished = True
-        elif (path / "config.toml").is_file() or (path / "predictions").is_dir():
-            unusable.append(f"{shown}: not evaluated yet (no scores.json)")
-            unfinished = True
-    if not runs:
-        found = "".join(f"\n  {line}" for line in unusable)
-        if unfinished:
-            remedy = "finish it with `cxrkit train --resume`, or `cxrkit predict` and `cxrkit evaluate` what is trained"
-        raise UserError(f"{folder}: no evaluated run (<name>/<split>/scores.json){found}", remedy=remedy)
-    return FoundRuns(tuple(sorted(_told_apart(runs, folder), key=_natural_order)), tuple(unusable))
+            unusable[path] = f"{_ONLY_VAL} {', '.join(scores.subsets) or 'an empty file'}"
+        elif path not in holding:  # a config beside the folders of runs is not of a run
+            unusable[path] = _UNFINISHED
+    return _told_apart(runs, root), unusable
+
+
+def _lines(unusable: Mapping[str, str]) -> tuple[str, ...]:
+    """Return what is wrong with each place, in a line; places of which the same is wrong share one when many."""
+    alike: dict[str, list[str]] = defaultdict(list)
+    for place, said in unusable.items():
+        alike[said].append(place)
+    lines = []
+    for said, places in alike.items():
+        if len(places) < _MANY:
+            lines += [f"{place}{said}" for place in places]
+        else:
+            more = f" and {len(places) - _MANY:,} more" if len(places) > _MANY else ""
+            lines.append(f"{len(places):,} runs: {said.lstrip('/: ')} ({', '.join(places[:_MANY])}{more})")
+    return tuple(lines)
 
 
 def is_probe(run: Run) -> bool:
@@ -167,17 +210,28 @@ def _newer_checkpoint(run: Run) -> list[str]:
     return []
 
 
-def _told_apart(runs: list[Run], folder: Path) -> list[Run]:
-    """Name runs by their folders where two of one split, seed and recipe would have the same name."""
+def _told_apart(runs: list[Run], root: Path) -> list[Run]:
+    """Name runs by their folders where two of one split, seed and recipe would have the same name.
+
+    By NAME first, then by all that leads to NAME, then by the whole place.
+    """
 
     def identity(run: Run) -> tuple[object, ...]:
         scores = run.scores
         return (run.name, run.split, scores.seed, scores.recipe_digest, scores.input_size)
 
-    twice = {name for (name, *_), count in Counter(map(identity, runs)).items() if count > 1}
-    runs = [replace(run, name=run.folder.relative_to(folder).parts[0]) if run.name in twice else run for run in runs]
-    twice = {name for (name, *_), count in Counter(map(identity, runs)).items() if count > 1}
-    return [replace(run, name=run.folder.relative_to(folder).as_posix()) if run.name in twice else run for run in runs]
+    def above(run: Run) -> str:
+        return run.folder.relative_to(root).parent.as_posix().removeprefix(".") or run.folder.absolute().parent.name
+
+    others: tuple[Callable[[Run], str], ...] = (
+        lambda run: run.folder.absolute().parent.name,
+        above,
+        lambda run: place_of(run.folder, root),
+    )
+    for other in others:
+        twice = {name for (name, *_), count in Counter(map(identity, runs)).items() if count > 1}
+        runs = [replace(run, name=other(run)) if run.name in twice else run for run in runs]
+    return runs
 
 
 def _natural_order(run: Run) -> tuple[list[str | int], str, int]:

@@ -13,7 +13,7 @@ UNCHECKED = "*"  # marks a run of whose origin something is not checked
 ROUGHLY = "~"  # marks an interval of few patients
 CONSTANT = "†"  # marks an AUC of scores that are all equal
 
-Number = float | int | None
+Number = int | float | None  # in this order: a whole number in a file stays one
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,17 @@ class Column:
     """The lines that are printed."""
 
     fields: tuple[str, ...] = ()
-    """What its cells hold for CSV."""
+    """What its cells hold for CSV: the metric ("auc"), or several. What is said of a metric needs no mention, see CSV's
+    QUALIFIERS. () where they are text, or stand in another table."""
 
     own: bool = False
     """Whether it is one of the user's runs, not a published column."""
 
     left: bool = False
     """Whether it is text, aligned to the left."""
+
+    doubts: tuple[str, ...] = ()
+    """What nobody has checked of the run: the mark in the heading stands for it."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,12 @@ class Row:
 
     rule_above: bool = False
     """Whether a line separates it from the row above."""
+
+    own: bool = False
+    """Whether it is one of the user's runs, in a table whose rows are runs."""
+
+    doubts: tuple[str, ...] = ()
+    """What nobody has checked of that run."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +104,9 @@ class Table:
 
     key: str = ""
     """A short name for files, anchors and LaTeX labels: "table5", "intervals"; "" for one that nobody refers to."""
+
+    rows_are_runs: bool = False
+    """Whether its rows are runs and its columns what was found; otherwise its columns are runs, its rows labels."""
 
 
 @dataclass(frozen=True)

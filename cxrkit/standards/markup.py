@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cxrkit.report.rendering.text import render
+from cxrkit.report.rendering.formats import render
 from cxrkit.report.tables import Report, Table
 
 

@@ -163,6 +163,18 @@ def compare_folds(
     return _student(average, variance, folds - 1.0, confidence)
 
 
+def compare_fold_labels(
+    one_FL: NDArray[np.float64], other_FL: NDArray[np.float64], averaged: Sequence[int], *, confidence: float = 0.95
+) -> LabelComparisons:
+    """Compare two models over F resamples in every label and in the mean, by their AUCs; see `compare_folds`."""
+    gap_FL = one_FL - other_FL
+    labels = tuple(compare_folds(gap_F, confidence=confidence) for gap_F in gap_FL.T)
+    adjusted = np.full(len(labels), np.nan)
+    adjusted[list(averaged)] = holm([labels[place].p_value for place in averaged])
+    mean = compare_folds(gap_FL[:, list(averaged)].mean(axis=1), confidence=confidence)
+    return LabelComparisons(mean, labels, tuple(adjusted.tolist()))
+
+
 def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
     """Return the p-values adjusted for their number by Holm (1979); what is NaN stays so and is not counted.
 
@@ -219,27 +231,28 @@ def pairwise(models: Sequence[Sequence[Estimate]], *, confidence: float = 0.95) 
     Two models differ where the p-value of their difference, adjusted by Holm over all pairs, is at most
     1 - confidence; where there is no p-value, nothing says that they differ.
     """
-    pairs = list(combinations(range(len(models)), 2))
-    found = {pair: compare_seeds(models[pair[0]], models[pair[1]], confidence=confidence) for pair in pairs}
-    adjusted = dict(zip(pairs, holm([found[pair].p_value for pair in pairs]).tolist(), strict=True))
-    different = np.zeros((len(models), len(models)), bool)
-    for one, other in pairs:
+    found = {
+        (one, other): compare_seeds(models[one], models[other], confidence=confidence)
+        for one, other in combinations(range(len(models)), 2)
+    }
+    return _adjusted(found, [clustered.mean(seeds).value for seeds in models], confidence)
+
+
+def pairwise_folds(
+    value_QF: NDArray[np.float64], *, test_to_train: float = TEST_TO_TRAIN, confidence: float = 0.95
+) -> Pairwise:
+    """Compare all models with each other over F resamples, of which each has an AUC in each; see `compare_folds`."""
+    found = {
+        (one, other): compare_folds(value_QF[one] - value_QF[other], test_to_train=test_to_train, confidence=confidence)
+        for one, other in combinations(range(len(value_QF)), 2)
+    }
+    return _adjusted(found, value_QF.mean(axis=1).tolist(), confidence)
+
+
+def _adjusted(found: dict[tuple[int, int], Comparison], values: Sequence[float], confidence: float) -> Pairwise:
+    """Return the comparisons of all pairs with Holm's adjustment over them, and the models that stay tied."""
+    adjusted = dict(zip(found, holm([item.p_value for item in found.values()]).tolist(), strict=True))
+    different = np.zeros((len(values), len(values)), bool)
+    for one, other in found:
         different[one, other] = different[other, one] = adjusted[one, other] <= 1 - confidence  # NaN is not
-    values = [clustered.mean(seeds).value for seeds in models]
     return Pairwise(found, adjusted, tied_groups(values, different))
-
-
-def rank_correlation(one_NL: NDArray[np.floating], other_NL: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return Spearman's correlation of two models' scores over the test images, for each label, shape (L,).
-
-    Table 4 is the mean of these over the labels, and then over the folds. The rows must be the same images. NaN for a
-    label of which a model has one score for every image.
-    """
-    from scipy.stats import rankdata
-
-    assert one_NL.shape == other_NL.shape, "the scores of the same images and labels"
-    ranks = [rankdata(scores_NL, axis=0) for scores_NL in (one_NL, other_NL)]
-    one_NL, other_NL = (rank_NL - rank_NL.mean(axis=0) for rank_NL in ranks)
-    scale_L = np.sqrt((one_NL**2).sum(axis=0) * (other_NL**2).sum(axis=0))
-    with np.errstate(invalid="ignore"):  # 0 / 0: undefined
-        return np.asarray((one_NL * other_NL).sum(axis=0) / scale_L)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from cxrkit.report.figures import Bars, Figure, Grid, Line, Panel, Ranges
-from cxrkit.report.rendering.drawing import draw
-from cxrkit.report.rendering.palette import Palette
-from cxrkit.report.rendering.svg import inline
+from cxrkit.report.rendering.svg import inline, with_ids
 from cxrkit.report.tables import EMPTY, Cell, Column, Report, Row, Table
 
 _PAPER = 120  # characters in a line of a table on A4, upright
@@ -98,16 +96,20 @@ class Section:
     """Of the report."""
 
 
-def sections(documents: Sequence[Report], colours: Palette) -> tuple[Section, ...]:
-    """Return the documents of a page, with an anchor for each of their parts. Raises UserError without matplotlib."""
+Drawn = Callable[[Figure], str]
+"""Returns the SVG of a figure, whose ids begin with its key."""
+
+
+def sections(documents: Sequence[Report], drawn: Drawn) -> tuple[Section, ...]:
+    """Return the documents of a page, with an anchor for each of their parts; raises what `drawn` does."""
     taken: set[str] = set()
-    return tuple(_section(report, colours, taken) for report in documents)
+    return tuple(_section(report, drawn, taken) for report in documents)
 
 
-def _section(report: Report, colours: Palette, taken: set[str]) -> Section:
+def _section(report: Report, drawn: Drawn, taken: set[str]) -> Section:
     own = _anchor(report.key or report.title, taken)
     tables = tuple(table_view(table, _anchor(table.key or f"{own}-table", taken)) for table in report.tables)
-    figures = tuple(_figure(figure, _anchor(figure.key, taken), colours) for figure in report.figures)
+    figures = tuple(_figure(figure, _anchor(figure.key, taken), drawn) for figure in report.figures)
     return Section(own, report, tables, figures)
 
 
@@ -154,6 +156,11 @@ def _parts(needed: Sequence[int], room: int) -> list[list[int]]:
     return parts
 
 
+def one_line(lines: Sequence[str]) -> str:
+    """Return the lines of a heading as one, as it was before `heading_lines` broke it behind its punctuation."""
+    return "".join(line if line.endswith(tuple("-_.:/=")) else f"{line} " for line in lines).strip()
+
+
 def sort_key(cell: Cell) -> float | None:
     """Return the number that a cell is sorted by: the first behind it, or the first in its text; None: it has none."""
     for value in cell.values.values():
@@ -162,12 +169,12 @@ def sort_key(cell: Cell) -> float | None:
     return float(found[0].replace(",", "").replace("\N{MINUS SIGN}", "-")) if found else None
 
 
-def _figure(figure: Figure, anchor: str, colours: Palette) -> FigureView:
-    drawn = draw(replace(figure, key=anchor), "svg", colours=colours).decode()
+def _figure(figure: Figure, anchor: str, drawn: Drawn) -> FigureView:
+    svg = with_ids(drawn(figure), figure.key, anchor)
     numbers = tuple(
         table_view(table, f"{anchor}-numbers-{number}") for number, table in enumerate(_number_tables(figure), 1)
     )
-    return FigureView(anchor, figure, inline(drawn, f"{anchor}-title", f"{anchor}-caption"), numbers)
+    return FigureView(anchor, figure, inline(svg, f"{anchor}-title", f"{anchor}-caption"), numbers)
 
 
 def _number_tables(figure: Figure) -> list[Table]:
@@ -180,7 +187,7 @@ def _number_tables(figure: Figure) -> list[Table]:
 
 def _panel_table(panel: Panel, figure: Figure) -> Table | None:
     title = panel.title or figure.title
-    (grid,) = [mark for mark in panel.marks if isinstance(mark, Grid)] or (None,)
+    grid = next((mark for mark in panel.marks if isinstance(mark, Grid)), None)
     if grid is not None:
         columns = tuple(Column(name, (name,)) for name in panel.categories)
         rows = zip(panel.categories, grid.values, strict=True)
@@ -198,6 +205,8 @@ def _panel_table(panel: Panel, figure: Figure) -> Table | None:
         places = tuple(_text(value) for value in lines[0].x)
         cells = [[_cell(value) for value in line.y] for line in lines]
         names, stub = [line.name for line in lines], panel.x.label
+    if not names:
+        return None
     columns = tuple(Column(name, (name,)) for name in names)
     rows_of = zip(places, zip(*cells, strict=True), strict=True)
     return Table(title, stub, columns, tuple(Row("", place, tuple(row)) for place, row in rows_of))

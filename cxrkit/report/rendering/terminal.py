@@ -35,6 +35,9 @@ class _Page:
         bullet = spelled("·", options.encoding)
         yield Text(report.title, style="bold underline")
         yield Text()
+        for paragraph in report.text:
+            yield Text(paragraph)
+            yield Text()
         for table in report.tables:
             yield from _table(table, options)
             yield from _notes(table.notes, bullet)
@@ -46,7 +49,8 @@ class _Page:
 
 def _spelled_report(report: Report, say: Callable[[str], str]) -> Report:
     tables = tuple(_spelled_table(table, say) for table in report.tables)
-    return replace(report, title=say(report.title), tables=tables, notes=tuple(map(say, report.notes)))
+    notes, text = (tuple(map(say, lines)) for lines in (report.notes, report.text))
+    return replace(report, title=say(report.title), tables=tables, notes=notes, text=text)
 
 
 def _spelled_table(table: Table, say: Callable[[str], str]) -> Table:
@@ -57,13 +61,13 @@ def _spelled_table(table: Table, say: Callable[[str], str]) -> Table:
         cells = tuple(replace(cell, text=say(cell.text)) for cell in item.cells)
         return replace(item, heading=say(item.heading), cells=cells)
 
-    return Table(
-        say(table.title),
-        say(table.stub),
-        tuple(map(column, table.columns)),
-        tuple(map(row, table.rows)),
-        tuple(map(say, table.notes)),
-        table.key,
+    return replace(
+        table,
+        title=say(table.title),
+        stub=say(table.stub),
+        columns=tuple(map(column, table.columns)),
+        rows=tuple(map(row, table.rows)),
+        notes=tuple(map(say, table.notes)),
     )
 
 

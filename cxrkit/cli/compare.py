@@ -1,0 +1,50 @@
+"""`cxrkit compare`: whether runs differ."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cxrkit.cli.app import Runs, app, console
+from cxrkit.cli.report import ReportFormat
+
+
+@app.command()
+def compare(
+    run: Annotated[
+        list[str],
+        typer.Argument(help="RUNS/NAME/SPLIT, RUNS/NAME with its folds and seeds, or a name below --runs."),
+    ],
+    runs: Runs = Path("runs"),
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="Prepared folder, or a table of labels.", show_default="each run's"),
+    ] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(help="Show this label beside the average; may be repeated.", show_default="all")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the comparison to this file.")] = None,
+    format: Annotated[
+        ReportFormat | None, typer.Option(help="Format of --out, or of what is printed.", show_default="by its ending")
+    ] = None,
+) -> None:
+    """Say whether runs differ: each AUC and the average, with intervals and p-values over patients."""
+    from cxrkit import report as reports
+    from cxrkit.report.compare import compare
+    from cxrkit.report.contenders import named
+    from cxrkit.report.evidence import Opened
+
+    kind = format.value if format else None
+    if out is not None:
+        kind = kind or reports.format_of(out)  # before the work: an ending that names no format is refused at once
+    found = compare(named(run, runs), Opened(data), only=label or ())
+    if out is None and kind is not None:
+        sys.stdout.write(reports.render(found, kind))
+        return
+    console.print(reports.to_rich(found))
+    if out is not None and kind is not None:
+        reports.write(found, out, kind)
+        console.print(f"written: {out}", highlight=False, markup=False)

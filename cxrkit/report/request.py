@@ -1,0 +1,149 @@
+"""What `cxrkit report` is asked for, checked before any run is opened, and the document that answers it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cxrkit.base.errors import UserError
+from cxrkit.report import works
+from cxrkit.report.epochs import EpochChoice
+from cxrkit.report.everything import DOCUMENTS, Material, everything
+from cxrkit.report.evidence import Opened
+from cxrkit.report.runs import FoundRuns, find_runs
+from cxrkit.report.tables import Report
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+DEFAULT = "resampled"
+WITHOUT_RUNS = ("stats", "table1")  # documents that are of no run
+# The paper's tables and figures by number, and the document that has each. A new one is a line here.
+TABLES: Mapping[int, str] = {1: "table1", 2: "stats", 3: "resampled", 4: "table4", 5: "official"}
+FIGURES: Mapping[int, str] = {3: "stats", 5: "resampled"}
+
+
+@dataclass(frozen=True)
+class ReportRequest:
+    """The options of `cxrkit report` that decide what it shows."""
+
+    runs: Path
+    """Folder of the run folders, or one of them."""
+
+    document: str = DEFAULT
+    """A name of DOCUMENTS; "" for all of them."""
+
+    only: tuple[str, ...] = ()
+    """Patterns of the runs that are wanted; () for all."""
+
+    hide: tuple[str, ...] = ()
+    """Patterns of those that are not."""
+
+    epoch: EpochChoice = "own"
+    """The one of each run that stands in the paper's tables."""
+
+    apart: bool = False
+    """Whether the numbers of the runs that do not compare are shown, too."""
+
+    also: tuple[str, ...] = ()
+    """Published results beside the official split's: keys, "primary", "top10"."""
+
+    labels: tuple[str, ...] = ()
+    """Other sources of labels to hold the predictions against."""
+
+    data: Path | None = None
+    """Labels for all runs, a prepared folder or a table; None: those that each run was evaluated with."""
+
+    raw: Path | None = None
+    """Folder with NIH's tables."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be shown together, and results that are not known, before anything is opened."""
+        if self.also:
+            works.resolve_also(",".join(self.also))
+        if self.also and self.document not in ("official", ""):
+            raise UserError(
+                "--also: published results are of the official split", remedy="ask for --official-split, or for --all"
+            )
+        if self.document == "labels" and self.raw is None:
+            raise UserError("--labels: no folder is named that has the other labels", remedy="name it with --raw")
+        if self.document == "probes" and self.epoch == "common":
+            raise UserError(
+                "--epoch common: --probes shows each probe at its own best epoch", remedy="leave out --epoch"
+            )
+
+    def material(self) -> Material:
+        """Find the runs. Raises UserError as `find_runs` does."""
+        found = find_runs(self.runs, self.only, self.hide) if self.document not in WITHOUT_RUNS else FoundRuns((), ())
+        return Material(found, Opened(self.data), self.epoch, self.apart, self.also, self.labels, self.data, self.raw)
+
+
+@dataclass(frozen=True)
+class WrittenAll:
+    """What became of all documents."""
+
+    files: tuple[Path, ...]
+    """All that were written."""
+
+    left_out: tuple[str, ...]
+    """What was not, each with the reason."""
+
+    page: Path | None
+    """The page of all documents; None where the libraries for it are not installed."""
+
+
+def document_of(flags: Mapping[str, bool], table: int | None, figure: int | None) -> str:
+    """Return the document that is asked for, "" for all of them.
+
+    flags: by option, whether it was given: --official-split, --probes, --labels, --all. Raises UserError for two
+    documents at once, and for a table or figure that there is none of.
+    """
+    named = {"--official-split": "official", "--probes": "probes", "--labels": "labels", "--all": ""}
+    asked = {option: named[option] for option, given in flags.items() if given}
+    if flags.get("--all"):  # other labels are one document more
+        asked.pop("--labels", None)
+    for option, number, known in (("--table", table, TABLES), ("--figure", figure, FIGURES)):
+        if number is not None:
+            asked[f"{option} {number}"] = _numbered(option, number, known)
+    if len(set(asked.values())) > 1:
+        reports = "two reports" if len(asked) == 2 else f"{len(asked)} reports"
+        raise UserError(f"{' and '.join(asked)} are {reports}", remedy="ask for one after the other, or for --all")
+    return next(iter(asked.values()), DEFAULT)
+
+
+def _numbered(option: str, number: int, known: Mapping[int, str]) -> str:
+    if number not in known:
+        shown = [f"--table {item}" for item in TABLES] + [f"--figure {item}" for item in FIGURES]
+        raise UserError(f"{option} {number}: is not built here", remedy=f"choose {', '.join(shown)}")
+    return known[number]
+
+
+def answer(request: ReportRequest) -> Report:
+    """Return the document that is asked for, whatever it has to show. Raises UserError where it cannot be made."""
+    return DOCUMENTS[request.document].build(request.material())
+
+
+def write_all(request: ReportRequest, out: Path, console: Console) -> WrittenAll:
+    """Write all documents that the runs allow into `out`, with progress on the console. Raises UserError."""
+    from cxrkit import __version__
+    from cxrkit.base.progress import progress_bar
+    from cxrkit.report.rendering.folder import PAGE, steps, write_folder
+
+    material = request.material()
+    with progress_bar("building", len(DOCUMENTS), console=console, unit="documents") as bar:
+        made = everything(material, bar.advance)
+    with progress_bar("writing", steps(made.documents), console=console, unit="parts") as bar:
+        written = write_folder(
+            made.documents, out, title="cxrkit report", made=f"cxrkit {__version__}", best=best_first(material),
+            done=bar.advance,
+        )  # fmt: skip
+    page = out / PAGE if out / PAGE in written.files else None
+    return WrittenAll(written.files, (*made.left_out, *written.left_out), page)
+
+
+def best_first(material: Material) -> Sequence[str]:
+    """Return the runs, as figures name them, by mean AUC, the highest first: they have a colour in every figure."""
+    means = {material.names[run.folder]: mean.value for run in material.findings if (mean := run.auc()) is not None}
+    return sorted(means, key=lambda name: -(means[name] or 0))
