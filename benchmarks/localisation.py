@@ -27,7 +27,7 @@ from cxrkit import pipeline
 from cxrkit.base.files import write_text
 from cxrkit.explain.localisation import localisation
 from cxrkit.explain.localising import NETWORK, Localised, localise
-from cxrkit.report.rendering.text import render
+from cxrkit.report.rendering.formats import render
 from cxrkit.report.tables import Report, Row
 from cxrkit.runs.folder import RunFolder
 
@@ -83,13 +83,13 @@ def entries(name: str, found: Localised, report: Report) -> list[Entry]:
 def _entry(name: str, row: Row, about: dict[str, Any]) -> Entry:
     network, centre, random, beyond_centre, beyond_random = (cell.values for cell in row.cells)
     figures = {
-        "centre prior": centre.get("value"),
-        "random weights": random.get("value"),
+        "centre prior": centre.get("mean"),
+        "random weights": random.get("mean"),
         **{f"less centre prior, {part}": value for part, value in beyond_centre.items()},
         **{f"less random weights, {part}": value for part, value in beyond_random.items()},
     }
     rounded = {part: round(value, 4) if isinstance(value, float) else value for part, value in figures.items()}
-    value = network.get("value")
+    value = network.get("mean")
     return Entry(name, row.heading, "rate", () if value is None else (round(value, 4),), figures=rounded | about)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cxrkit.cli.app import app, console
+from cxrkit.cli.app import app, console, errors
+from cxrkit.cli.report import ReportFormat
 
 Method = Annotated[
     str,
@@ -56,6 +58,9 @@ def localise(
     method: Method = "auto",
     device: Device = "auto",
     out: Annotated[Path | None, typer.Option(help="Also write the report to this file.", show_default="none")] = None,
+    format: Annotated[
+        ReportFormat | None, typer.Option(help="Format of --out, or of what is printed.", show_default="by its ending")
+    ] = None,
 ) -> None:
     """Hold a network's maps against the boxes of its test images: Wang 2017's protocol, pointing game, two controls."""
     from cxrkit import report as reports
@@ -63,10 +68,15 @@ def localise(
     from cxrkit.explain.localising import localise as find
     from cxrkit.runs.folder import RunFolder
 
+    kind = format.value if format else None
     if out is not None:
-        reports.format_of(out)  # a wrong ending should be heard before the work
-    report = localisation(find(RunFolder(run), data, method=method, device=device, console=console))
+        kind = kind or reports.format_of(out)  # a wrong ending should be heard before the work
+    found = find(RunFolder(run), data, method=method, device=device, console=errors)
+    report = localisation(found)
+    if out is None and kind is not None:
+        sys.stdout.write(reports.render(report, kind))
+        return
     console.print(reports.to_rich(report))
-    if out is not None:
-        reports.write(report, out, reports.format_of(out))
+    if out is not None and kind is not None:
+        reports.write(report, out, kind)
         console.print(f"written: {out}", highlight=False, markup=False)

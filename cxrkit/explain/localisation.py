@@ -50,9 +50,9 @@ _SUMMARY: tuple[tuple[str, str, Callable[[Measures], Rate]], ...] = (
 def _summary(found: Localised) -> Table:
     """Return means over the findings, and how much the network has beyond each control."""
     columns = [
-        *(_who(who, found, ("value", "lower", "upper") if who == NETWORK else ("value",)) for who in WHO),
+        *(_who(who, found, ("mean", "lower", "upper") if who == NETWORK else ("mean",)) for who in WHO),
         *(
-            Column(f"network less {who}", ("network less", who), ("difference", "lower", "upper"))
+            Column(f"network less {who}", ("network less", who), ("difference", "lower", "upper"), own=True)
             for who in (CENTRE, RANDOM)
         ),
     ]
@@ -82,15 +82,15 @@ def _summary(found: Localised) -> Table:
 
 def _mean_false_boxes(found: Localised, who: str) -> Cell:
     counts = [found.measures[who][label].false_boxes[IOBB, SUMMARY_T] for label in found.averaged]
-    return _number_cell(sum(counts) / len(counts) if counts else None)
+    return _number_cell(sum(counts) / len(counts) if counts else None, "mean")
 
 
 def _pointing(found: Localised) -> Table:
     """Return the pointing game, finding by finding, with intervals."""
     columns = [
-        Column("boxes", ("boxes",), ("boxes",)),
-        Column("patients", ("patients",), ("patients",)),
-        *(_who(who, found, ("value", "lower", "upper")) for who in WHO),
+        Column("boxes", ("boxes",), ("boxes",), own=True),
+        Column("patients", ("patients",), ("patients",), own=True),
+        *(_who(who, found, ("pointing", "lower", "upper")) for who in WHO),
     ]
     rows = []
     for label in found.findings:
@@ -98,7 +98,7 @@ def _pointing(found: Localised) -> Table:
         boxes = sum(len(case.boxes) for case in found.cases if case.label == label)
         patients = rates[NETWORK].share().patients
         counts = [Cell(f"{boxes:,}", {"boxes": boxes}), Cell(f"{patients:,}", {"patients": patients})]
-        shares = [_share_cell(rates[who].share()) for who in WHO]
+        shares = [_share_cell(rates[who].share(), "pointing") for who in WHO]
         rows.append(Row(label, found.labels.heading(label), (*counts, *shares)))
     return Table(
         title="Pointing game: the likeliest point lies in a box",
@@ -117,10 +117,10 @@ def _accuracies(found: Localised, criterion: str, beside: Sequence[PublishedBoxe
     thresholds = THRESHOLDS[criterion]
 
     def own(who: str, label: str, threshold: float) -> Cell:
-        return _share_cell(found.measures[who][label].hit[criterion, threshold].share(), interval=False)
+        return _share_cell(found.measures[who][label].hit[criterion, threshold].share(), "accuracy", interval=False)
 
     def theirs(item: PublishedBoxes, label: str, threshold: float) -> Cell:
-        return _number_cell(item.accuracy.get((criterion, threshold), {}).get(label))
+        return _number_cell(item.accuracy.get((criterion, threshold), {}).get(label), "accuracy")
 
     rows = [row for label in found.findings for row in _everybody(found, label, thresholds, beside, own, theirs)]
     rows += _mean_rows(found, criterion, beside)
@@ -129,11 +129,12 @@ def _accuracies(found: Localised, criterion: str, beside: Sequence[PublishedBoxe
         title=f"Accuracy at {criterion}: true boxes that a found box meets with more than T",
         stub="Finding",
         columns=tuple(
-            Column(f"{criterion} T={threshold:g}", (f"T={threshold:g}",), ("value", "lower", "upper"))
+            Column(f"{criterion} T={threshold:g}", (f"T={threshold:g}",), ("accuracy", "lower", "upper"))
             for threshold in thresholds
         ),
         rows=tuple(rows),
         notes=(f"{criterion}: the common area, divided by {detected}",),
+        rows_are_runs=True,
         key=f"localisation-{criterion.lower()}",
     )
 
@@ -143,19 +144,22 @@ def _false_boxes(found: Localised, beside: Sequence[PublishedBoxes]) -> Table:
     thresholds = THRESHOLDS[IOBB]
 
     def own(who: str, label: str, threshold: float) -> Cell:
-        return _number_cell(found.measures[who][label].false_boxes[IOBB, threshold])
+        return _number_cell(found.measures[who][label].false_boxes[IOBB, threshold], "false boxes")
 
     def theirs(item: PublishedBoxes, label: str, threshold: float) -> Cell:
-        return _number_cell(item.false_boxes.get((IOBB, threshold), {}).get(label))
+        return _number_cell(item.false_boxes.get((IOBB, threshold), {}).get(label), "false boxes")
 
     beside = [item for item in beside if item.false_boxes]
     rows = [row for label in found.findings for row in _everybody(found, label, thresholds, beside, own, theirs)]
     return Table(
         title="False boxes (AFP): found boxes of a finding that meet none with an IoBB above T",
         stub="Finding",
-        columns=tuple(Column(f"AFP T={threshold:g}", (f"T={threshold:g}",), ("value",)) for threshold in thresholds),
+        columns=tuple(
+            Column(f"AFP T={threshold:g}", (f"T={threshold:g}",), ("false boxes",)) for threshold in thresholds
+        ),
         rows=tuple(rows),
         notes=("mean over the images that have a box of the finding",),
+        rows_are_runs=True,
         key="localisation-false-boxes",
     )
 
@@ -169,13 +173,21 @@ def _everybody(
     theirs: Callable[[PublishedBoxes, str, float], Cell],
 ) -> list[Row]:
     """Return the rows of a finding: the network's own, then the controls', then the published ones."""
-    rows = [Row(label, found.labels.heading(label), tuple(own(NETWORK, label, t) for t in thresholds), rule_above=True)]
-    rows += [Row(f"{label}, {who}", f"  {who}", tuple(own(who, label, t) for t in thresholds)) for who in WHO[1:]]
+    rows = []
+    for who in WHO:
+        key, heading = _named(label, found.labels.heading(label), who)
+        cells = tuple(own(who, label, t) for t in thresholds)
+        rows.append(Row(key, heading, cells, rule_above=who == NETWORK, own=True))
     for item in beside:
         cells = tuple(theirs(item, label, t) for t in thresholds)
         if any(cell is not EMPTY for cell in cells):
             rows.append(Row(f"{label}, {item.name}", f"  {item.name}", cells))
     return rows
+
+
+def _named(label: str, heading: str, who: str) -> tuple[str, str]:
+    """Return key and heading of a row: the network's are the finding's, the controls' are below it."""
+    return (label, heading) if who == NETWORK else (f"{label}, {who}", f"  {who}")
 
 
 def _mean_rows(found: Localised, criterion: str, beside: Sequence[PublishedBoxes]) -> list[Row]:
@@ -186,11 +198,11 @@ def _mean_rows(found: Localised, criterion: str, beside: Sequence[PublishedBoxes
     rows = []
     for who in WHO:
         rates = [[found.measures[who][label].hit[criterion, t] for label in found.averaged] for t in thresholds]
-        heading, key = (AVERAGE, AVERAGE) if who == NETWORK else (f"  {who}", f"{AVERAGE}, {who}")
-        cells = tuple(_number_cell(mean(rate)) for rate in rates)
-        rows.append(Row(key, heading, cells, rule_above=who == NETWORK))
+        key, heading = _named(AVERAGE, AVERAGE, who)
+        cells = tuple(_number_cell(mean(rate), "accuracy") for rate in rates)
+        rows.append(Row(key, heading, cells, rule_above=who == NETWORK, own=True))
     for item in beside:
-        cells = tuple(_number_cell(_published_mean(item, found.averaged, criterion, t)) for t in thresholds)
+        cells = tuple(_number_cell(_published_mean(item, found.averaged, criterion, t), "accuracy") for t in thresholds)
         if any(cell is not EMPTY for cell in cells):
             rows.append(Row(f"{AVERAGE}, {item.name}", f"  {item.name}", cells))
     return rows
@@ -231,14 +243,14 @@ def _figure(found: Localised, beside: Sequence[PublishedBoxes]) -> Figure:
 def _who(who: str, found: Localised, fields: tuple[str, ...]) -> Column:
     words = found.info.name if who == NETWORK else who
     mark = f" {DAGGER}" if who == NETWORK and found.learned_boxes else ""
-    return Column(words + mark, (who + mark,), fields, own=who == NETWORK)
+    return Column(words + mark, (who + mark,), fields, own=True)
 
 
-def _share_cell(share: Share, *, interval: bool = True) -> Cell:
+def _share_cell(share: Share, metric: str, *, interval: bool = True) -> Cell:
     if share.value is None:
         return EMPTY
     bounds = share.interval
-    values = {"value": share.value, "lower": bounds.lower, "upper": bounds.upper}
+    values = {metric: share.value, "lower": bounds.lower, "upper": bounds.upper}
     return Cell(f"{share.value:.3f}" + _bracket(bounds) * interval, values)
 
 
@@ -247,9 +259,9 @@ def _mean_cell(rates: Sequence[Rate], patients: int, *, interval: bool) -> Cell:
         return EMPTY
     value = mean(rates)
     if not interval:
-        return Cell(f"{value:.3f}", {"value": value})
+        return Cell(f"{value:.3f}", {"mean": value})
     bounds = mean_interval(rates, patients)
-    return Cell(f"{value:.3f}{_bracket(bounds)}", {"value": value, "lower": bounds.lower, "upper": bounds.upper})
+    return Cell(f"{value:.3f}{_bracket(bounds)}", {"mean": value, "lower": bounds.lower, "upper": bounds.upper})
 
 
 def _difference_cell(one: Sequence[Rate], other: Sequence[Rate], patients: int) -> Cell:
@@ -262,8 +274,8 @@ def _difference_cell(one: Sequence[Rate], other: Sequence[Rate], patients: int) 
     return Cell(f"{found.value:+.3f}{bracket}", values)
 
 
-def _number_cell(value: float | None) -> Cell:
-    return EMPTY if value is None or value != value else Cell(f"{value:.3f}", {"value": value})
+def _number_cell(value: float | None, metric: str) -> Cell:
+    return EMPTY if value is None or value != value else Cell(f"{value:.3f}", {metric: value})
 
 
 def _bracket(bounds: Interval) -> str:
