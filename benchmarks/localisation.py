@@ -33,7 +33,7 @@ from cxrkit.runs.folder import RunFolder
 
 IMAGES, SEED, LEVELS = 1500, 0, (256, 128)
 TRAINING = {"fold": "official", "area_min": 0.4, "patience": 3}
-# A coarse map of 7 x 7 cells, as the paper's networks have, and a finer one.
+# A map of 4 x 4 cells, one for each 32 x 32 pixels as the paper's networks have, and one of 20 x 20.
 NETWORKS: dict[str, dict[str, Any]] = {
     "resnet14-small": {"model": "resnet14-small", "epochs": 30},
     "fine-maps": {"model": "examples.fine_maps_net:build", "name": "fine-maps", "epochs": 40, "input_size": 160},
@@ -130,6 +130,14 @@ def document(found: Record, reports: Sequence[Report]) -> str:
             f"{target.value:+.3f}", "met" if target.met else "**missed**"
         )  # fmt: skip
         lines.append(f"| {target.what} | at least {target.limit:g} | {reached} | {verdict} |")
+    lines += ["", "## Networks", ""]
+    for name, said in found.settings["networks"].items():
+        about = next(entry.figures for entry in found.entries if entry.group == name)
+        lines.append(
+            f"- {name}: the best of at most {said['epochs']} epochs, epoch {about['epoch']}; maps of "
+            f"{about['cells of a map']} cells at an input of {about['input, pixels']} pixels; {about['images']:,} test "
+            f"images of {about['patients']:,} patients"
+        )
     return "\n".join([*lines, "", *(render(report, "md") for report in reports)])
 
 

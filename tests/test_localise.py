@@ -15,6 +15,8 @@ import tiny_maps
 from rich.console import Console
 from typer.testing import CliRunner
 
+from benchmarks import localisation as localisation_benchmark
+from benchmarks import record
 from cxrkit import report as reports
 from cxrkit.base.contracts import BOX_SCHEMA
 from cxrkit.base.errors import UserError
@@ -349,6 +351,17 @@ def test_reports_fit_a_terminal(learned: Localised) -> None:
     console = Console(width=80, record=True, file=io.StringIO())
     console.print(reports.to_rich(localisation(learned)))
     assert max(map(len, console.export_text().splitlines())) <= 80
+
+
+def test_the_record_of_phantoms_says_that_a_trained_network_beats_both_controls() -> None:
+    folder = Path(localisation_benchmark.__file__).parent / "results" / "localisation"
+    found = record.read(folder / "localisation.json")
+    assert len(found.targets) == 6
+    assert all(target.met for target in found.targets)
+    assert found.targets == tuple(localisation_benchmark.targets(found.entries))
+    table = (folder / "localisation.md").read_text()
+    for entry in found.entries:
+        assert f"| {entry.name} | {entry.values[0]:.3f}" in table
 
 
 # What cannot be
