@@ -35,7 +35,7 @@ IMAGES, SEED, LEVELS = 1500, 0, (256, 128)
 TRAINING = {"fold": "official", "area_min": 0.4, "patience": 3}
 # A map of 4 x 4 cells, one for each 32 x 32 pixels as the paper's networks have, and one of 20 x 20.
 NETWORKS: dict[str, dict[str, Any]] = {
-    "resnet14-small": {"model": "resnet14-small", "epochs": 30},
+    "resnet14-small": {"model": "resnet14-small", "epochs": 18},
     "fine-maps": {"model": "examples.fine_maps_net:build", "name": "fine-maps", "epochs": 40, "input_size": 160},
 }
 JUDGED = "fine-maps"
