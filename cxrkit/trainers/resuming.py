@@ -43,7 +43,7 @@ def check_existing(run: RunFolder, config: TrainConfig, resume: bool) -> str | S
     stored = read_run_config(run.config)
     clash = [item for item in changed(stored, config) if not item.field.metadata["resumable"]]
     if clash:
-        was = ", ".join(f"{item.flag} {item.of(stored)}" for item in clash)
+        was = ", ".join(item.said(item.of(stored)) for item in clash)
         raise UserError(
             f"{run.path}: was trained with {was}; resuming cannot change that",
             remedy="leave these flags out, or choose another --name or --runs folder",
