@@ -310,11 +310,9 @@ def recipe_digest(config: TrainConfig) -> str:
 
     What goes beyond the paper's protocol counts only where it is used, so that the digests of older runs still hold.
     """
-    values = {
-        item.path: item.of(config)
-        for item in settings()
-        if item.field.metadata["decides"] and not (item.field.metadata["extra"] and item.of(config) == item.field.default)
-    }
+    values = {item.path: item.of(config) for item in settings() if item.field.metadata["decides"]}
+    extra = {item.path: item.field.default for item in settings() if item.field.metadata["extra"]}
+    values = {path: value for path, value in values.items() if path not in extra or value != extra[path]}
     values = {path: value for path, value in values.items() if value != ""}  # the extractor of what is no probe
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
 
