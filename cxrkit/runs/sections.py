@@ -110,6 +110,12 @@ class LossSettings:
             "low": None, "high": None, "choices": (), "flag": "", "decides": True, "resumable": False, "extra": False,
         },
     )  # fmt: skip
+    masked: tuple[str, ...] = setting(
+        (),
+        'labels beside the mean that are not learned, as in ["No Finding"]; they get no scores',
+        flag=None,
+        extra=True,
+    )
 
 
 @dataclass(frozen=True)
