@@ -133,8 +133,8 @@ class OptimizerSettings:
     batch_size: int | None = setting(None, "images per step; the paper: 16, or 8 for -large from scratch", low=1)
     micro_batch: int = setting(
         0,
-        "images computed at once: their gradients add up to the batch's, but batch normalisation and losses weighted by "
-        "the batch look at each part alone; 0: the whole batch",
+        "images computed at once: their gradients add up to the batch's, but batch normalisation, and losses weighted "
+        "by the batch, look at each part alone; 0: the whole batch",
         low=0,
         extra=True,
     )
