@@ -72,7 +72,7 @@ def test_every_setting_has_help_and_a_flag_of_its_own() -> None:
         ({"schedule.name": "step"}, "--schedule step: unknown\n  remedy: choose one of plateau, cosine, constant"),
         ({"optimizer.ema": 1.0}, "--ema 1.0: out of range\n  remedy: give a value of from 0 to 0.999999"),
         ({"optimizer.clip_norm": -1.0}, "--clip-norm -1.0: out of range\n  remedy: give a value of at least 0"),
-        ({"optimizer.layer_decay": 0.0}, "--set optimizer.layer_decay=0.0: out of range"),
+        ({"optimizer.layer_decay": 0.0}, "--set optimizer.layer_decay=0: out of range"),
         ({"selection.metric": "auc"}, "--select auc: unknown\n  remedy: choose one of val_loss, val_auc"),
     ],
 )
