@@ -238,7 +238,7 @@ def test_the_temperature_and_the_prior_come_from_val_alone() -> None:
     ],
 )
 def test_a_temperature_that_says_nothing_is_not_given_as_found(turn, value, reason) -> None:
-    scores_NL = turn(np.clip(VAL.truth, 0.1, 0.9).astype(np.float32))
+    scores_NL = turn(np.clip(np.nan_to_num(VAL.truth), 0.1, 0.9).astype(np.float32))
     validation = Validation(scores_NL, VAL.truth, VAL.clusters)
     metrics = calibration.evaluate(TEST.scores, TEST.truth, TEST.clusters, LABELS, validation=validation, replicates=2)
     temperature = next(metric for metric in metrics if metric.name == "temperature")

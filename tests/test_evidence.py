@@ -67,9 +67,9 @@ def test_what_is_kept_is_refused_for_labels_that_are_not_the_runs(run: Run, trut
     Opened(truth).derived(run, mean)
     other = tmp_path / "other.parquet"
     pl.read_parquet(truth).with_columns(pl.col("Effusion").reverse()).write_parquet(other)
-    with pytest.raises(UserError, match="predicted for .* labels with digest .*, but .*other.parquet has"):
+    with pytest.raises(UserError, match=r"predicted for .* labels with digest .*, but .*other\.parquet has"):
         Opened(other).derived(run, mean)
-    with pytest.raises(UserError, match="gone.parquet: there is no such folder or file"):
+    with pytest.raises(UserError, match=r"gone\.parquet: there is no such folder or file"):
         Opened(tmp_path / "gone.parquet").derived(run, mean)
 
 
@@ -80,6 +80,6 @@ def test_predictions_that_were_replaced_are_no_evidence_of_the_scores(run: Run, 
         (1 - pl.col(label)).alias(label).cast(pl.Float32) for label in found.about.labels.labels
     )
     write_predictions(path, turned, found.about)
-    with pytest.raises(UserError, match="test.parquet: was replaced after it was scored") as error:
+    with pytest.raises(UserError, match=r"test\.parquet: was replaced after it was scored") as error:
         Opened(truth).evidence(run)
     assert "cxrkit evaluate" in error.value.remedy

@@ -154,7 +154,8 @@ def fit(validation: Validation) -> Fitted | None:
     with np.errstate(invalid="ignore"):  # 0 / 0: a label that is not known
         prevalence_L = (positive_NL & known_NL).sum(axis=0) / known_NL.sum(axis=0)
     temperature = calibration.fit_temperature(validation.scores, positive_NL, known_NL)
-    tempered_NL = calibration.apply_temperature(validation.scores, temperature)
+    # NaN where no temperature changes the scores: they stay as they are, and nothing is fitted.
+    tempered_NL = calibration.apply_temperature(validation.scores, 1.0 if np.isnan(temperature) else temperature)
     with np.errstate(invalid="ignore"):
         mean_L = np.where(known_NL, tempered_NL, 0.0).sum(axis=0) / known_NL.sum(axis=0)
     priors = tuple(float(one) if 0 < one < 1 else float("nan") for one in prevalence_L)
