@@ -230,6 +230,22 @@ def test_the_temperature_and_the_prior_come_from_val_alone() -> None:
         assert again["brier_shifted", label, ""].reason == metrics["brier_shifted", label, ""].reason
 
 
+@pytest.mark.parametrize(
+    ("turn", "value", "reason"),
+    [
+        (lambda score_NL: np.full_like(score_NL, 0.5), None, "every validation score is 0.5, which no temperature"),
+        (lambda score_NL: 1 - score_NL, 50.0, "the search ends there, so the best one may lie beyond"),
+    ],
+)
+def test_a_temperature_that_says_nothing_is_not_given_as_found(turn, value, reason) -> None:
+    scores_NL = turn(np.clip(np.nan_to_num(VAL.truth), 0.1, 0.9).astype(np.float32))
+    validation = Validation(scores_NL, VAL.truth, VAL.clusters)
+    metrics = calibration.evaluate(TEST.scores, TEST.truth, TEST.clusters, LABELS, validation=validation, replicates=2)
+    temperature = next(metric for metric in metrics if metric.name == "temperature")
+    assert temperature.value == value
+    assert reason in temperature.reason
+
+
 def test_a_shift_of_the_prevalence_is_found_and_undone() -> None:
     """A model that is right about val, and a test set with three times the positives."""
     labels = LabelSet("one", ("ill",), ("ill",))

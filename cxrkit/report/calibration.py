@@ -9,7 +9,7 @@ import numpy as np
 
 from cxrkit.base.contracts import Metric
 from cxrkit.base.labels import LabelSet
-from cxrkit.evaluators.calibration import BRIER, ERROR, SHIFTED, STAGES, TEMPERATURE, TEMPERED
+from cxrkit.evaluators.calibration import BOUND, BRIER, ERROR, SHIFTED, STAGES, TEMPERATURE, TEMPERED
 from cxrkit.report.evidence import Arrays, Derivation, Evidence, Opened
 from cxrkit.report.figures import Axis, Figure, Line, Panel
 from cxrkit.report.measured import by_key, measured, of_all
@@ -76,6 +76,8 @@ def _reasons(shown: Sequence[tuple[str, _Found]]) -> list[str]:
     notes = []
     for name, found in shown:
         temperature = found[TEMPERATURE, None, ""]
+        if BOUND in temperature.reason and temperature.value is not None:
+            notes.append(f"{name}: temperature {temperature.value:g}: {BOUND}")
         without = [metric for (key, label, _), metric in found.items() if key == BRIER + SHIFTED and label]
         without = [metric for metric in without if metric.reason.startswith("as tempered")]
         if temperature.value is None:
