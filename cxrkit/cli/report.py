@@ -114,7 +114,9 @@ def _show(request: ReportRequest, out: Path | None, format: ReportFormat | None)
     from cxrkit import report as reports
     from cxrkit.report.request import answer
 
-    written_as = (format.value if format else reports.format_of(out)) if out else ""  # a wrong ending is heard first
+    written_as = ""
+    if out is not None:  # a wrong ending is heard first
+        written_as = format.value if format else reports.format_of(out, choosable=True)
     document = answer(request)
     if out is None and format is not None:
         sys.stdout.write(reports.render(document, format.value))
