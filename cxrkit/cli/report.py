@@ -92,7 +92,7 @@ def report(
     if everything:
         _write_all(request, out, format)
     else:
-        _show(request, out, format)
+        _show(request, out, format, drawing=figure is not None)
 
 
 def _names(joined: str | None) -> tuple[str, ...]:
@@ -110,7 +110,7 @@ def _write_standards(request: ReportRequest, out: Path) -> None:
     print_as_it_is(written.text())
 
 
-def _show(request: ReportRequest, out: Path | None, format: ReportFormat | None) -> None:
+def _show(request: ReportRequest, out: Path | None, format: ReportFormat | None, *, drawing: bool) -> None:
     from cxrkit import report as reports
     from cxrkit.report.request import answer
 
@@ -122,6 +122,8 @@ def _show(request: ReportRequest, out: Path | None, format: ReportFormat | None)
         sys.stdout.write(reports.render(document, format.value))
         return
     console.print(reports.to_rich(document))
+    if drawing and written_as != "html":
+        print_as_it_is("A terminal shows no figure: --out FILE.html draws it, --all --out DIR as SVG and PDF, too")
     if out is not None:
         reports.write(document, out, written_as)
         console.print(f"written: {out}", highlight=False, markup=False)
