@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from cxrkit.report.rendering.text import render
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
@@ -28,7 +29,6 @@ from cxrkit.report.held_against import HeldAgainst, held_against, why_not
 from cxrkit.report.label_agreement import agreement
 from cxrkit.report.label_sources import label_sources, label_sources_of
 from cxrkit.report.rendering.terminal import to_rich
-from cxrkit.report.rendering.text import render
 from cxrkit.report.runs import Run, find_runs
 from cxrkit.report.tables import AVERAGE, Report, Table
 from cxrkit.statistics.intervals import TOO_FEW

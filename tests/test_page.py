@@ -353,7 +353,7 @@ def test_a_run_that_is_left_out_is_left_out_of_all_tables(browser: Browser, path
     none.click()
     assert browser.ask(shown, "table5") == 2  # the published column stays
     legends = browser.driver.find_elements("css selector", "#table5 legend")
-    assert [item.text for item in legends] == ["Your runs, in all tables", "Others"]
+    assert [item.text for item in legends] == ["Yours, in all tables", "Others"]
 
 
 @in_browser

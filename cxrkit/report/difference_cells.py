@@ -59,7 +59,7 @@ def spread_note(contest: Contest) -> list[str]:
 
 def difference_cell(found: Comparison) -> Cell:
     """Return a difference with its interval, or with the reason why there is none."""
-    values = {
+    values: dict[str, Number] = {
         "difference": found.difference,
         "lower": number(found.lower),
         "upper": number(found.upper),
@@ -70,6 +70,7 @@ def difference_cell(found: Comparison) -> Cell:
         reason = found.reason.partition(" with")[0]  # "9 patients with the finding, fewer than 10"
         return Cell(f"{found.difference:+.3f} ({reason})" if reason else f"{found.difference:+.3f}", values)
     roughly = ROUGHLY * (found.mark == APPROXIMATE)
+    values |= {"approximate": 1} if roughly else {}
     return Cell(f"{found.difference:+.3f} {roughly}[{found.lower:+.3f}, {found.upper:+.3f}]", values)
 
 

@@ -12,7 +12,7 @@ from fractions import Fraction
 from cxrkit.base.errors import UserError
 from cxrkit.datasets.known_splits import known_splits
 from cxrkit.models.grammar import ALIASES, SPECS, ModelSpec
-from cxrkit.report.provenance import run_names
+from cxrkit.report.run_names import run_names
 from cxrkit.report.runs import Run
 from cxrkit.report.tables import Cell, Column, Report, Row, Table
 from cxrkit.runs.config import TrainConfig
@@ -45,7 +45,8 @@ class _Told:
 def protocol(runs: Sequence[Run]) -> Report:
     """Return how the runs were trained and tested, in words; runs that agree share a line."""
     told = [_told(run) for run in runs]
-    names = run_names(runs)
+    called = run_names(runs)
+    names = [called[run.folder] for run in runs]
     rows = tuple(row for part, say in _PARTS.items() for row in _rows(part, say, told, names))
     columns = (Column("what", ("What was done",), left=True), Column("runs", ("Runs",), left=True))
     if len(rows) == len(_PARTS):  # each part is one line: nothing to keep together
