@@ -36,8 +36,11 @@ def run(out: Path, console: Console) -> None:
     means = {model: _train(model, data, runs, console) for model in MODELS}
     console.print("[bold]4/4  report[/bold]", highlight=False)
     _report(runs, console)
+    page = _page(out / "report", runs, data, console)
     for model, mean in means.items():
         console.print(f"{model}: mean test AUC {mean:.3f} on phantoms (chance: 0.500)", highlight=False)
+    if page is not None:
+        console.print(f"all of it on one page: {page}", highlight=False)
     console.print(f"done in {time.monotonic() - began:.0f} s. Everything is in {out}; the same on real images:")
     console.print("  cxrkit doctor --raw DIR && cxrkit prepare --raw DIR && cxrkit train --model resnet50-large-meta")
     if max(means.values()) < GOAL:
@@ -77,3 +80,13 @@ def _report(runs: Path, console: Console) -> None:
     from cxrkit import report
 
     console.print(report.to_rich(report.official(runs)))
+
+
+def _page(out: Path, runs: Path, data: Path, console: Console) -> Path | None:
+    """Write all documents into `out`, with a page of them where the libraries for it are installed."""
+    from cxrkit.report.request import ReportRequest, write_all
+
+    written = write_all(ReportRequest(runs, "", data=data), out, console)
+    for line in written.left_out:
+        console.print(f"left out: {line}", highlight=False, markup=False)
+    return written.page

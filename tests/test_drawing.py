@@ -7,17 +7,16 @@ import re
 import sys
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cxrkit.base.errors import UserError
 from cxrkit.report.figures import Axis, Bars, Figure, Grid, Line, Panel, Ranges
-from cxrkit.report.rendering.drawing import draw
-from cxrkit.report.rendering.figure_files import write_figures
+from cxrkit.report.rendering.drawing import draw, draw_in
+from cxrkit.report.rendering.drawings import draw_all
 from cxrkit.report.rendering.palette import DARK, LIGHT, Theme, palette
-from cxrkit.report.tables import Report
+from cxrkit.report.rendering.svg import with_ids
 
 NAN = float("nan")
 SVG = "{http://www.w3.org/2000/svg}"
@@ -178,15 +177,21 @@ def test_a_dark_figure_is_on_dark_paper() -> None:
         assert "#{:02x}{:02x}{:02x}".format(*pixels[0, 0]) == theme.paper
 
 
-def test_figures_become_files_that_a_name_finds_and_none_replaces_another(tmp_path: Path) -> None:
-    line = Figure("roc", "", "", (Panel("", (Line("net", (0.0, 1.0), (0.0, 1.0)),)),))
-    one = Report("One", (), figures=(line, replace(line, key="a/b")), key="one")
-    paths = write_figures([one, one], tmp_path / "figures", ("pdf", "svg"))
-    stems = ["one-roc", "one-a-b", "one-roc-2", "one-a-b-2"]
-    assert [path.name for path in paths] == [f"{stem}.{ending}" for stem in stems for ending in ("svg", "pdf")]
-    assert all(path.read_bytes().startswith((b"<?xml", b"%PDF")) for path in paths)
-    with pytest.raises(UserError, match=r"figures as gif: there is no such format\n.*choose svg, pdf, png"):
-        write_figures([one], tmp_path, ("gif",))
+def test_many_figures_are_drawn_by_several_processes_as_by_one() -> None:
+    line = Panel("", (Line("net", (0.0, 1.0), (0.0, 1.0)),))
+    figures = [Figure(f"figure-{number}", "", "", (line,) * (1 + number % 2)) for number in range(5)]
+    colours = palette(figures)
+    found = {drawing.place: drawing.content for drawing in draw_all(figures, colours)}
+    assert sorted(found) == list(range(5))
+    assert found[3] == draw_in(("svg", "pdf"), figures[3], colours=colours)
+    assert found[3]["svg"] == draw(figures[3], "svg", colours=colours)
+
+
+def test_an_svg_takes_its_ids_from_elsewhere() -> None:
+    one = draw(figure(), "svg").decode()
+    moved = with_ids(one, figure().key, "there")
+    assert with_ids(moved, "there", figure().key) == one
+    assert moved != one
 
 
 def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

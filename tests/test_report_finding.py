@@ -250,7 +250,7 @@ def test_two_documents_at_once_and_unknown_numbers_are_refused(
 
 def test_every_number_leads_to_a_document_and_its_key_is_its_name(study: Study) -> None:
     assert {*TABLES.values(), *FIGURES.values()} <= DOCUMENTS.keys()
-    for name in DOCUMENTS:
+    for name in DOCUMENTS.keys() - {"labels"}:  # which needs a file of other labels
         assert answer(ReportRequest(study.runs, name, raw=study.raw)).key == name
 
 
@@ -259,7 +259,10 @@ def test_all_documents_that_the_runs_allow(study: Study) -> None:
     assert [item.key for item in made.documents][:2] == ["official", "resampled"]
     assert "probes" not in [item.key for item in made.documents]
     one = everything(ReportRequest(study.runs, only=("mlp-meta",), raw=study.raw).material())
-    assert [item.key for item in one.documents] == ["official", "curves", "stats", "table1", "provenance"]
+    keys = [item.key for item in one.documents]
+    assert keys[0] == "official"
+    assert {"curves", "stats", "table1", "provenance"} <= set(keys)
+    assert not {"resampled", "probes", "compare", "table4", "labels"} & set(keys)
 
 
 def test_published_results_stand_beside_the_official_split_alone(study: Study) -> None:

@@ -13,7 +13,7 @@ from cxrkit.report.runs import find_runs
 
 
 def test_its_runs_are_comparable(study: Study) -> None:
-    text = report.render(report.official(study.runs), "md")
+    text = report.render(report.official(study.runs, apart=True), "md")
     assert "elsewhere" in text
     assert text.count("60 of 391 test images") == 1
     assert "| partial | official |" in text

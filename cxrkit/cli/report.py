@@ -126,26 +126,14 @@ def _show(request: ReportRequest, out: Path | None, format: ReportFormat | None)
 
 
 def _write_all(request: ReportRequest, out: Path | None, format: ReportFormat | None) -> None:
-    from cxrkit import __version__
     from cxrkit.base.errors import UserError
-    from cxrkit.base.progress import progress_bar
-    from cxrkit.report.everything import DOCUMENTS, everything
-    from cxrkit.report.rendering.folder import PAGE, steps, write_folder
-    from cxrkit.report.request import best_first
+    from cxrkit.report.request import write_all
 
     if out is None:
         raise UserError("--all writes many files, and no folder is named for them", remedy="name one with --out DIR")
     if format is not None:
         raise UserError("--all writes every format", remedy="leave out --format")
-    material = request.material()
-    with progress_bar("building", len(DOCUMENTS), console=console, unit="documents") as bar:
-        made = everything(material, bar.advance)
-    with progress_bar("writing", steps(made.documents), console=console, unit="parts") as bar:
-        written = write_folder(
-            made.documents, out, title="cxrkit report", made=f"cxrkit {__version__}", best=best_first(material),
-            done=bar.advance,
-        )  # fmt: skip
-    for line in (*made.left_out, *written.left_out):
+    written = write_all(request, out, console)
+    for line in written.left_out:
         print_as_it_is(f"left out: {line}")
-    shown = out / PAGE if out / PAGE in written.files else out
-    print_as_it_is(f"written: {shown}, {len(written.files):,} files")
+    print_as_it_is(f"written: {written.page or out}, {len(written.files):,} files")

@@ -65,7 +65,8 @@ class Material:
                 groups[run.origin.dataset, run.origin.label_set, run.origin.labels_digest, run.split].append(run)
         if not groups:
             return ()
-        return tuple(max(groups.values(), key=lambda runs: (runs[0].split == OFFICIAL, len(runs))))
+        largest: list[Run] = max(groups.values(), key=lambda runs: (runs[0].split == OFFICIAL, len(runs)))
+        return tuple(largest)
 
     @cached_property
     def names(self) -> dict[Path, str]:

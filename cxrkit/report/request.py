@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cxrkit.base.errors import UserError
 from cxrkit.report import works
 from cxrkit.report.epochs import EpochChoice
-from cxrkit.report.everything import DOCUMENTS, Material
+from cxrkit.report.everything import DOCUMENTS, Material, everything
 from cxrkit.report.evidence import Opened
 from cxrkit.report.runs import FoundRuns, find_runs
 from cxrkit.report.tables import Report
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 DEFAULT = "resampled"
 WITHOUT_RUNS = ("stats", "table1")  # documents that are of no run
@@ -76,6 +80,20 @@ class ReportRequest:
         return Material(found, Opened(self.data), self.epoch, self.apart, self.also, self.labels, self.data, self.raw)
 
 
+@dataclass(frozen=True)
+class WrittenAll:
+    """What became of all documents."""
+
+    files: tuple[Path, ...]
+    """All that were written."""
+
+    left_out: tuple[str, ...]
+    """What was not, each with the reason."""
+
+    page: Path | None
+    """The page of all documents; None where the libraries for it are not installed."""
+
+
 def document_of(flags: Mapping[str, bool], table: int | None, figure: int | None) -> str:
     """Return the document that is asked for, "" for all of them.
 
@@ -105,6 +123,24 @@ def _numbered(option: str, number: int, known: Mapping[int, str]) -> str:
 def answer(request: ReportRequest) -> Report:
     """Return the document that is asked for, whatever it has to show. Raises UserError where it cannot be made."""
     return DOCUMENTS[request.document].build(request.material())
+
+
+def write_all(request: ReportRequest, out: Path, console: Console) -> WrittenAll:
+    """Write all documents that the runs allow into `out`, with progress on the console. Raises UserError."""
+    from cxrkit import __version__
+    from cxrkit.base.progress import progress_bar
+    from cxrkit.report.rendering.folder import PAGE, steps, write_folder
+
+    material = request.material()
+    with progress_bar("building", len(DOCUMENTS), console=console, unit="documents") as bar:
+        made = everything(material, bar.advance)
+    with progress_bar("writing", steps(made.documents), console=console, unit="parts") as bar:
+        written = write_folder(
+            made.documents, out, title="cxrkit report", made=f"cxrkit {__version__}", best=best_first(material),
+            done=bar.advance,
+        )  # fmt: skip
+    page = out / PAGE if out / PAGE in written.files else None
+    return WrittenAll(written.files, (*made.left_out, *written.left_out), page)
 
 
 def best_first(material: Material) -> Sequence[str]:

@@ -7,6 +7,7 @@ text, in the reader's own sans-serif; it is laid out for DejaVu Sans, which come
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from cxrkit.base.errors import UserError
@@ -35,17 +36,30 @@ def draw(
     dark: for a dark background. dpi: of a PNG. A figure has at least one panel. Raises UserError where matplotlib is
     not installed.
     """
+    return draw_in([format], figure, colours=colours, dark=dark, dpi=dpi)[format]
+
+
+def draw_in(
+    formats: Sequence[Format], figure: Figure, *, colours: Palette | None = None, dark: bool = False, dpi: int = 200
+) -> dict[Format, bytes]:
+    """Return the figure in several formats, laid out once; see `draw`."""
     drawn, style = _drawn(figure, colours or palette([figure]), DARK if dark else LIGHT)
     import matplotlib
 
+    with matplotlib.rc_context(style):
+        drawn.draw_without_rendering()  # lays it out, which is half of the work
+        drawn.set_layout_engine("none")
+        return {format: _saved(drawn, format, figure, dpi) for format in formats}
+
+
+def _saved(drawn: Any, format: Format, figure: Figure, dpi: int) -> bytes:
     metadata: dict[str, Any] = {
         "svg": {"Date": None, "Creator": None},
         "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
         "png": {"Software": None},
     }[format]
     out = io.BytesIO()
-    with matplotlib.rc_context(style):
-        drawn.savefig(out, format=format, dpi=dpi, metadata=metadata, transparent=format != "png")
+    drawn.savefig(out, format=format, dpi=dpi, metadata=metadata, transparent=format != "png")
     return light(out.getvalue().decode(), figure).encode() if format == "svg" else out.getvalue()
 
 

@@ -7,11 +7,10 @@ again when what they show has changed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
 from cxrkit.base import typed
 from cxrkit.base.errors import UserError
@@ -24,7 +23,7 @@ from cxrkit.report.tables import Report
 LIST = "report-files.json"
 PAGE = "index.html"
 FIGURES = "figures"
-_DRAWN: tuple[Literal["svg", "pdf"], ...] = ("svg", "pdf")
+_DRAWN = ("svg", "pdf")
 _TEXTS = {name: format.ending for name, format in formats.FORMATS.items() if name != "html"}  # one page has them all
 
 
@@ -80,12 +79,7 @@ def write_folder(
     # Named before they are there: when this ends halfway, the next report knows all of them as its own.
     write_json(folder / LIST, asdict(_Files(sorted({*places, *before.files}))))
     left_out: dict[str, None] = {}
-    figures = {}
-    colours = palette((item for report in documents for item in report.figures), best)
-    for report in documents:
-        for item in report.figures:
-            figures[item.key] = _draw(item, colours, folder, before, left_out)
-            done()
+    figures = _draw([item for report in documents for item in report.figures], best, folder, before, left_out, done)
     drawn = all(figures.values())
     for report in documents:
         for name, ending in _TEXTS.items():
@@ -93,7 +87,8 @@ def write_folder(
         done()
     shown = digest_lines([_program(), title, made, *best, *map(document.as_json, documents)])
     if before.page != shown or not (folder / PAGE).exists():
-        _write_page(documents, folder, title, made, best, left_out)
+        svgs = {key: (folder / FIGURES / f"{key}.svg").read_text(encoding="utf-8") for key in figures if figures[key]}
+        _write_page(documents, folder, title, made, best, svgs, left_out)
     done()
     _remove(folder, [name for name in before.files if name not in places])
     there = [name for name in places if name == LIST or (folder / name).exists()]
@@ -148,34 +143,59 @@ def _refuse_foreign(folder: Path, places: Sequence[str], before: _Files) -> None
             )
 
 
-def _draw(figure: Figure, colours: Palette, folder: Path, before: _Files, left_out: dict[str, None]) -> str:
-    """Draw a figure where it changed. Returns the digest of what it shows; "" where it cannot be drawn."""
-    from cxrkit.report.rendering.drawing import draw
+def _draw(
+    figures: Sequence[Figure],
+    best: Sequence[str],
+    folder: Path,
+    before: _Files,
+    left_out: dict[str, None],
+    done: Callable[[], None],
+) -> dict[str, str]:
+    """Draw the figures that changed. Returns a digest of what each shows, by key; "" where it cannot be drawn."""
+    from cxrkit.report.rendering.drawings import draw_all
 
-    chosen = [f"{name} {colours.number(name)}" for name in names(figure)]
-    shown = digest_lines([_program(), *chosen, document.as_json(Report("", (), figures=(figure,)))])
-    paths = {ending: folder / FIGURES / f"{figure.key}.{ending}" for ending in _DRAWN}
-    if before.figures.get(figure.key) == shown and all(path.exists() for path in paths.values()):
-        return shown
+    colours = palette(figures, best)
+    shown = {item.key: _shown(item, colours) for item in figures}
+    changed = [item for item in figures if not _is_drawn(item.key, shown[item.key], folder, before)]
+    for _ in range(len(figures) - len(changed)):
+        done()
     try:
-        drawn = {ending: draw(figure, ending, colours=colours) for ending in _DRAWN}
+        for drawing in draw_all(changed, colours):
+            for format, content in drawing.content.items():
+                with replacing(folder / FIGURES / f"{changed[drawing.place].key}.{format}") as part:
+                    part.write_bytes(content)
+            done()
     except UserError as error:
         left_out[f"the figures: {error.what}; {error.remedy}"] = None
-        _remove(folder, [f"{FIGURES}/{path.name}" for path in paths.values()])  # of other data
-        return ""
-    for ending, content in drawn.items():
-        with replacing(paths[ending]) as part:
-            part.write_bytes(content)
+        gone = [item.key for item in changed]
+        _remove(folder, [f"{FIGURES}/{key}.{format}" for key in gone for format in _DRAWN])  # of other data
+        return shown | dict.fromkeys(gone, "")
     return shown
 
 
+def _shown(figure: Figure, colours: Palette) -> str:
+    chosen = [f"{name} {colours.number(name)}" for name in names(figure)]
+    return digest_lines([_program(), *chosen, document.as_json(Report("", (), figures=(figure,)))])
+
+
+def _is_drawn(key: str, shown: str, folder: Path, before: _Files) -> bool:
+    paths = [folder / FIGURES / f"{key}.{format}" for format in _DRAWN]
+    return before.figures.get(key) == shown and all(path.exists() for path in paths)
+
+
 def _write_page(
-    documents: Sequence[Report], folder: Path, title: str, made: str, best: Sequence[str], left_out: dict[str, None]
+    documents: Sequence[Report],
+    folder: Path,
+    title: str,
+    made: str,
+    best: Sequence[str],
+    drawn: Mapping[str, str],
+    left_out: dict[str, None],
 ) -> None:
     from cxrkit.report.rendering.page import page
 
     try:
-        text = page(documents, title=title, made=made, best=best)
+        text = page(documents, title=title, made=made, best=best, drawn=drawn)
     except UserError as error:
         left_out[f"{PAGE}: {error.what}; {error.remedy}"] = None
         _remove(folder, [PAGE])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cxrkit.base.errors import UserError
+from cxrkit.report.figures import Figure
+from cxrkit.report.rendering.drawing import draw
 from cxrkit.report.rendering.page_views import one_line, sections, sort_key
 from cxrkit.report.rendering.palette import DARK, LIGHT, palette
 from cxrkit.report.rendering.svg import THEMED
@@ -17,20 +19,32 @@ from cxrkit.report.tables import Report
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-def page(documents: Sequence[Report], *, title: str, made: str, best: Sequence[str] = ()) -> str:
+def page(
+    documents: Sequence[Report],
+    *,
+    title: str,
+    made: str,
+    best: Sequence[str] = (),
+    drawn: Mapping[str, str] | None = None,
+) -> str:
     """Return the documents as one self-contained page of HTML, a section each.
 
     title: of the whole. made: one line below it: when and with which version. best: names that have a colour first
-    where there are more than colours, such as the runs by their mean AUC. Raises UserError where jinja2 or matplotlib
-    is not installed.
+    where there are more than colours, such as the runs by their mean AUC. drawn: SVGs of figures that are drawn
+    already, with the same colours, by the figures' keys, which are unique then. Raises UserError where jinja2 or
+    matplotlib is not installed.
     """
     environment = _environment()
     script = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
     colours = palette((figure for report in documents for figure in report.figures), best)
+
+    def svg(figure: Figure) -> str:
+        return (drawn or {}).get(figure.key) or draw(figure, "svg", colours=colours).decode()
+
     text: str = environment.get_template("page.html").render(
         title=title,
         made=made,
-        sections=sections(documents, colours),
+        sections=sections(documents, svg),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         themes={"light": LIGHT, "dark": DARK},

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from cxrkit.report.figures import Bars, Figure, Grid, Line, Panel, Ranges
-from cxrkit.report.rendering.drawing import draw
-from cxrkit.report.rendering.palette import Palette
-from cxrkit.report.rendering.svg import inline
+from cxrkit.report.rendering.svg import inline, with_ids
 from cxrkit.report.tables import EMPTY, Cell, Column, Report, Row, Table
 
 _PAPER = 120  # characters in a line of a table on A4, upright
@@ -103,16 +101,20 @@ class Section:
     """Of the report."""
 
 
-def sections(documents: Sequence[Report], colours: Palette) -> tuple[Section, ...]:
-    """Return the documents of a page, with an anchor for each of their parts. Raises UserError without matplotlib."""
+Drawn = Callable[[Figure], str]
+"""Returns the SVG of a figure, whose ids begin with its key."""
+
+
+def sections(documents: Sequence[Report], drawn: Drawn) -> tuple[Section, ...]:
+    """Return the documents of a page, with an anchor for each of their parts; raises what `drawn` does."""
     taken: set[str] = set()
-    return tuple(_section(report, colours, taken) for report in documents)
+    return tuple(_section(report, drawn, taken) for report in documents)
 
 
-def _section(report: Report, colours: Palette, taken: set[str]) -> Section:
+def _section(report: Report, drawn: Drawn, taken: set[str]) -> Section:
     own = _anchor(report.key or report.title, taken)
     tables = tuple(table_view(table, _anchor(table.key or f"{own}-table", taken)) for table in report.tables)
-    figures = tuple(_figure(figure, _anchor(figure.key, taken), colours) for figure in report.figures)
+    figures = tuple(_figure(figure, _anchor(figure.key, taken), drawn) for figure in report.figures)
     return Section(own, report, tables, figures)
 
 
@@ -172,12 +174,12 @@ def sort_key(cell: Cell) -> float | None:
     return float(found[0].replace(",", "").replace("\N{MINUS SIGN}", "-")) if found else None
 
 
-def _figure(figure: Figure, anchor: str, colours: Palette) -> FigureView:
-    drawn = draw(replace(figure, key=anchor), "svg", colours=colours).decode()
+def _figure(figure: Figure, anchor: str, drawn: Drawn) -> FigureView:
+    svg = with_ids(drawn(figure), figure.key, anchor)
     numbers = tuple(
         table_view(table, f"{anchor}-numbers-{number}") for number, table in enumerate(_number_tables(figure), 1)
     )
-    return FigureView(anchor, figure, inline(drawn, f"{anchor}-title", f"{anchor}-caption"), numbers)
+    return FigureView(anchor, figure, inline(svg, f"{anchor}-title", f"{anchor}-caption"), numbers)
 
 
 def _number_tables(figure: Figure) -> list[Table]:

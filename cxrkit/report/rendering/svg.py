@@ -37,6 +37,11 @@ def light(text: str, figure: Figure) -> str:
     return re.sub(r">\s+<", "><", text)
 
 
+def with_ids(svg: str, key: str, other: str) -> str:
+    """Return the SVG of a figure called `key` with ids that begin with `other`."""
+    return re.sub(rf'(\bid="|url\(#|href="#){re.escape(key)}-', lambda found: f"{found[1]}{other}-", svg)
+
+
 def inline(svg: str, title_id: str, caption_id: str) -> str:
     """Return a drawn SVG as an element of a page, whose colours follow the page's light and dark (`colours.css`).
 
