@@ -44,7 +44,7 @@ def auc_cell(contest: Contest, contender: int, label: str | None) -> Cell:
 
 def spread_field(contest: Contest) -> str:
     """Return what CSV calls the standard deviation of a contender's AUC."""
-    return "std_seeds" if isinstance(contest, OnImages) else "std_folds"
+    return "std_seeds" if isinstance(contest, OnImages) else "std"
 
 
 def spread_note(contest: Contest) -> list[str]:

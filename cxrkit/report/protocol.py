@@ -23,6 +23,11 @@ from cxrkit.runs.predictions import IMPORTED
 LOSSES = {
     "bce-mean": "binary cross-entropy, averaged over the labels of an image and over the images of a batch",
     "bce-sum": "binary cross-entropy, summed over the labels of an image and averaged over the images of a batch",
+    "bce-batch-weighted": "binary cross-entropy in which the rarer answer of a batch weighs more (Wang et al. 2017)",
+    "bce-training-weighted": "binary cross-entropy weighted for each label by its share of positives in training",
+    "focal": "focal loss (Lin et al. 2017), averaged over the known labels",
+    "asymmetric": "asymmetric loss (Ridnik et al. 2021), averaged over the known labels",
+    "auc-margin": "AUC margin loss (Yuan et al. 2021), of each label in a batch",
     "squared-error": "squared error, averaged over what is known",
     "absolute-error": "absolute error, averaged over what is known",
 }
