@@ -264,7 +264,8 @@ def test_what_cannot_be_corrected_stays_as_tempered() -> None:
     # Every score at its highest: no prevalence but 1 explains them.
     sure = Drawn(1)
     sure.scores = np.full_like(TEST.scores, 0.97)
-    assert "as tempered: a prevalence of 1.0000 is estimated" in found("calibration", sure)["brier_shifted", "rare", ""].reason
+    reason = found("calibration", sure)["brier_shifted", "rare", ""].reason
+    assert "as tempered: a prevalence of 1.0000 is estimated" in reason
     alone = found("calibration", validation=None)
     assert (alone["temperature", None, ""].value, alone["brier_tempered", "rare", ""].value) == (None, None)
     assert alone["temperature", None, ""].reason == "no validation predictions"
