@@ -272,7 +272,7 @@ def test_a_shift_of_the_prevalence_is_found_and_undone() -> None:
 def test_what_cannot_be_corrected_stays_as_tempered() -> None:
     too_high = Validation(np.full_like(VAL.scores, 0.9), VAL.truth, VAL.clusters)
     metrics = found("calibration", validation=too_high)
-    assert metrics["brier_shifted", "rare", ""].reason.startswith("as tempered: the mean probability of val is 0.")
+    assert metrics["brier_shifted", "rare", ""].reason.startswith("as tempered: the mean probability on val is 0.")
     assert metrics["brier_shifted", "rare", ""].value == metrics["brier_tempered", "rare", ""].value
     one_kind = Validation(VAL.scores, np.zeros_like(VAL.truth), VAL.clusters)
     reason = found("calibration", validation=one_kind)["brier_shifted", "rare", ""].reason
@@ -280,7 +280,8 @@ def test_what_cannot_be_corrected_stays_as_tempered() -> None:
     # Every score at its highest: no prevalence but 1 explains them.
     sure = Drawn(1)
     sure.scores = np.full_like(TEST.scores, 0.97)
-    assert "as tempered: 1.0000 is estimated" in found("calibration", sure)["brier_shifted", "rare", ""].reason
+    reason = found("calibration", sure)["brier_shifted", "rare", ""].reason
+    assert "as tempered: a prevalence of 1.0000 is estimated" in reason
     alone = found("calibration", validation=None)
     assert (alone["temperature", None, ""].value, alone["brier_tempered", "rare", ""].value) == (None, None)
     assert alone["temperature", None, ""].reason == "no validation predictions"

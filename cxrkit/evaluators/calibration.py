@@ -185,11 +185,13 @@ def _shifted(tempered_N: NDArray[np.float64], prior: float, mean: float) -> Mend
     if np.isnan(prior):
         return Mended(tempered_N, "as tempered: validation images of one kind only")
     if not 1 / PRESUMED <= mean / prior <= PRESUMED:
-        words = f"as tempered: the mean probability of val is {mean:.3f} and the prevalence {prior:.3f}"
+        words = f"as tempered: the mean probability on val is {mean:.3f}, the prevalence {prior:.3f}"
         return Mended(tempered_N, words)
     estimated = calibration.estimate_prior(tempered_N, prior)
     if not 0 < estimated < 1 or not 1 / CREDIBLE <= estimated / prior <= CREDIBLE:
-        return Mended(tempered_N, f"as tempered: {estimated:.4f} is estimated, of {prior:.4f} in val")
+        return Mended(
+            tempered_N, f"as tempered: a prevalence of {estimated:.4f} is estimated, against {prior:.4f} in val"
+        )
     words = f"prevalence from {prior:.4f} of val to {estimated:.4f}, estimated from the scores"
     return Mended(calibration.shift_prior(tempered_N, prior, estimated), words)
 
