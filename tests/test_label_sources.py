@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from cxrkit.report.rendering.text import render
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
