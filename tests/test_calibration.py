@@ -104,9 +104,16 @@ def test_temperature_leaves_unknown_pairs_out_and_keeps_every_rank():
 def test_saturated_scores_and_separated_labels_give_the_edge_of_the_range():
     truth_NL = np.array([[True], [False], [True], [False]])
     found = calibration.fit_temperature(np.float32([[0.9], [0.1], [1.0], [0.0]]), truth_NL)
-    assert found == pytest.approx(calibration.TEMPERATURES[0], rel=1e-3)
+    assert found == calibration.TEMPERATURES[0]
     found = calibration.fit_temperature(np.float32([[0.0], [1.0], [0.0], [1.0]]), truth_NL)
-    assert found == pytest.approx(calibration.TEMPERATURES[1], rel=1e-3)
+    assert found == calibration.TEMPERATURES[1]
+    assert calibration.is_bound(found)
+    assert not calibration.is_bound(calibration.fit_temperature(np.float32([[0.6], [0.6], [0.6]]), truth_NL[:3]))
+
+
+def test_scores_of_one_half_have_no_temperature():
+    half_NL = np.full((3, 1), 0.5, np.float32)
+    assert np.isnan(calibration.fit_temperature(half_NL, np.array([[True], [False], [False]])))
 
 
 def test_a_shifted_prior_is_bayes_rule_and_can_be_undone():

@@ -23,12 +23,12 @@ from cxrkit.cli.app import app
 from cxrkit.datasets.splits import Split
 from cxrkit.evaluators.scoring import evaluate_run
 from cxrkit.evaluators.truth import read_truth
+from cxrkit.report import evidence
 from cxrkit.report.compare import compare, comparisons
 from cxrkit.report.contenders import named
 from cxrkit.report.evidence import Opened
 from cxrkit.report.fold_differences import fold_differences
 from cxrkit.report.matrix import letters
-from cxrkit.report.pairing import INFLUENCES
 from cxrkit.report.runs import Run, find_runs
 from cxrkit.report.tables import AVERAGE, Report, Table
 from cxrkit.runs.predictions import METADATA_KEY, read_predictions, write_predictions
@@ -120,7 +120,10 @@ def test_a_run_does_not_differ_from_its_copy(study: Study) -> None:
     assert report.title == "mlp-meta/official against copy/official"
     mean = values(table(report, "compare"), AVERAGE)
     assert (mean["difference"], mean["p_value"], mean["upper"]) == (0, 1, 0)
-    assert "On the average nothing tells" in table(report, "compare").notes[0]
+    notes = table(report, "compare").notes
+    assert "On the average nothing tells" in notes[0]
+    expected = "mlp-meta/official and copy/official order the test images alike in every label: they are copies, "
+    assert any(note.startswith(expected) for note in notes)
 
 
 def test_seeds_add_their_variance_and_are_shown_apart(study: Study) -> None:
@@ -265,10 +268,11 @@ def test_a_report_compares_all_that_can_be_compared(study: Study) -> None:
     assert comparisons([], Opened()) == ([], [])
 
 
-def test_a_second_comparison_reads_what_was_kept(study: Study) -> None:
+def test_a_second_comparison_reads_what_was_kept(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     first = compare(runs_of(study, "resnet38-large-meta", "mlp-meta"), Opened(study.labels))
     assert (study.runs / "mlp-meta" / "official" / "derived" / "influences-test.npz").exists()
-    again = compare(runs_of(study, "resnet38-large-meta", "mlp-meta"), Opened(Path("no such table")))
+    monkeypatch.delattr(evidence, "read_predictions")
+    again = compare(runs_of(study, "resnet38-large-meta", "mlp-meta"), Opened())
     assert plain(again) == plain(first)
 
 
@@ -370,6 +374,12 @@ def test_runs_on_unequal_terms_are_not_pooled(two: Path) -> None:
     )
 
 
+def test_a_copy_is_no_second_seed(two: Path) -> None:
+    shutil.copytree(two / "runs" / "b" / "official", two / "runs" / "b" / "official-again")
+    message = refused(two, "a", "b")
+    assert "b: its runs official and official-again are both of seed 0 on split official; a copy is no" in message
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
@@ -442,13 +452,13 @@ def test_label_sets_are_compared_in_what_both_score(two: Path) -> None:
     assert "Emphysema" in next(note for note in table(report, "compare").notes if note.startswith("Not compared"))
 
 
-def test_labels_with_other_truth_are_not_compared(two: Path) -> None:
+def test_labels_with_other_truth_are_not_compared(two: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     records = make_records(seed=9)  # other labels of the same images, in a label set of another name
     run = make_run(two / "runs" / "c" / "official", records, make_split(records), CHESTXRAY8, info={"name": "c"})
     records.write_parquet(two / "c.parquet")
     evaluate_run(run, read_truth(two / "c.parquet"), options={"replicates": 2})
-    opened = Opened(two / "a.parquet")
+    monkeypatch.setattr(Opened, "truth", lambda _, run: read_truth(two / f"{run.name}.parquet"))  # each run's own
+    opened = Opened()
     (a,), (c,) = named(["a", "c"], two / "runs")
-    Opened(two / "c.parquet").derived(c, INFLUENCES)
     with pytest.raises(UserError, match=r"no label to compare; .*their truth differs between the runs"):
         compare([[a], [c]], opened)

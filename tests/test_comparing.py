@@ -1,5 +1,7 @@
 """Comparisons of models: against scipy, numbers of statsmodels, and errors of the first kind by simulation."""
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -217,6 +219,15 @@ def test_tied_groups_are_the_largest_sets_without_a_difference(data, models):
     found = comparing.tied_groups(list(range(models)), different)
     assert len(found) == len(expected)
     assert {frozenset(group) for group in found} == expected
+
+
+def test_ties_of_forty_models_are_found_at_once():
+    generator = np.random.default_rng(0)
+    upper = np.triu(generator.random((40, 40)) < 0.3, 1)
+    started = time.perf_counter()
+    found = comparing.tied_groups(generator.random(40), upper | upper.T)
+    assert len(found) > 500
+    assert time.perf_counter() - started < 2  # 40 s by insert and absorb
 
 
 def test_pairwise_adjusts_over_all_pairs_and_groups_what_is_left():

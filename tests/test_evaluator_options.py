@@ -83,7 +83,11 @@ def test_a_value_becomes_what_the_evaluator_wants() -> None:
         ),
         ("auc,mae", ["bins=1"], "none of the evaluators 'auc,mae' takes 'bins'"),
         ("auc", ["colour=red"], "leave --option colour out; auc takes replicates, seed, confidence"),
-        ("calibration", ["bins=ten"], "--option bins=ten: expected a whole number, found 'ten'"),
+        (
+            "calibration",
+            ["bins=ten"],
+            "bins=ten: expected a whole number, found 'ten'\n  remedy: write it like --option bins=10",
+        ),
         ("calibration", ["bins=2.5"], "--option bins=2.5: expected a whole number"),
         ("calibration", ["confidence=inf"], "--option confidence=inf: expected a number"),
         ("subgroups", ["age_edges=20,x"], "expected a whole number, found 'x'"),

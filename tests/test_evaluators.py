@@ -230,6 +230,22 @@ def test_the_temperature_and_the_prior_come_from_val_alone() -> None:
         assert again["brier_shifted", label, ""].reason == metrics["brier_shifted", label, ""].reason
 
 
+@pytest.mark.parametrize(
+    ("turn", "value", "reason"),
+    [
+        (lambda score_NL: np.full_like(score_NL, 0.5), None, "every validation score is 0.5, which no temperature"),
+        (lambda score_NL: 1 - score_NL, 50.0, "the search ends there, so the best one may lie beyond"),
+    ],
+)
+def test_a_temperature_that_says_nothing_is_not_given_as_found(turn, value, reason) -> None:
+    scores_NL = turn(np.clip(np.nan_to_num(VAL.truth), 0.1, 0.9).astype(np.float32))
+    validation = Validation(scores_NL, VAL.truth, VAL.clusters)
+    metrics = calibration.evaluate(TEST.scores, TEST.truth, TEST.clusters, LABELS, validation=validation, replicates=2)
+    temperature = next(metric for metric in metrics if metric.name == "temperature")
+    assert temperature.value == value
+    assert reason in temperature.reason
+
+
 def test_a_shift_of_the_prevalence_is_found_and_undone() -> None:
     """A model that is right about val, and a test set with three times the positives."""
     labels = LabelSet("one", ("ill",), ("ill",))
@@ -256,7 +272,7 @@ def test_a_shift_of_the_prevalence_is_found_and_undone() -> None:
 def test_what_cannot_be_corrected_stays_as_tempered() -> None:
     too_high = Validation(np.full_like(VAL.scores, 0.9), VAL.truth, VAL.clusters)
     metrics = found("calibration", validation=too_high)
-    assert metrics["brier_shifted", "rare", ""].reason.startswith("as tempered: the mean probability of val is 0.")
+    assert metrics["brier_shifted", "rare", ""].reason.startswith("as tempered: the mean probability on val is 0.")
     assert metrics["brier_shifted", "rare", ""].value == metrics["brier_tempered", "rare", ""].value
     one_kind = Validation(VAL.scores, np.zeros_like(VAL.truth), VAL.clusters)
     reason = found("calibration", validation=one_kind)["brier_shifted", "rare", ""].reason
@@ -264,7 +280,8 @@ def test_what_cannot_be_corrected_stays_as_tempered() -> None:
     # Every score at its highest: no prevalence but 1 explains them.
     sure = Drawn(1)
     sure.scores = np.full_like(TEST.scores, 0.97)
-    assert "as tempered: 1.0000 is estimated" in found("calibration", sure)["brier_shifted", "rare", ""].reason
+    reason = found("calibration", sure)["brier_shifted", "rare", ""].reason
+    assert "as tempered: a prevalence of 1.0000 is estimated" in reason
     alone = found("calibration", validation=None)
     assert (alone["temperature", None, ""].value, alone["brier_tempered", "rare", ""].value) == (None, None)
     assert alone["temperature", None, ""].reason == "no validation predictions"

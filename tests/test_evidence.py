@@ -10,10 +10,12 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from tiny_runs import make_records, make_run, make_split
 
+from cxrkit.base.errors import UserError
 from cxrkit.evaluators.scoring import evaluate_run
 from cxrkit.evaluators.truth import read_truth
 from cxrkit.report.evidence import Derivation, Evidence, Opened
 from cxrkit.report.runs import Run, find_runs
+from cxrkit.runs.predictions import read_predictions, write_predictions
 
 
 @pytest.fixture
@@ -50,7 +52,7 @@ def test_what_is_derived_is_kept_until_something_changes(run: Run, truth: Path) 
         return {"mean": evidence.scores.mean(axis=0), "names": np.array(evidence.labels.labels)}
 
     first = Opened(truth).derived(run, Derivation("mean", 1, compute))
-    again = Opened(Path("not there")).derived(run, Derivation("mean", 1, compute))
+    again = Opened().derived(run, Derivation("mean", 1, compute))
     assert asked == [run.test.images]
     assert {name: again[name].tolist() for name in again} == {name: first[name].tolist() for name in first}
     Opened(truth).derived(run, Derivation("mean", 2, compute))
@@ -58,3 +60,26 @@ def test_what_is_derived_is_kept_until_something_changes(run: Run, truth: Path) 
     (run.folder / "derived" / "mean-test.npz").write_bytes(b"PK\x03\x04 cut short")
     Opened(truth).derived(run, Derivation("mean", 2, compute))
     assert len(asked) == 3
+
+
+def test_what_is_kept_is_refused_for_labels_that_are_not_the_runs(run: Run, truth: Path, tmp_path: Path) -> None:
+    mean = Derivation("mean", 1, lambda evidence: {"mean": evidence.scores.mean(axis=0)})
+    Opened(truth).derived(run, mean)
+    other = tmp_path / "other.parquet"
+    pl.read_parquet(truth).with_columns(pl.col("Effusion").reverse()).write_parquet(other)
+    with pytest.raises(UserError, match=r"predicted for .* labels with digest .*, but .*other\.parquet has"):
+        Opened(other).derived(run, mean)
+    with pytest.raises(UserError, match=r"gone\.parquet: there is no such folder or file"):
+        Opened(tmp_path / "gone.parquet").derived(run, mean)
+
+
+def test_predictions_that_were_replaced_are_no_evidence_of_the_scores(run: Run, truth: Path) -> None:
+    path = run.folder / "predictions" / "test.parquet"
+    found = read_predictions(path)
+    turned = found.frame.with_columns(
+        (1 - pl.col(label)).alias(label).cast(pl.Float32) for label in found.about.labels.labels
+    )
+    write_predictions(path, turned, found.about)
+    with pytest.raises(UserError, match=r"test\.parquet: was replaced after it was scored") as error:
+        Opened(truth).evidence(run)
+    assert "cxrkit evaluate" in error.value.remedy

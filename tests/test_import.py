@@ -415,6 +415,7 @@ def test_mistakes_in_npz(asked: ImportRequest, tmp_path: Path, arrays: dict[str,
         ({"about": Path("nowhere.toml")}, "--about nowhere.toml: there is no such file"),
         ({"trained_on": Path("nowhere.txt")}, "nowhere.txt: there is no such file"),
         ({"name": ".."}, "--name '..': not the name of a folder"),
+        ({"name": "../x"}, "--name '../x': not the name of a folder.*\n.*no dot first"),  # reports would not find it
         ({"subsets": ("val",)}, "none of its .* images is in the val subset of split official"),
     ],
 )
@@ -458,6 +459,18 @@ def test_what_is_only_said(asked: ImportRequest, tmp_path: Path) -> None:
     metric = scores.subsets["test"].metric("auc", "Hernia")
     assert metric is not None
     assert (metric.value, metric.constant) == (0.5, True)
+
+
+def test_scores_of_no_label_are_named(asked: ImportRequest, tmp_path: Path) -> None:
+    frame = predictions().with_columns(Cancer=pl.lit(0.5), age=pl.lit(63), site=pl.lit("A"))
+    made = import_predictions(replace(asked, file=csv(tmp_path / "x.csv", frame)))
+    assert "left out, since they are of no label of chestxray14: Cancer" in made.notes, "an age is no score"
+
+
+def test_many_columns_are_not_cut_within_a_name(asked: ImportRequest, tmp_path: Path) -> None:
+    frame = predictions().rename({label: f"the model's score of {label}" for label in LABELS})
+    with pytest.raises(UserError, match=r"found .*score of \w+ and \d+ more\n"):
+        import_predictions(replace(asked, file=csv(tmp_path / "x.csv", frame)))
 
 
 def test_a_part_of_the_split_is_kept_apart(asked: ImportRequest, tmp_path: Path) -> None:
@@ -575,9 +588,10 @@ def test_what_is_said_of_a_model(asked: ImportRequest, tmp_path: Path) -> None:
         ("seed = -1", "a seed or an input_size below 0"),
         ("seed = 'x'", "seed is 'x'"),
         ("seed = ", "not valid TOML"),
+        ("pretrained = { seen = 'yes' }", "pretrained.seen is 'yes'.*remedy: write none, images or labels"),
     ):
         about.write_text(text)
-        with pytest.raises(UserError, match=f"--about .*about.toml: .*{message}"):
+        with pytest.raises(UserError, match=f"(?s)--about .*about.toml: .*{message}"):
             do(asked, about=about)
 
 
@@ -609,6 +623,7 @@ def test_the_official_table_has_it_beside_published_results(nih_csv: Path, tmp_p
         assert aucs(scores)[label] == pytest.approx(roc_auc_score(records[label], score_NL[:, place]), abs=1e-12)
     assert scores.origin.label_release == "v2020"
     table = reports.official(tmp_path / "runs").tables[0]
+    assert not any(note.startswith("Epochs:") for note in table.notes), "what was made elsewhere has none here"
     assert [column.heading for column in table.columns if column.own] == [("theirs *", "imported")]
     assert any("pixels, training images, pretraining unknown" in note for note in table.notes)
     with pytest.raises(

@@ -243,8 +243,11 @@ def test_the_command(tmp_path: Path) -> None:
     wrong = CliRunner().invoke(app, ["literature", "show", "swinchex2023"])
     assert isinstance(wrong.exception, UserError)
     assert "did you mean swinchex2022" in str(wrong.exception)
-    with pytest.raises(UserError, match=r"--out .*the ending '\.doc' names no format"):
+    with pytest.raises(UserError, match=r"--out .*the ending '\.doc' names no format") as caught:
         CliRunner().invoke(app, ["literature", "--out", "x.doc"], catch_exceptions=False)
+    assert "--format" not in str(caught.value), "this command has none"
+    with pytest.raises(UserError, match="or choose with --format md"):
+        CliRunner().invoke(app, ["report", "--out", "x.doc"], catch_exceptions=False)
 
 
 def test_words_of_the_report_that_do_not_exist() -> None:
@@ -274,6 +277,7 @@ def test_what_also_names() -> None:
         ("swinchex2023", "unknown published result 'swinchex2023'", "did you mean swinchex2022"),
         ("primry", "unknown published result 'primry'", "did you mean primary"),
         ("top0", "unknown published result 'top0'", "did you mean top10"),
+        ("zzzz", "unknown published result 'zzzz'", "`cxrkit literature` lists what is known"),
         (" , ", "--also names no published result", "cxrkit literature"),
         (
             "chexnet2017-v3",

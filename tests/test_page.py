@@ -130,6 +130,17 @@ class Elements(HTMLParser):
             self.wrong.append(f"</{tag}> at {self.getpos()}")
 
 
+def test_words_are_sorted_as_words_and_colour_tells_own_columns_from_others() -> None:
+    def of(own: tuple[bool, ...]) -> str:
+        heads = (Column("words", ("Words",), left=True), *(Column(f"{n}", (f"{n}",), own=o) for n, o in enumerate(own)))
+        cells = (Cell("3e44dd6636da"), *(Cell("0.5") for _ in own))
+        return page([Report("r", (Table("t", "s", heads, (Row("", "row", cells),)),))], title="t", made="m")
+
+    assert of((True, False)).count('class="own"') == 2  # its heading and its cell
+    assert 'class="own"' not in of((True, True))
+    assert 'data-value="3e' not in of((True,))
+
+
 def test_the_page_is_well_formed_and_its_ids_are_its_own(html: str) -> None:
     elements = Elements(html)
     assert not elements.wrong
@@ -353,7 +364,7 @@ def test_a_run_that_is_left_out_is_left_out_of_all_tables(browser: Browser, path
     none.click()
     assert browser.ask(shown, "table5") == 2  # the published column stays
     legends = browser.driver.find_elements("css selector", "#table5 legend")
-    assert [item.text for item in legends] == ["Your runs, in all tables", "Others"]
+    assert [item.text for item in legends] == ["Yours, in all tables", "Others"]
 
 
 @in_browser

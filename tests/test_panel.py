@@ -157,7 +157,7 @@ def test_the_next_command_of_other_runs(study: Study) -> None:
     val_only = replace(scores, subsets={"val": scores.subsets["val"]})
     assert next_command(run, val_only).startswith(f"cxrkit predict {run.path} --subset test && cxrkit evaluate")
     own = replace(scores, origin=replace(scores.origin, split="file-mine"))
-    assert next_command(run, own) == f"cxrkit report --official-split --runs {study.runs}"
+    assert next_command(run, own) == f"cxrkit report --apart --runs {study.runs}"
 
 
 def test_the_last_lines_name_the_files_however_long(study: Study) -> None:
@@ -190,6 +190,16 @@ def test_evaluate_ends_with_the_panel(study: Study) -> None:
     assert text.startswith("mlp-meta on split official ")
     assert text.count("Mean AUC on test: ") == 1
     assert text.endswith(f"scores in {run.scores}\n")
+
+
+def test_scores_without_aucs_say_how_to_have_them_again(study: Study) -> None:
+    console = Console(width=80, file=io.StringIO(), force_terminal=False, color_system=None)
+    run = RunFolder(study.runs / "mlp-meta" / "official")
+    pipeline.evaluate(run, study.labels, console, evaluator="average-precision")
+    again = f"with the AUCs of the paper: cxrkit evaluate {run.path} --evaluator auc,average-precision"
+    assert again in console.file.getvalue().splitlines()
+    pipeline.evaluate(run, study.labels, console, replicates=5, evaluator="auc,average-precision")
+    assert console.file.getvalue().count("with the AUCs of the paper") == 1
 
 
 def test_a_finished_training_that_is_resumed_shows_its_panel(prepared: Path, tmp_path: Path) -> None:

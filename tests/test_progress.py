@@ -22,3 +22,10 @@ def test_less_than_one_a_second_is_not_called_none(seconds: float, said: str, mo
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert said in text
     assert " 0 networks/s" not in text
+
+
+def test_no_bar_of_nothing() -> None:
+    console = Console(file=io.StringIO(), width=80, force_terminal=True)
+    with progress.progress_bar("checksums", 0, console=console, unit="shards"):
+        pass
+    assert console.file.getvalue() == ""  # type: ignore[attr-defined]

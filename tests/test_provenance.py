@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,8 @@ import study_runs
 from cxrkit.base import registry
 from cxrkit.datasets.known_splits import known_splits
 from cxrkit.report.protocol import LOSSES, protocol
-from cxrkit.report.provenance import provenance, run_names
+from cxrkit.report.provenance import provenance
+from cxrkit.report.run_names import run_names
 from cxrkit.report.runs import Run, find_runs
 from cxrkit.report.tables import Report
 
@@ -33,32 +34,40 @@ def said(report: Report, part: str) -> dict[str, str]:
     return {row.cells[0].text: row.cells[1].text for row in rows}
 
 
-def test_runs_are_told_apart_by_split_and_seed_only_where_they_must(runs: tuple[Run, ...]) -> None:
+def named(runs: Sequence[Run]) -> list[str]:
+    """What the tables call the runs: as figures do."""
     names = run_names(runs)
+    return [names[run.folder] for run in runs]
+
+
+def test_runs_are_told_apart_by_split_and_seed_only_where_they_must(runs: tuple[Run, ...]) -> None:
+    names = named(runs)
     assert len(set(names)) == len(runs)
-    assert "resnet50-large, official, seed 1" in names
+    assert "resnet50-large, seed 1, official" in names
+    assert "resnet38-large-meta, official" in names
     official = [run for run in runs if run.split == "official" and run.scores.seed == 0]
-    assert run_names(official) == [run.name for run in official]
+    official = [run for run in official if run.name not in ("elsewhere", "partial")]  # called by their recipes, too
+    assert named(official) == [run.name for run in official]
 
 
 def test_every_number_has_its_origin(runs: tuple[Run, ...]) -> None:
     recipes, data, files = provenance(runs).tables
     for table in (recipes, data, files):
-        assert [row.heading for row in table.rows] == run_names(runs)
+        assert [row.heading for row in table.rows] == named(runs)
         assert {len(row.cells) for row in table.rows} == {len(table.columns)}
     by_name = {row.heading: [cell.text for cell in row.cells] for row in data.rows}
     run = next(run for run in runs if run.name == "resnet38-large-meta")
     origin = run.origin
     known = known_splits()["official"]
-    cells = by_name["resnet38-large-meta, official, seed 0"]
+    cells = by_name["resnet38-large-meta, official"]
     assert cells[1] == f"chestxray14, release v2020, {origin.labels_digest[:12]}"
     assert cells[2] == f"from 1,024 pixels, {'bb' * 6}"
     assert cells[3] == f"official, {known.digest[:12]}"
     assert cells[4:8] == [f"{known.train:,}", f"{known.test:,}", f"{known.test_patients:,}", "checked"]
-    assert by_name["mlp-meta, official, seed 0"][2] == "not looked at"
-    assert by_name["partial, official, seed 0"][5] == f"60 of {known.test:,}"
-    assert by_name["elsewhere, official, seed 0"][4] == "not known"
-    assert by_name["elsewhere, official, seed 0"][7] == "not checked"
+    assert by_name["mlp-meta, official"][2] == "not looked at"
+    assert by_name["partial, resnet101-large, official"][5] == f"60 of {known.test:,}"
+    assert by_name["elsewhere, imported, official"][4] == "not known"
+    assert by_name["elsewhere, imported, official"][7] == "not checked"
 
 
 def test_files_and_machines_are_those_of_the_run_folder(runs: tuple[Run, ...], tmp_path: Path) -> None:
@@ -90,6 +99,13 @@ def test_an_import_says_which_file_it_is_of(runs: tuple[Run, ...]) -> None:
     assert recipes.rows[0].cells[5].text == "not known"
     assert ", from elsewhere.csv, " in files.rows[0].cells[1].text  # where it lay is nobody's business
     assert files.rows[0].cells[3].text == "-"
+    assert recipes.rows[0].cells[2].text == "-"  # nobody told cxrkit the seed of a training elsewhere
+
+
+def test_a_network_without_images_has_no_input_in_pixels(runs: tuple[Run, ...]) -> None:
+    inputs = {run.name: provenance([run]).tables[0].rows[0].cells[4].text for run in runs}
+    assert inputs["mlp-meta"] == "-"
+    assert inputs["resnet50-large-meta"] == "448"
 
 
 def test_runs_that_agree_share_a_line_of_the_protocol(runs: tuple[Run, ...]) -> None:
@@ -101,9 +117,9 @@ def test_runs_that_agree_share_a_line_of_the_protocol(runs: tuple[Run, ...]) -> 
     several = said(protocol(runs), "Optimiser")
     assert len(several) == 3
     assert several["Adam, learning rate 0.001, betas 0.9 and 0.999, no weight decay; batches of 256; in auto"] == (
-        "mlp-meta, official, seed 0"
+        "mlp-meta, official"
     )
-    assert several["not known to cxrkit: the predictions were imported"] == "elsewhere, official, seed 0"
+    assert several["not known to cxrkit: the predictions were imported"] == "elsewhere, imported, official"
     assert any(text.startswith(f"{len(runs) - 2}: ") for text in several.values())
 
 

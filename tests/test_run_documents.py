@@ -7,6 +7,7 @@ and read the difference.
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,17 @@ from sklearn.metrics import brier_score_loss, roc_auc_score
 from study_runs import Study
 
 from cxrkit import report
+from cxrkit.base.errors import UserError
+from cxrkit.evaluators.truth import read_truth
+from cxrkit.report import evidence
 from cxrkit.report.calibration import calibration
 from cxrkit.report.evidence import Opened
-from cxrkit.report.measured import measured
+from cxrkit.report.measured import by_key, measured
 from cxrkit.report.operating_points import operating_points
 from cxrkit.report.runs import Run, find_runs
 from cxrkit.report.subgroups import subgroups
 from cxrkit.report.tables import AVERAGE, Report, Table
+from cxrkit.runs.predictions import read_predictions, write_predictions
 from cxrkit.runs.scores import read_scores
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -62,11 +67,44 @@ def test_documents_of_two_runs(study: Study, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_the_second_time_no_prediction_is_opened(study: Study, one: Run, name: str) -> None:
+def test_the_second_time_no_prediction_is_opened(
+    study: Study, one: Run, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = DOCUMENTS[name]([one], Opened())
-    for path in (one.folder / "predictions").iterdir():
-        path.write_bytes(b"nobody reads this")
+    monkeypatch.delattr(evidence, "read_predictions")
+    monkeypatch.setattr(evidence, "read_truth", lambda path: read_truth(path / "gone"))
     assert DOCUMENTS[name]([one], Opened()) == first
+
+
+@pytest.mark.parametrize("subset", ["test", "val"])
+def test_predictions_that_were_replaced_are_refused_although_something_is_kept(
+    study: Study, one: Run, subset: str
+) -> None:
+    first = calibration([one], Opened())
+    path = one.folder / "predictions" / f"{subset}.parquet"
+    scored = path.read_bytes()
+    found = read_predictions(path)
+    squared = found.frame.with_columns((pl.col(label) ** 2).cast(pl.Float32) for label in found.about.labels.labels)
+    write_predictions(path, squared, found.about)
+    for _ in ("with what is kept", "without it"):
+        with pytest.raises(UserError, match=f"{subset}.parquet: was replaced after it was scored"):
+            measured(one, Opened(), "calibration", replicates=1)
+        assert calibration([one], Opened()) == ([], [])
+        shutil.rmtree(one.folder / "derived", ignore_errors=True)
+    path.write_bytes(scored)
+    assert calibration([one], Opened()) == first
+
+
+def test_subgroups_are_by_the_metadata_that_is_asked(study: Study, one: Run) -> None:
+    def mean_of_women(data: Path | None) -> float | None:
+        return by_key(measured(one, Opened(data), "subgroups"))["auc", None, "sex F"].value
+
+    turned = study.folder / "turned.parquet"
+    other_sex = pl.when(pl.col("sex") == "M").then(pl.lit("F")).otherwise(pl.lit("M"))
+    pl.read_parquet(study.labels).with_columns(sex=other_sex).write_parquet(turned)
+    first = mean_of_women(None)
+    assert mean_of_women(turned) != first
+    assert mean_of_women(None) == first
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
@@ -81,13 +119,13 @@ def test_a_run_that_cannot_be_read_is_left_out_with_the_reason(study: Study, one
 
 def test_numbers_are_those_of_scikit_learn(study: Study, one: Run) -> None:
     opened = Opened()
-    evidence = opened.evidence(one)
-    mass = evidence.labels.labels.index("Mass")
+    own = opened.evidence(one)
+    mass = own.labels.labels.index("Mass")
     found = {(metric.name, metric.label, metric.group): metric.value for metric in measured(one, opened, "calibration")}
-    expected = brier_score_loss(evidence.truth[:, mass], evidence.scores[:, mass])
+    expected = brier_score_loss(own.truth[:, mass], own.scores[:, mass])
     assert found["brier", "Mass", ""] == pytest.approx(expected, abs=1e-7)
-    women_N = (evidence.images["sex"] == "F").to_numpy()
-    expected = roc_auc_score(evidence.truth[women_N, mass], evidence.scores[women_N, mass])
+    women_N = (own.images["sex"] == "F").to_numpy()
+    expected = roc_auc_score(own.truth[women_N, mass], own.scores[women_N, mass])
     by_sex = table(subgroups([one], opened)[0], "subgroups-sex")
     row = next(row for row in by_sex.rows if row.key == "Mass")
     assert row.cells[0].values["auc"] == pytest.approx(expected, abs=1e-12)

@@ -28,9 +28,9 @@ def progress_bar(
 ) -> Iterator[Bar]:
     """Show how far `total` things of `unit` are done: description, bar, M of N, speed, time left.
 
-    On a terminal a live bar; elsewhere one line every half minute; without a console nothing.
+    On a terminal a live bar; elsewhere one line every half minute; without a console, and of no things, nothing.
     """
-    if console is None:
+    if console is None or total == 0:
         yield _Silent()
     elif not console.is_terminal:
         yield _Lines(description, total, console, unit)

@@ -271,12 +271,18 @@ def unknown_option(kind: str, name: str, option: str, known: Iterable[str]) -> U
     return UserError(f"{kind} {name!r}: unknown option {option!r}", remedy=remedy)
 
 
-def unknown(kind: str, name: str, known: Iterable[str], *, own: str = "package.module:function") -> UserError:
-    """Return the error for a name that is not registered, with the nearest known ones; own: how one's own is named."""
+def unknown(
+    kind: str, name: str, known: Iterable[str], *, own: str = "package.module:function", listed: str = ""
+) -> UserError:
+    """Return the error for a name that is not registered, with the nearest known ones.
+
+    own: how one's own is named. listed: the command that lists the names, where they are too many for a message.
+    """
     known = list(known)
     begun = [item for item in known if item.startswith(name)] if len(name) > 1 else []
     near = begun[:3] or difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}."
+    known_ones = f"`{listed}` lists what is known" if listed else f"known: {', '.join(known)}."
+    hint = f"did you mean {' or '.join(near)}?" if near else known_ones
     return UserError(
         f"unknown {kind} {name!r}",
         remedy=f"{hint} Your own goes in as {own}" if own else hint,

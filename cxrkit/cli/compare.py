@@ -39,7 +39,7 @@ def compare(
 
     kind = format.value if format else None
     if out is not None:
-        kind = kind or reports.format_of(out)  # before the work: an ending that names no format is refused at once
+        kind = kind or reports.format_of(out, choosable=True)  # a wrong ending is heard before the work
     found = compare(named(run, runs), Opened(data), only=label or ())
     if out is None and kind is not None:
         sys.stdout.write(reports.render(found, kind))

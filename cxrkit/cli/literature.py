@@ -41,7 +41,10 @@ def list_literature(
     sort: Annotated[
         Sort, typer.Option(help="Highest mean, latest year or largest input first, or by key.")
     ] = Sort.mean,
-    out: Annotated[Path | None, typer.Option(help="Also write the tables to this file.", show_default="none")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Also write it to this file: .md, .csv, .tex, .json, .html.", show_default="none"),
+    ] = None,
 ) -> None:
     """List the published results; those on the official split that compare with each other come first."""
     if context.invoked_subcommand is not None:

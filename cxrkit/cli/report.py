@@ -92,7 +92,7 @@ def report(
     if everything:
         _write_all(request, out, format)
     else:
-        _show(request, out, format)
+        _show(request, out, format, drawing=figure is not None)
 
 
 def _names(joined: str | None) -> tuple[str, ...]:
@@ -110,16 +110,20 @@ def _write_standards(request: ReportRequest, out: Path) -> None:
     print_as_it_is(written.text())
 
 
-def _show(request: ReportRequest, out: Path | None, format: ReportFormat | None) -> None:
+def _show(request: ReportRequest, out: Path | None, format: ReportFormat | None, *, drawing: bool) -> None:
     from cxrkit import report as reports
     from cxrkit.report.request import answer
 
-    written_as = (format.value if format else reports.format_of(out)) if out else ""  # a wrong ending is heard first
+    written_as = ""
+    if out is not None:  # a wrong ending is heard first
+        written_as = format.value if format else reports.format_of(out, choosable=True)
     document = answer(request)
     if out is None and format is not None:
         sys.stdout.write(reports.render(document, format.value))
         return
     console.print(reports.to_rich(document))
+    if drawing and written_as != "html":
+        print_as_it_is("A terminal shows no figure: --out FILE.html draws it, --all --out DIR as SVG and PDF, too")
     if out is not None:
         reports.write(document, out, written_as)
         console.print(f"written: {out}", highlight=False, markup=False)

@@ -80,7 +80,7 @@ def audit_split(
     raw: OwnRaw = None,
     data: OwnData = None,
     dataset: DatasetName = "nih-chestxray14",
-    out: Annotated[Path | None, typer.Option(help="Also write the tables to this .md, .csv or .tex file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write it to this file: .md, .csv, .tex, .json, .html.")] = None,
 ) -> None:
     """Say which known split a list of images is, and what it shares with the official test set and our six splits."""
     from cxrkit import report as reports

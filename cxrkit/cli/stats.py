@@ -23,7 +23,7 @@ def stats(
         str | None,
         typer.Option(help="Split whose subsets are shown: official, 1 to 5, or a table.", show_default="official"),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Also write the tables to this .md, .csv or .tex file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write it to this file: .md, .csv, .tex, .json, .html.")] = None,
 ) -> None:
     """Count images, patients, labels, ages: the paper's Table 2 and Figure 3, and the subsets of a split."""
     from cxrkit import report as reports

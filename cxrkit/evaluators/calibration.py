@@ -13,6 +13,7 @@ No AUC of a label changes by either.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -36,6 +37,7 @@ PRESUMED = 3.0
 # Nor where the estimated prevalence is so many times the learned one, or less: what differs is then not the prevalence
 # alone. On the official split, test has 3.7 times as many pneumothoraces as val.
 CREDIBLE = 10.0
+BOUND = "the search ends there, so the best one may lie beyond"  # of a temperature
 _NO_INTERVAL = "none: the calibration error of few images in a bin is too high, and a bootstrap adds to it"
 
 
@@ -44,7 +46,7 @@ class Fitted:
     """What the validation images say of the probabilities."""
 
     temperature: float
-    """Of all labels."""
+    """Of all labels; NaN where none changes the scores."""
 
     priors: tuple[float, ...]
     """Prevalence of each label in val; NaN where no image has it, or every one."""
@@ -89,10 +91,14 @@ def evaluate(
     known = list(known_images(scores_NL, truth_NL, clusters_N, labels))
     fitted = None if validation is None else fit(validation)
     why = "no validation predictions" if validation is None else "no label is known of the validation images"
+    if fitted is not None and math.isnan(fitted.temperature):
+        fitted, why = None, "every validation score is 0.5, which no temperature changes"
     if validation is None or fitted is None:
         yield Metric(TEMPERATURE, None, reason=why)
     else:
         reason = f"fitted on {len(validation.truth):,} validation images by cross-entropy"
+        if calibration.is_bound(fitted.temperature):
+            reason += f"; {BOUND}"
         yield Metric(TEMPERATURE, fitted.temperature, reason=reason)
     how = _How(
         bins,
@@ -148,7 +154,8 @@ def fit(validation: Validation) -> Fitted | None:
     with np.errstate(invalid="ignore"):  # 0 / 0: a label that is not known
         prevalence_L = (positive_NL & known_NL).sum(axis=0) / known_NL.sum(axis=0)
     temperature = calibration.fit_temperature(validation.scores, positive_NL, known_NL)
-    tempered_NL = calibration.apply_temperature(validation.scores, temperature)
+    # NaN where no temperature changes the scores: they stay as they are, and nothing is fitted.
+    tempered_NL = calibration.apply_temperature(validation.scores, 1.0 if np.isnan(temperature) else temperature)
     with np.errstate(invalid="ignore"):
         mean_L = np.where(known_NL, tempered_NL, 0.0).sum(axis=0) / known_NL.sum(axis=0)
     priors = tuple(float(one) if 0 < one < 1 else float("nan") for one in prevalence_L)
@@ -178,11 +185,13 @@ def _shifted(tempered_N: NDArray[np.float64], prior: float, mean: float) -> Mend
     if np.isnan(prior):
         return Mended(tempered_N, "as tempered: validation images of one kind only")
     if not 1 / PRESUMED <= mean / prior <= PRESUMED:
-        words = f"as tempered: the mean probability of val is {mean:.3f} and the prevalence {prior:.3f}"
+        words = f"as tempered: the mean probability on val is {mean:.3f}, the prevalence {prior:.3f}"
         return Mended(tempered_N, words)
     estimated = calibration.estimate_prior(tempered_N, prior)
     if not 0 < estimated < 1 or not 1 / CREDIBLE <= estimated / prior <= CREDIBLE:
-        return Mended(tempered_N, f"as tempered: {estimated:.4f} is estimated, of {prior:.4f} in val")
+        return Mended(
+            tempered_N, f"as tempered: a prevalence of {estimated:.4f} is estimated, against {prior:.4f} in val"
+        )
     words = f"prevalence from {prior:.4f} of val to {estimated:.4f}, estimated from the scores"
     return Mended(calibration.shift_prior(tempered_N, prior, estimated), words)
 

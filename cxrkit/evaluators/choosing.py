@@ -19,6 +19,7 @@ _GIVEN = ("validation", "images")  # keyword arguments that cxrkit fills in, and
 _POSITIONAL = 4  # scores, truth, clusters, labels
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number"}
+_EXAMPLES = {bool: "true", int: "10", float: "0.5"}
 
 
 @dataclass(frozen=True)
@@ -189,6 +190,7 @@ def _one(option: str, text: str, kind: type) -> Any:
             raise ValueError
     except (ValueError, KeyError):
         raise UserError(
-            f"--option {option}={text}: expected {_KINDS[kind]}, found {text!r}", remedy=f"write {option}=VALUE"
+            f"--option {option}={text}: expected {_KINDS[kind]}, found {text!r}",
+            remedy=f"write it like --option {option}={_EXAMPLES[kind]}",
         ) from None
     return value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from cxrkit.sources.archives import ZIP_ERRORS
 
 PLACE = "{label}"
 _LABEL_ARRAYS = ("labels", "labelnames", "classes", "classnames", "pathologies", "findings", "columns", "targets")
+_LISTED = 200  # characters of column names in a message
 _REMEDY = "give a column of image names and one column of scores for each label"
 
 
@@ -154,7 +156,17 @@ def choose_columns(read: Read, image_ids: pl.Series, labels: LabelSet, pattern: 
     missing = [label for label in labels.labels if label not in by_label and label not in labels.beside]
     if missing:
         raise _missing_labels(read, labels, missing, strangers, names, pattern)
-    return Chosen(image, by_label, tuple(strangers) if pattern is not None else ())
+    return Chosen(
+        image, by_label, tuple(name for name in strangers if pattern is not None or _are_scores(read.table[name]))
+    )
+
+
+def _are_scores(column: pl.Series) -> bool:
+    """Whether a column that nobody named looks like scores: fractions, where ages and patients are whole numbers."""
+    if not (column.dtype == pl.String or column.dtype.is_float()):
+        return False
+    number = column.cast(pl.Float64, strict=False)  # of a CSV every column is text
+    return number.is_not_null().all() and bool((number != number.round()).any())
 
 
 def _missing_labels(
@@ -162,7 +174,7 @@ def _missing_labels(
 ) -> UserError:
     """Return the error for labels without a column, with the nearest column, or how the columns seem to be called."""
     which = ", ".join(missing) if len(missing) < 4 else f"{len(missing)} of {len(labels.averaged)} labels"
-    found = shown(", ".join(names)[:200])
+    found = _listed(names)
     near = nearest(missing[0], strangers)
     wrapped = sorted({re.sub(re.escape(label), PLACE, name) for label in missing for name in names if label in name})
     if near and len(missing) < 4:
@@ -172,6 +184,17 @@ def _missing_labels(
     else:
         remedy = f"name a column for each of {', '.join(labels.averaged)}, or say how with --columns 'prob_{PLACE}'"
     return UserError(f"{read.path}: no column of scores for {which}; found {found}", remedy=remedy)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return names for a message: as many as have room, and how many more there are."""
+    told: list[str] = []
+    for name in names:
+        if told and len(", ".join([*told, name])) > _LISTED:
+            break
+        told.append(name[:_LISTED])
+    more = len(names) - len(told)
+    return shown(", ".join(told)) + f" and {more:,} more" * bool(more)
 
 
 def _image_column(read: Read, image_ids: pl.Series) -> str:
@@ -185,5 +208,5 @@ def _image_column(read: Read, image_ids: pl.Series) -> str:
                 return name
     if ranked:  # what is wrong with its names will be said later
         return min(ranked, key=ranked.__getitem__)
-    found = shown(", ".join(read.table.columns)[:200])
+    found = _listed(read.table.columns)
     raise UserError(f"{read.path}: no column of image names; found {found}", remedy="name it image_id")

@@ -9,7 +9,7 @@ import numpy as np
 
 from cxrkit.base.contracts import Metric
 from cxrkit.base.labels import LabelSet
-from cxrkit.evaluators.calibration import BRIER, ERROR, SHIFTED, STAGES, TEMPERATURE, TEMPERED
+from cxrkit.evaluators.calibration import BOUND, BRIER, ERROR, SHIFTED, STAGES, TEMPERATURE, TEMPERED
 from cxrkit.report.evidence import Arrays, Derivation, Evidence, Opened
 from cxrkit.report.figures import Axis, Figure, Line, Panel
 from cxrkit.report.measured import by_key, measured, of_all
@@ -20,6 +20,7 @@ from cxrkit.statistics.calibration import BINS, reliability
 
 _FEW = 4  # runs whose points are marked
 _PANELS = 3  # side by side
+_AS_TEMPERED = "as tempered: "  # begins the reason why a label is not corrected
 _COLUMNS = (
     (BRIER, ("Brier",)),
     (ERROR, ("ECE",)),
@@ -68,7 +69,7 @@ def _means(shown: Sequence[tuple[str, _Found]], labels: LabelSet, left_out: Sequ
         Row("", name, tuple(_number(found.get((key, None, ""))) for key, _ in _COLUMNS)) for name, found in shown
     )
     columns = tuple(Column(" ".join(heading), heading) for _, heading in _COLUMNS)
-    return Table("Calibration", "Run", columns, rows, notes, key="calibration")
+    return Table("Brier score, calibration error and temperature", "Run", columns, rows, notes, key="calibration")
 
 
 def _reasons(shown: Sequence[tuple[str, _Found]]) -> list[str]:
@@ -76,13 +77,16 @@ def _reasons(shown: Sequence[tuple[str, _Found]]) -> list[str]:
     notes = []
     for name, found in shown:
         temperature = found[TEMPERATURE, None, ""]
+        if BOUND in temperature.reason and temperature.value is not None:
+            notes.append(f"{name}: temperature {temperature.value:g}: {BOUND}")
         without = [metric for (key, label, _), metric in found.items() if key == BRIER + SHIFTED and label]
-        without = [metric for metric in without if metric.reason.startswith("as tempered")]
+        without = [metric for metric in without if metric.reason.startswith(_AS_TEMPERED)]
         if temperature.value is None:
             notes.append(f"{name}: {temperature.reason}")
         elif without:
             count = f"{len(without)} label{'s' * (len(without) > 1)}"
-            notes.append(f"{name}: no correction of the prior for {count}. {without[0].label} {without[0].reason}")
+            reason = without[0].reason.removeprefix(_AS_TEMPERED)
+            notes.append(f"{name}: {count} not corrected for the prevalence. {without[0].label}: {reason}")
     return notes
 
 

@@ -153,6 +153,14 @@ def refuse_alone(run: Run) -> None:
 
 
 def _refuse_mixed(runs: Sequence[Run]) -> None:
+    seen: dict[tuple[str, int], Run] = {}
+    for run in runs:
+        if (first := seen.setdefault((run.split, run.scores.seed), run)) is not run:
+            raise UserError(
+                f"{run.folder.parent}: its runs {first.folder.name} and {run.folder.name} are both of seed "
+                f"{run.scores.seed} on split {run.split}; a copy is no second training",
+                remedy="name the run folders that belong together one by one, or move the copy away",
+            )
     terms = {replace(variant_of(run), name="", seeds=()): run for run in reversed(runs)}
     if len(terms) < 2:
         return

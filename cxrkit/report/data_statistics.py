@@ -81,11 +81,11 @@ def _parts(frame: pl.DataFrame, split: Split) -> dict[str, pl.DataFrame]:
 def _labels_table(whole: Counts, labels: LabelSet, paper: Table2 | None, release: str) -> Table:
     unknown = any(found.unknown for found in whole.labels.values())
     columns = [
-        Column("positive", ("Positive",), ("images",)),
-        Column("negative", ("Negative",), ("images",)),
-        *[Column("not known", ("Not known",), ("images",))] * unknown,
-        Column("prevalence", ("Prevalence", "%"), ("percent",)),
-        Column("positive patients", ("Positive", "patients"), ("patients",)),
+        Column("positive", ("Positive",), ("images",), own=True),
+        Column("negative", ("Negative",), ("images",), own=True),
+        *[Column("not known", ("Not known",), ("images",), own=True)] * unknown,
+        Column("prevalence", ("Prevalence", "%"), ("percent",), own=True),
+        Column("positive patients", ("Positive", "patients"), ("patients",), own=True),
     ]
     if paper:
         columns += [
@@ -138,7 +138,7 @@ def _people_table(whole: Counts, paper: Table2 | None) -> Table:
     ]
     if whole.ages < whole.images:
         rows.append(Row("Age not known", "Age not known", (count_cell(whole.images - whole.ages), EMPTY)))
-    columns = [Column("images", ("Images",), ("images", "ratio", "years"))]
+    columns = [Column("images", ("Images",), ("images", "ratio", "years"), own=True)]
     notes = ["Age in years over images, with its sample standard deviation (n - 1)"]
     if paper:
         columns.append(Column("paper", ("paper",), ("images", "ratio", "years")))

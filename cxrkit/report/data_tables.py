@@ -50,7 +50,7 @@ def subsets_table(split: Split, counts: Mapping[str, Counts]) -> Table:
         row("Age, mean ± SD, years", {name: years(item) for name, item in counts.items()}),
     )
     fields = ("images", "patients", "mean", "sd", "percent")
-    columns = tuple(Column(name, (name,), fields) for name in counts)
+    columns = tuple(Column(name, (name,), fields, own=True) for name in counts)
     return Table(
         f"Subsets of split {split.name}", "Of each subset", columns, rows, tuple(_split_notes(split)), "subsets"
     )
@@ -74,7 +74,7 @@ def positives_table(split: Split, counts: Mapping[str, Counts], labels: LabelSet
     rows = _label_rows(
         labels, {label: [cell(item.labels[label]) for item in counts.values()] for label in labels.labels}
     )
-    columns = tuple(Column(f"{name} positive", (name,), ("images", "patients")) for name in counts)
+    columns = tuple(Column(f"{name} positive", (name,), ("images", "patients"), own=True) for name in counts)
     title = f"Positive images (patients) in split {split.name}"
     return Table(title, "Pathology", columns, rows, (), "positives")
 
@@ -88,8 +88,8 @@ def prevalence_table(split: Split, counts: Mapping[str, Counts], labels: LabelSe
         ratio = Cell(f"{test / val:.2f}", {"ratio": test / val}) if test is not None and val else EMPTY
         cells[label] = [*map(percent_cell, shares.values()), ratio]
     columns = (
-        *(Column(f"{name} prevalence", (name, "%"), ("percent",)) for name in counts),
-        Column("test / val", ("test /", "val"), ("ratio",)),
+        *(Column(f"{name} prevalence", (name, "%"), ("percent",), own=True) for name in counts),
+        Column("test / val", ("test /", "val"), ("ratio",), own=True),
     )
     note = (
         "A ratio away from 1 is a shift: thresholds and calibration that fit the validation images do not fit the test "
@@ -114,8 +114,8 @@ def labels_an_image_table(groups: Mapping[str, pl.DataFrame], pathologies: tuple
         shares = [percent_cell(counts[name] / max(len(groups[name]), 1)) for name in groups]
         rows.append(Row(f"{number} labels", f"{number}", (count_cell(counts["all"]), *shares)))
     columns = (
-        Column("images by labels", ("Images",), ("images",)),
-        *(Column(f"{name} share by labels", (name, "%"), ("percent",)) for name in groups),
+        Column("images by labels", ("Images",), ("images",), own=True),
+        *(Column(f"{name} share by labels", (name, "%"), ("percent",), own=True) for name in groups),
     )
     note = f"Of {len(pathologies)} labels; an image with none has no finding, or one that is not among them"
     return Table("Labels an image", "Labels", columns, tuple(rows), (note,), "labels-an-image")
@@ -131,8 +131,8 @@ def images_a_patient_table(groups: Mapping[str, pl.DataFrame]) -> Table:
         patients = [count_cell(int(found[name][0][number]), "patients") for name in groups]
         rows.append(Row(f"{heading} images", heading, (*patients, count_cell(int(found["all"][1][number])))))
     columns = (
-        *(Column(f"{name} by images", (name,), ("patients",)) for name in groups),
-        Column("their images", ("their", "images"), ("images",)),
+        *(Column(f"{name} by images", (name,), ("patients",), own=True) for name in groups),
+        Column("their images", ("their", "images"), ("images",), own=True),
     )
     return Table("Patients by their number of images", "Images", columns, tuple(rows), (), "images-a-patient")
 
@@ -153,7 +153,8 @@ def together_table(frame: pl.DataFrame, labels: LabelSet, pathologies: tuple[str
         ]
         rows.append(Row(label, f"{one + 1} {labels.heading(label)}", tuple(cells)))
     columns = tuple(
-        Column(f"with {label}", (f"{number}",), ("images", "percent")) for number, label in enumerate(pathologies, 1)
+        Column(f"with {label}", (f"{number}",), ("images", "percent"), own=True)
+        for number, label in enumerate(pathologies, 1)
     )
     note = "Of the images with the label of the row, per cent that have the label of the column, too"
     return Table("Labels that come together", "Pathology", columns, tuple(rows), (note,), "co-occurrence")

@@ -44,7 +44,7 @@ def auc_cell(contest: Contest, contender: int, label: str | None) -> Cell:
 
 def spread_field(contest: Contest) -> str:
     """Return what CSV calls the standard deviation of a contender's AUC."""
-    return "std_seeds" if isinstance(contest, OnImages) else "std_folds"
+    return "std_seeds" if isinstance(contest, OnImages) else "std"
 
 
 def spread_note(contest: Contest) -> list[str]:
@@ -59,7 +59,7 @@ def spread_note(contest: Contest) -> list[str]:
 
 def difference_cell(found: Comparison) -> Cell:
     """Return a difference with its interval, or with the reason why there is none."""
-    values = {
+    values: dict[str, Number] = {
         "difference": found.difference,
         "lower": number(found.lower),
         "upper": number(found.upper),
@@ -70,6 +70,7 @@ def difference_cell(found: Comparison) -> Cell:
         reason = found.reason.partition(" with")[0]  # "9 patients with the finding, fewer than 10"
         return Cell(f"{found.difference:+.3f} ({reason})" if reason else f"{found.difference:+.3f}", values)
     roughly = ROUGHLY * (found.mark == APPROXIMATE)
+    values |= {"approximate": 1} if roughly else {}
     return Cell(f"{found.difference:+.3f} {roughly}[{found.lower:+.3f}, {found.upper:+.3f}]", values)
 
 

@@ -19,6 +19,7 @@ from cxrkit.runs.config import read_run_config
 from cxrkit.runs.epoch_scores import RunEpochs, read_epoch_scores
 from cxrkit.runs.epochs import ranges
 from cxrkit.runs.folder import RunFolder
+from cxrkit.runs.predictions import IMPORTED
 
 EpochChoice = Literal["own", "common"]
 Columns = dict[Variant, list[Verdict]]
@@ -70,6 +71,8 @@ class AtEpochs:
 
     def notes(self, names: Mapping[Variant, str]) -> list[str]:
         """Return which epochs the table is of, and how they were chosen."""
+        if names and all(variant.recipe == IMPORTED for variant in names):
+            return []  # what was made elsewhere has no epochs here
         if not self.chosen:
             return ["Epochs: each of your runs at its own best one; `--epoch common`: one for all runs of a column"]
         notes = [

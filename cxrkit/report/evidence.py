@@ -2,7 +2,8 @@
 
 An Evidence is the scores of one subset beside the truth. It is opened when something asks for it, and kept for the next
 question. What is worked out from it by a Derivation is a few arrays, which stay in the run folder (`derived/`): the
-second report reads them instead, as long as predictions, labels and the derivation are the same.
+second report reads them instead, as long as predictions, labels and the derivation are the same. What was replaced
+since it was scored, and labels that are not the run's, are refused whether anything is kept or not.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from cxrkit.base.contracts import Subset
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import digest_lines, replacing
 from cxrkit.base.labels import LabelSet
+from cxrkit.base.origin import metadata_digest
 from cxrkit.evaluators import gates
 from cxrkit.evaluators.scoring import scored_arrays
 from cxrkit.evaluators.truth import Truth, read_truth
@@ -28,7 +30,7 @@ from cxrkit.report.runs import Run
 from cxrkit.runs import epochs
 from cxrkit.runs.folder import RunFolder
 from cxrkit.runs.opening import evaluated_with
-from cxrkit.runs.predictions import read_predictions
+from cxrkit.runs.predictions import PredictionInfo, read_prediction_info, read_predictions
 from cxrkit.statistics import clustered
 from cxrkit.statistics.clustered import Estimate
 
@@ -96,16 +98,20 @@ class Opened:
         self._data = data
         self._truths: dict[Path, Truth] = {}
         self._evidence: dict[Path, Evidence] = {}
+        self._metadata: dict[Path, str] = {}
+        self._unchanged: set[Path] = set()
+        self._fitting: set[tuple[object, ...]] = set()
 
     def evidence(self, run: Run, subset: Subset = "test") -> Evidence:
         """Return the evidence of a run. Raises UserError when predictions or labels are not there, or do not fit."""
         path = _predictions(run, subset)
         if path not in self._evidence:
-            self._evidence[path] = self._read(run, path)
+            self._evidence[path] = self._read(run, path, subset)
         return self._evidence[path]
 
     def derived(self, run: Run, derivation: Derivation, subset: Subset = "test") -> Arrays:
         """Return what `derivation` makes of a run's evidence, from its folder where that is there. Raises UserError."""
+        self.check(run, subset)
         epoch = "" if run.own is None else f"-epoch-{run.scores.epoch}"
         path = RunFolder(run.folder).derived(f"{derivation.name}-{subset}{epoch}")
         made_of = _made_of(run, derivation, subset)
@@ -115,8 +121,45 @@ class Opened:
             keep(path, made_of, found)
         return found
 
-    def _read(self, run: Run, path: Path) -> Evidence:
+    def check(self, run: Run, subset: Subset = "test") -> None:
+        """Raise UserError for predictions that were replaced after they were scored, and for labels of another run.
+
+        What is kept knows a run by its scores alone, so this is asked before it is used.
+        """
+        path = _predictions(run, subset)
+        if path in self._unchanged:
+            return
+        about, sha256 = read_prediction_info(path)
+        _refuse_replaced(run, path, subset, sha256)
+        if self._data is not None:
+            self._check_labels(path, about, self.truth(run))
+        self._unchanged.add(path)
+
+    def _check_labels(self, path: Path, about: PredictionInfo, truth: Truth) -> None:
+        origin, labels = about.origin, about.labels
+        asked = (truth.source, origin.dataset, origin.label_release, origin.labels_digest, labels.name, labels.labels)
+        if asked not in self._fitting:  # once for all runs of the same labels: a digest takes a while
+            gates.check_labels(path, about, truth)
+            self._fitting.add(asked)
+
+    def metadata_digest(self, run: Run) -> str:
+        """Return a digest of the ages, sexes and views that a run's evidence has, for what depends on them.
+
+        Where the labels are gone, that of what it was trained with: what is kept may still be read.
+        """
+        try:
+            truth = self.truth(run)
+        except UserError:
+            if self._data is not None:
+                raise
+            return run.origin.metadata_digest
+        if truth.source not in self._metadata:
+            self._metadata[truth.source] = metadata_digest(truth.images(truth.table))
+        return self._metadata[truth.source]
+
+    def _read(self, run: Run, path: Path, subset: Subset) -> Evidence:
         predictions = read_predictions(path)
+        _refuse_replaced(run, path, subset, predictions.sha256)
         truth = self.truth(run)
         records = gates.check_labels(path, predictions.about, truth)
         truth_NL = gates.true_labels(path, predictions, records, truth.source)
@@ -134,6 +177,13 @@ class Opened:
 def _predictions(run: Run, subset: Subset) -> Path:
     folder = RunFolder(run.folder)
     return folder.predictions(subset) if run.own is None else epochs.predictions_of(folder, run.scores.epoch, subset)
+
+
+def _refuse_replaced(run: Run, path: Path, subset: Subset, sha256: str) -> None:
+    if sha256 != run.scores.subsets[subset].predictions_sha256:
+        raise UserError(
+            f"{path}: was replaced after it was scored", remedy=f"score it again: `cxrkit evaluate {run.folder}`"
+        )
 
 
 def _made_of(run: Run, derivation: Derivation, subset: Subset) -> str:

@@ -200,7 +200,7 @@ def _notes(
 ) -> list[str]:
     notes = []
     if any(variant.model in table.columns for variant in pooled):
-        notes.append(f"Paper's columns: {table.citation}, as printed there")
+        notes.append(f"Paper's columns: {table.citation}, as printed there; with, without: non-image features")
     of_seeds = " of the means over the seeds" * any(len(variant.seeds) > 1 for variant in pooled)
     notes.append(
         f"±: sample standard deviation over the folds{of_seeds} (n - 1; the paper does not say which it is); "

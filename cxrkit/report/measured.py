@@ -18,7 +18,7 @@ from cxrkit.report.evidence import Arrays, Derivation, Evidence, Opened
 from cxrkit.report.runs import Run
 
 # Raised where one of the evaluators would find other numbers.
-_VERSION = 1
+_VERSION = 2
 _DEFAULTS = {item.name: item.default for item in fields(Metric)}
 
 
@@ -42,7 +42,11 @@ def measured(run: Run, opened: Opened, evaluator: str, **options: Any) -> list[M
         found = function(evidence.scores, evidence.truth, evidence.clusters, evidence.labels, **given)
         return {"metrics": np.frombuffer(_packed(found).encode(), np.uint8)}
 
+    if val is not None:
+        opened.check(run, "val")
     settings = json.dumps([options, "" if val is None else val.predictions_sha256])
+    if "images" in asks:  # their ages, sexes and views are not the run's own: it may be shown with those of a table
+        settings += opened.metadata_digest(run)
     kept = opened.derived(run, Derivation(evaluator, _VERSION, compute, settings))
     return [Metric(**item) for item in json.loads(kept["metrics"].tobytes())]
 

@@ -97,6 +97,7 @@ def _cell(metric: Metric | None) -> Cell:
         return Cell(f"{ROUGHLY * bool(metric.mark)}{metric.value:.3f}", {THRESHOLD: metric.value})
     mark = ROUGHLY * (metric.mark == APPROXIMATE)
     values: dict[str, Number] = {metric.name: metric.value, "lower": metric.lower, "upper": metric.upper}
+    values |= {"approximate": 1} if mark else {}
     if metric.name == "npv":  # near 100: what its interval says has no room
         return Cell(f"{100 * metric.value:.1f}", values)
     text = f"{100 * metric.value:.0f}"

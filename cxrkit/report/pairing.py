@@ -97,6 +97,7 @@ def on_images(
     arrays, (images, patients), notes = _aligned(runs, opened)
     if len({run.origin.split_digest for run in runs} - {""}) > 1:
         notes.append("The splits differ in their training and validation images; the test images are the same")
+    notes += _alike(contenders, members, arrays)
     labels, left_out = _common_labels(runs, arrays)
     estimates = iter([_estimates(item) for item in arrays])
     return OnImages(
@@ -109,6 +110,24 @@ def on_images(
         images < max(run.test.subset_images for run in runs),
         (*notes, *left_out),
     )
+
+
+def _alike(contenders: Sequence[Contender], members: Sequence[Sequence[Run]], arrays: Sequence[Arrays]) -> list[str]:
+    """Say which runs order the images alike in every label: copies, or one model under two names."""
+    owners = [
+        f"{contender.name}, seed {run.scores.seed}" if len(seeds) > 1 else contender.name
+        for contender, seeds in zip(contenders, members, strict=True)
+        for run in seeds
+    ]
+    alike: dict[str, list[str]] = {}
+    for owner, item in zip(owners, arrays, strict=True):
+        found = hashlib.sha256("".join(item["truth"].tolist()).encode() + item["influence"].tobytes()).hexdigest()
+        alike.setdefault(found, []).append(owner)
+    return [
+        f"{' and '.join(same)} order the test images alike in every label: they are copies, or one model"
+        for same in alike.values()
+        if len(same) > 1
+    ]
 
 
 def _aligned(runs: Sequence[Run], opened: Opened) -> tuple[list[Arrays], tuple[int, int], list[str]]:

@@ -76,10 +76,21 @@ def tell(run: RunFolder, scores: Scores, console: Console) -> None:
     missing = missing_folds(run, scores)
     console.print(Panel(scores, judged(run, scores), missing))
     lines = [f"next: {next_command(run, scores)}", f"scores in {run.scores}"]
+    if _lacks_auc(scores):
+        lines.insert(
+            0, f"with the AUCs of the paper: cxrkit evaluate {_quoted(run.path)} --evaluator auc,{scores.evaluator}"
+        )
     if missing and run.config.exists() and not scores.labels.metadata:  # a probe's next fold starts from another run
         lines.insert(0, f"fold {missing[0]}: cxrkit train --recipe {_quoted(run.config)} --fold {missing[0]}")
     for line in lines:
         console.print(Text(shown(line)), soft_wrap=True)  # not folded: commands and paths are there to be copied
+
+
+def _lacks_auc(scores: Scores) -> bool:
+    """Whether findings were scored by other evaluators alone: these scores took the place of those with AUCs."""
+    if scores.labels.metadata or "auc" in scores.evaluators:
+        return False
+    return all(AUC not in part.names for part in scores.subsets.values())
 
 
 def judged(run: RunFolder, scores: Scores) -> Verdict | None:
@@ -93,9 +104,12 @@ def next_command(run: RunFolder, scores: Scores) -> str:
     """Return the command that shows the run among others, or that makes the test scores which it lacks."""
     if "test" not in scores.subsets:
         return f"cxrkit predict {_quoted(run.path)} --subset test && cxrkit evaluate {_quoted(run.path)}"
-    split = scores.origin.split
-    on_resamples = split in known_splits() and split != _OFFICIAL
-    table = " --probes" if scores.labels.metadata else "" if on_resamples else " --official-split"
+    if scores.labels.metadata:
+        table = " --probes"
+    elif scores.origin.split == _OFFICIAL:
+        table = " --official-split"
+    else:  # a split of its own stands in no table of the paper: its numbers are shown apart
+        table = "" if scores.origin.split in known_splits() else " --apart"
     return f"cxrkit report{table} --runs {_quoted(run.path.parent.parent)}"
 
 

@@ -12,7 +12,7 @@ from fractions import Fraction
 from cxrkit.base.errors import UserError
 from cxrkit.datasets.known_splits import known_splits
 from cxrkit.models.grammar import ALIASES, SPECS, ModelSpec
-from cxrkit.report.provenance import run_names
+from cxrkit.report.run_names import run_names
 from cxrkit.report.runs import Run
 from cxrkit.report.tables import Cell, Column, Report, Row, Table
 from cxrkit.runs.config import TrainConfig
@@ -23,6 +23,11 @@ from cxrkit.runs.predictions import IMPORTED
 LOSSES = {
     "bce-mean": "binary cross-entropy, averaged over the labels of an image and over the images of a batch",
     "bce-sum": "binary cross-entropy, summed over the labels of an image and averaged over the images of a batch",
+    "bce-batch-weighted": "binary cross-entropy in which the rarer answer of a batch weighs more (Wang et al. 2017)",
+    "bce-training-weighted": "binary cross-entropy weighted for each label by its share of positives in training",
+    "focal": "focal loss (Lin et al. 2017), averaged over the known labels",
+    "asymmetric": "asymmetric loss (Ridnik et al. 2021), averaged over the known labels",
+    "auc-margin": "AUC margin loss (Yuan et al. 2021), of each label in a batch",
     "squared-error": "squared error, averaged over what is known",
     "absolute-error": "absolute error, averaged over what is known",
 }
@@ -45,7 +50,8 @@ class _Told:
 def protocol(runs: Sequence[Run]) -> Report:
     """Return how the runs were trained and tested, in words; runs that agree share a line."""
     told = [_told(run) for run in runs]
-    names = run_names(runs)
+    called = run_names(runs)
+    names = [called[run.folder] for run in runs]
     rows = tuple(row for part, say in _PARTS.items() for row in _rows(part, say, told, names))
     columns = (Column("what", ("What was done",), left=True), Column("runs", ("Runs",), left=True))
     if len(rows) == len(_PARTS):  # each part is one line: nothing to keep together

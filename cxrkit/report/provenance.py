@@ -12,6 +12,7 @@ from typing import Any
 
 from cxrkit.base.errors import UserError
 from cxrkit.base.origin import Known
+from cxrkit.report.run_names import run_names
 from cxrkit.report.runs import Run
 from cxrkit.report.tables import EMPTY, Cell, Column, Report, Row, Table
 from cxrkit.runs.folder import RunFolder
@@ -30,20 +31,10 @@ _KNOWN: dict[Known, str] = {
 
 def provenance(runs: Sequence[Run]) -> Report:
     """Return what the runs were made of: their recipes, their data, their files and machines. Reads small files."""
-    names = run_names(runs)
+    called = run_names(runs)
+    names = [called[run.folder] for run in runs]
     tables = (_recipes(names, runs), _data(names, runs), _files(names, runs))
     return Report("Provenance", tables, (), key="provenance")
-
-
-def run_names(runs: Sequence[Run]) -> list[str]:
-    """Return the runs' names, with split and seed where the names alone, or these with them, are of several runs."""
-    seeds = {run.scores.seed for run in runs}
-    several_splits = len({run.split for run in runs}) > 1
-    names = []
-    for run in runs:
-        parts = [run.name, *[run.split] * several_splits]
-        names.append(", ".join([*parts, *[f"seed {run.scores.seed}"] * (len(seeds) > 1)]))
-    return names
 
 
 def _recipes(names: Sequence[str], runs: Sequence[Run]) -> Table:
@@ -53,8 +44,8 @@ def _recipes(names: Sequence[str], runs: Sequence[Run]) -> Table:
         Column("seed", ("Seed",)),
         Column("epoch", ("Epoch",)),
         Column("input", ("Input", "in pixels")),
-        Column("pretraining", ("Seen before",), left=True),
-        Column("evaluator", ("Evaluator",)),
+        Column("pretraining", ("Pretraining",), left=True),
+        Column("evaluator", ("Evaluator",), left=True),
     )
     rows = tuple(Row("", name, _recipe_cells(run)) for name, run in zip(names, runs, strict=True))
     notes = ("Seed: of initialisation, order and augmentation. Epoch: how many the network that predicted had seen",)
@@ -63,14 +54,14 @@ def _recipes(names: Sequence[str], runs: Sequence[Run]) -> Table:
 
 def _recipe_cells(run: Run) -> tuple[Cell, ...]:
     scores, origin = run.scores, run.origin
-    imported, before = scores.recipe == IMPORTED, origin.pretraining
+    imported, before, looks = scores.recipe == IMPORTED, origin.pretraining, origin.basis.pixels != "unused"
     weights = f", from weights {origin.initial_weights[:DIGITS]}" if origin.initial_weights else ""
     return (
         Cell("imported, trained elsewhere" if imported else scores.recipe),
         Cell(", ".join(scores.changes)) if scores.changes else EMPTY,
-        Cell(f"{scores.seed}", {"seed": scores.seed}),
+        EMPTY if imported else Cell(f"{scores.seed}", {"seed": scores.seed}),
         EMPTY if imported else Cell(f"{scores.epoch:,}", {"epoch": scores.epoch}),
-        Cell(f"{scores.input_size:,}", {"input_size": scores.input_size}) if scores.input_size else EMPTY,
+        Cell(f"{scores.input_size:,}", {"input_size": scores.input_size}) if scores.input_size and looks else EMPTY,
         Cell(_with_basis(f"{'-' if before in ('', 'unknown') else before}{weights}", origin.basis.pretraining)),
         Cell(scores.evaluator),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from decimal import ROUND_HALF_UP, Decimal
 
 from cxrkit.base.contracts import Metric
 from cxrkit.report import works
@@ -43,8 +44,13 @@ def place(mean: float, published: Sequence[Work]) -> Place:
 
 
 def _printed(mean: float | None) -> float:
+    return float(_rounded(mean))
+
+
+def _rounded(mean: float | None) -> str:
+    """Return a mean as it is printed: a half goes up, as on paper, where the binary number may lie just below it."""
     assert mean is not None, "comparable results have a mean"
-    return float(f"{mean:.{DECIMALS}f}")
+    return str(Decimal(str(mean)).quantize(Decimal(10) ** -DECIMALS, ROUND_HALF_UP))
 
 
 def rank_table(runs: Sequence[tuple[str, Run]], label_release: str) -> Table | None:
@@ -83,7 +89,7 @@ def _own_row(name: str, run: Run, mean: Metric, published: Sequence[Work]) -> Ro
     values = {"rank": found.rank, "results": len(published) + 1}
     cells = (
         Cell("your run"),
-        Cell(f"{mean.value:.{DECIMALS}f}", {"auc": mean.value}, bold=True),
+        Cell(_rounded(mean.value), {"auc": mean.value}, bold=True),
         Cell(f"{found.rank}{'=' * bool(found.level)}", values, bold=True),
         _within(mean, published),
         Cell(", ".join(run_marks(run)) or "-"),
@@ -93,7 +99,7 @@ def _own_row(name: str, run: Run, mean: Metric, published: Sequence[Work]) -> Ro
 
 def _published_row(work: Work, label_release: str) -> Row:
     marks = ", ".join(marks_of(work, label_release)) or "-"
-    mean = Cell(f"{work.mean:.{DECIMALS}f}", {"auc": work.mean})
+    mean = Cell(_rounded(work.mean), {"auc": work.mean})
     return Row("", work.key, (Cell("published"), mean, EMPTY, EMPTY, Cell(marks)))
 
 

@@ -76,7 +76,8 @@ def _means(shown: Sequence[tuple[str, _Found]], left_out: Sequence[str]) -> Tabl
         notes += _reasons(first, factor)
     detailed = len(shown) <= DETAILED
     columns = tuple(
-        Column(name, heading_lines(name, 20), () if detailed else (AUC, DIFFERENCE), own=True) for name, _ in shown
+        Column(name, heading_lines(name, 20), () if detailed else (AUC, DIFFERENCE, "p_value"), own=True)
+        for name, _ in shown
     )
     return Table(
         "Mean AUC by sex, age and view", "Group", columns, tuple(rows), (*_notes(), *notes, *left_out), key="subgroups"
@@ -120,6 +121,7 @@ def _auc(metric: Metric | None, *, bounds: bool = True) -> Cell:
         "positives": metric.positives,
         "negatives": metric.negatives,
         "positive_patients": metric.positive_patients,
+        **_marks(metric),
     }
     if metric.value is None:
         return Cell(f"n/a ({metric.reason})" if metric.label and metric.reason else "n/a", values)
@@ -131,10 +133,16 @@ def _auc(metric: Metric | None, *, bounds: bool = True) -> Cell:
     return Cell(f"{metric.value:.3f} {mark}[{metric.lower:.3f}, {metric.upper:.3f}]", values)
 
 
+def _marks(metric: Metric) -> dict[str, Number]:
+    """Return the marks of a metric for CSV: only those that it has."""
+    return {name: 1 for name, mark in (("approximate", APPROXIMATE), ("too_few", TOO_FEW)) if metric.mark == mark}
+
+
 def _gap(metric: Metric | None) -> Cell:
     if metric is None or metric.value is None:
         return EMPTY
-    values = {DIFFERENCE: metric.value, "lower": metric.lower, "upper": metric.upper, "p_value": metric.p_value}
+    values: dict[str, Number] = {DIFFERENCE: metric.value, "lower": metric.lower, "upper": metric.upper}
+    values |= {"p_value": metric.p_value, **_marks(metric)}
     if metric.p_value is None:
         return Cell(f"{metric.value:+.3f}", values)
     return Cell(f"{metric.value:+.3f}, p {_p(metric.p_value)}", values)
@@ -155,7 +163,7 @@ def _labels_table(name: str, found: _Found, labels: LabelSet, factor: str, key: 
             {label or AVERAGE: _auc(found.get((AUC, label, group)), bounds=two) for label in (*labels.labels, None)}
         )
     for group in pairs if two else ():
-        columns.append(Column(f"{name}, {group}", (_heading(group),), (DIFFERENCE,), own=True))
+        columns.append(Column(f"{name}, {group}", (_heading(group),), (DIFFERENCE, "p_value"), own=True))
         cells.append(
             {label or AVERAGE: _gap(found.get((DIFFERENCE, label, group))) for label in (*labels.labels, None)}
         )

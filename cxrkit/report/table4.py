@@ -212,4 +212,6 @@ def _grid(names: Sequence[str], pairs: Pairs, where: str, key: str) -> Figure:
     texts = tuple(tuple("" if math.isnan(value) else f"{value:.2f}" for value in row) for row in rows)
     grid = Grid(tuple(map(tuple, rows)), texts if len(names) <= WRITTEN else ())
     caption = f"Spearman's rank correlation between the predictions of two models, mean over labels, {where}."
-    return Figure(key, "Rank correlation of predictions", caption, (Panel("", (grid,), categories=tuple(names)),))
+    return Figure(
+        key, f"Rank correlation of predictions, {where}", caption, (Panel("", (grid,), categories=tuple(names)),)
+    )

@@ -162,7 +162,7 @@ def ranked(works: Iterable[Work]) -> list[Work]:
 def get(key: str) -> Work:
     """Return one result. Raises UserError for an unknown key, with the nearest known ones."""
     if key not in literature():
-        raise unknown("published result", key, literature(), own="")
+        raise unknown("published result", key, literature(), own="", listed="cxrkit literature")
     return literature()[key]
 
 
@@ -184,7 +184,8 @@ def _keys_of(word: str) -> Iterator[str]:
     elif found := re.fullmatch(r"top([1-9]\d{0,2})", word):
         yield from (work.key for work in comparable()[: int(found[1])])
     elif word not in literature():
-        raise unknown("published result", word, [*literature(), "primary", "top10"], own="")
+        names = [*literature(), "primary", "top10"]
+        raise unknown("published result", word, names, own="", listed="cxrkit literature")
     else:
         yield _checked(literature()[word]).key
 

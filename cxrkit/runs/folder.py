@@ -67,10 +67,12 @@ class RunFolder:
         can have.
         """
         folder = name.replace(":", ".").replace("/", ".")
-        if not folder.strip(" .") or not folder.isprintable() or len(folder.encode()) > _LONGEST_NAME:
+        # Hidden folders are not looked into when runs are collected.
+        hidden = folder.startswith(".")
+        if hidden or not folder.strip(" .") or not folder.isprintable() or len(folder.encode()) > _LONGEST_NAME:
             raise UserError(
                 f"--name {name!r}: not the name of a folder inside {runs}",
-                remedy=f"give printable characters, at most {_LONGEST_NAME} bytes, not dots and spaces alone",
+                remedy=f"give printable characters, at most {_LONGEST_NAME} bytes, no dot first, not spaces alone",
             )
         return cls(runs / folder / (f"{split}-seed-{seed}" if seed else split))
 

@@ -12,6 +12,10 @@ from cxrkit.base.files import write_json
 from cxrkit.base.pretraining import Pretraining, contradiction
 
 _AGAIN = "import the predictions again"
+_SEEN = (
+    "write none, images or labels, from the whole to the part: "
+    'pretrained = { seen = "images", this_data_set = "images", test_images = "none" }'
+)
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,10 @@ def read_about(path: Path) -> AboutModel:
     try:
         about: AboutModel = typed.build(AboutModel, values, extra="refuse")
     except typed.FieldError as error:
-        raise UserError(f"--about {path}: {error}", remedy=remedy) from None
+        wrong = str(error)
+        raise UserError(
+            f"--about {path}: {wrong}", remedy=_SEEN if wrong.startswith("pretrained") else remedy
+        ) from None
     if about.seed < 0 or about.input_size < 0:
         raise UserError(f"--about {path}: a seed or an input_size below 0", remedy="give 0 or more")
     if wrong := contradiction(about.pretraining, about.pretrained):

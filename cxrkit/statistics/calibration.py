@@ -81,11 +81,14 @@ def fit_temperature(
     """Return the one temperature, over all labels, with the lowest cross-entropy; above 1: the model is too sure.
 
     score_NL, truth_NL: of val. The cross-entropy is convex in 1 / temperature, so there is one lowest; it is looked for
-    between 0.02 and 50, and one of these is returned where it lies beyond.
+    between 0.02 and 50, and one of these is returned, exactly, where it lies beyond (`is_bound`). NaN where every
+    score is 0.5, which no temperature changes.
     """
     from scipy.optimize import minimize_scalar
 
     logit_P, truth_P = _logits(score_NL, truth_NL, known_NL)
+    if not logit_P.any():
+        return float("nan")
     coldest, hottest = TEMPERATURES
     found = minimize_scalar(
         lambda inverse: _cross_entropy(inverse * logit_P, truth_P),
@@ -93,7 +96,14 @@ def fit_temperature(
         method="bounded",
         options={"xatol": 1e-7},
     )
-    return float(1 / found.x)
+    # The search stops a little before its bounds.
+    nearest = min(TEMPERATURES, key=lambda bound: abs(1 / bound - found.x))
+    return nearest if abs(1 / nearest - found.x) < 1e-5 / nearest else float(1 / found.x)
+
+
+def is_bound(temperature: float) -> bool:
+    """Whether a temperature is where the search ended, so that the best one may lie beyond."""
+    return temperature in TEMPERATURES
 
 
 def apply_temperature(score_NL: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:

@@ -19,7 +19,7 @@ from cxrkit.runs import checkpoints
 from cxrkit.runs.checkpoints import CheckpointInfo
 from cxrkit.runs.config import TrainConfig, changes, recipe_digest
 from cxrkit.runs.folder import RunFolder
-from cxrkit.trainers import TrainTask, epochs, stepping, threads
+from cxrkit.trainers import TrainTask, epochs, masking, optimizers, rates, stepping, threads
 from cxrkit.trainers.display import TrainDisplay
 
 
@@ -80,6 +80,7 @@ def assemble(
     The initial weights are read by the first of several processes, which gives them to the others.
     """
     assert config.optimizer.batch_size is not None
+    rates.check(config)
     resuming = ranks.once(lambda: resume and run.last.exists())
     together = max(compute.batch_size(device, spec.input_size), config.optimizer.batch_size)
     train_plan = inputs.train_plan(config, spec, ranks)
@@ -92,6 +93,13 @@ def assemble(
         pretrained=ranks.first and not resuming,
         seed=config.run.seed,
     )
+    optimizers.check(config.optimizer, model, config.model.name)
+    loss = losses.build(
+        config.loss.name,
+        labels=inputs.labels,
+        options=config.loss.options,
+        prevalence=None if inputs.labels.unit else inputs.prevalence(),  # amounts have none
+    )
     computing = config.run.compute_threads if compute.on_cpu(device) else None
     loading = threads.for_loading(config.run.threads, computing, ranks.local_world_size)
     if inputs.extractor is not None:
@@ -102,12 +110,7 @@ def assemble(
         run=run,
         model=model,
         spec=spec,
-        loss=losses.build(
-            config.loss.name,
-            labels=inputs.labels,
-            options=config.loss.options,
-            prevalence=None if inputs.labels.unit else inputs.prevalence(),  # amounts have none
-        ),
+        loss=masking.masked(loss, inputs.labels, config.loss.masked, device),
         labels=inputs.labels,
         # The validation images are read: their pixels would take the memory that the training's need.
         val=inputs.loader(
@@ -141,6 +144,7 @@ def assemble(
             origin=origin,
             epoch=0,
             progress={},
+            masked=config.loss.masked,
         ),
         resume=resuming,
         display=display,

@@ -57,12 +57,15 @@ def write(report: Report, out: Path, format: str) -> None:
     write_text(out, render(report, format))
 
 
-def format_of(out: Path) -> str:
-    """Return the format that a file's ending names. Raises UserError for an ending that names none."""
+def format_of(out: Path, *, choosable: bool = False) -> str:
+    """Return the format that a file's ending names. Raises UserError for an ending that names none.
+
+    choosable: whether the command has --format, which an ending can then be left to.
+    """
     endings = {found.ending: name for name, found in FORMATS.items()}
     if out.suffix not in endings:
+        choice = f", or choose with --format {', '.join(FORMATS)}" if choosable else ""
         raise UserError(
-            f"--out {out}: the ending {out.suffix!r} names no format",
-            remedy=f"end it in {', '.join(endings)}, or choose with --format {', '.join(FORMATS)}",
+            f"--out {out}: the ending {out.suffix!r} names no format", remedy=f"end it in {', '.join(endings)}{choice}"
         )
     return endings[out.suffix]

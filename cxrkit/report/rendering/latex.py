@@ -29,7 +29,8 @@ from cxrkit.report.tables import Cell, Report, Table
 def latex(report: Report, figures: str = "") -> str:
     """Return the report. figures: the folder of the figures' PDF files, by key; "" where they are left out."""
     labels: Counter[str] = Counter()
-    body = [escaped(paragraph, breaks=True) for paragraph in report.text]
+    # Long commands and file names do not break: wide gaps are better than words in the margin.
+    body = [f"{{\\sloppy {escaped(paragraph, breaks=True)}\\par}}" for paragraph in report.text]
     for table in report.tables:
         labels[table.key] += 1
         key = re.sub(r"[^\w-]+", "-", table.key) + (f"-{labels[table.key]}" if labels[table.key] > 1 else "")

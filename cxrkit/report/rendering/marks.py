@@ -92,7 +92,8 @@ def _grid(axes: Any, mark: Grid, theme: Theme) -> list[Any]:
     values = np.asarray(mark.values, dtype=float)
     shades = LinearSegmentedColormap.from_list("cxrkit", _DIVERGING if mark.diverging else _SEQUENTIAL)
     finite = values[np.isfinite(values)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    # From zero, so that numbers that hardly differ do not look as if they did.
+    low, high = (min(0.0, float(finite.min())), float(finite.max())) if finite.size else (0.0, 1.0)
     if mark.diverging:
         high = max(abs(low), abs(high)) or 1.0
         low = -high

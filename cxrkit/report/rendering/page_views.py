@@ -43,8 +43,13 @@ class TableView:
     def kinds(self, index: int) -> str:
         """Return the classes of a column's cells."""
         column = self.table.columns[index]
-        kinds = {"left": column.left, "prose": index in self.prose, "own": column.own}
+        kinds = {"left": column.left, "prose": index in self.prose, "own": column.own and self._is_mixed}
         return " ".join(name for name, is_so in kinds.items() if is_so)
+
+    @property
+    def _is_mixed(self) -> bool:
+        """Whether the user's columns stand beside numbers of others: where all are the user's, colour says nothing."""
+        return any(not column.own and not column.left for column in self.table.columns)
 
     @property
     def choosable(self) -> bool:
@@ -59,7 +64,7 @@ class TableView:
         others = [item for item in numbered if not item[1].own]
         if not own:
             return [("", others)]
-        return [("Your runs, in all tables", own), *[("Others", others)] * bool(others)]
+        return [("Yours, in all tables", own), *[("Others", others)] * bool(others)]
 
 
 @dataclass(frozen=True)

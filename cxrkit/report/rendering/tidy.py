@@ -17,12 +17,16 @@ QUALIFIERS = (
 COLUMNS = ("report", "table", "run", "source", "label", "metric", "value", *QUALIFIERS, "doubts", "text")
 """The header, the same for every report. text: the cell as it is printed; source: own, or published."""
 
+_COUNTS = ("images", "patients", "positives", "negatives", "positive_patients")
+_OF_THE_FIRST = ("lower", "upper", "approximate", "too_few")
+"""What is said of a cell's first metric alone: a p-value beside a difference does not have its interval."""
+
 
 def tidy(report: Report, figures: str = "") -> str:
     """Return the numbers of the report's tables, six digits each; figures have none of their own here.
 
-    A table without numbers gives a row for each cell: the heading of its row as label, the name of its column as
-    metric, and its text.
+    A table without numbers, or whose rows have no keys, gives a row for each cell: the heading of its row as label, the
+    name of its column as metric, and its text.
     """
     out = io.StringIO()
     writer = csv.DictWriter(out, COLUMNS, restval="", lineterminator="\n")
@@ -35,7 +39,7 @@ def tidy(report: Report, figures: str = "") -> str:
 
 def _lines(table: Table) -> Iterator[dict[str, str]]:
     """Yield the rows of a table, run by run."""
-    numbers = any(cell.values for row in table.rows for cell in row.cells)
+    numbers = any(cell.values for row in table.rows if row.key for cell in row.cells)
     for index, column in enumerate(table.columns):
         for row in table.rows:
             cell = row.cells[index]
@@ -43,8 +47,8 @@ def _lines(table: Table) -> Iterator[dict[str, str]]:
             if not numbers:
                 yield {"label": row.key or row.heading, "metric": column.name, "text": cell.text}
             elif row.key and column.fields and cell != EMPTY:
-                for metric in _metrics(column.fields, cell):
-                    said = {name: _number(_said(cell, metric, name)) for name in QUALIFIERS}
+                for place, metric in enumerate(_metrics(column.fields, cell)):
+                    said = {name: _number(_said(cell, metric, name, first=place == 0)) for name in QUALIFIERS}
                     yield {**where, "metric": metric, "value": _number(cell.values.get(metric)), **said}
 
 
@@ -61,7 +65,9 @@ def _where(table: Table, row: Row, column: Column) -> dict[str, str]:
 def _metrics(fields: tuple[str, ...], cell: Cell) -> list[str]:
     """Return the fields of a column that are metrics, no qualifiers: those of the cell, or one that it has not got."""
     metrics = [name for name in fields if name not in QUALIFIERS and not _is_said_of_another(name, fields)]
-    return [name for name in metrics if name in cell.values] or metrics[:1]
+    # A count of images where no metric stands is a number like others.
+    counts = [name for name in fields if name in _COUNTS and name in cell.values]
+    return [name for name in metrics if name in cell.values] or counts or metrics[:1]
 
 
 def _is_said_of_another(name: str, fields: tuple[str, ...]) -> bool:
@@ -70,8 +76,9 @@ def _is_said_of_another(name: str, fields: tuple[str, ...]) -> bool:
     return qualifier in QUALIFIERS and metric in fields
 
 
-def _said(cell: Cell, metric: str, qualifier: str) -> Number:
-    return cell.values.get(f"{metric} {qualifier}", cell.values.get(qualifier))
+def _said(cell: Cell, metric: str, qualifier: str, *, first: bool) -> Number:
+    of_the_cell = cell.values.get(qualifier) if first or qualifier not in _OF_THE_FIRST else None
+    return cell.values.get(f"{metric} {qualifier}", of_the_cell)
 
 
 def _number(value: Number) -> str:
