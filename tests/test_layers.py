@@ -18,7 +18,7 @@ FLOORS = [
     ["reproduce"],
     ["pipeline", "doctor"],
     ["standards"],
-    ["report"],
+    ["explain", "report"],
     ["trainers", "predict"],
     ["imports"],
     ["evaluators"],

@@ -12,6 +12,7 @@ from cxrkit.cli import (  # isort: skip
     results,
     report,
     compare,
+    explain,
     imports,
     splits,
     literature,
@@ -22,6 +23,7 @@ from cxrkit.cli.app import main
 __all__ = [
     "compare",
     "data",
+    "explain",
     "imports",
     "literature",
     "machine",

@@ -33,6 +33,11 @@ class Backbone(nn.Module):
         self.features = getattr(net, "head_hidden_size", channels) if pooled else channels
         self._maps, self._pooled = maps, pooled
 
+    @property
+    def pools_average(self) -> bool:
+        """Whether `forward` is the mean of `maps` over all places."""
+        return self._pooled is None
+
     def maps(self, image_BCHW: Tensor) -> Tensor:
         """Return the last map of features, (B, channels, h, w), of a normalised image."""
         return self._maps(self.net, image_BCHW)

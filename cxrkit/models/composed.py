@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d
 
 from cxrkit.base import registry
 from cxrkit.base.contracts import Outputs
@@ -23,6 +22,7 @@ from cxrkit.base.labels import LabelSet
 from cxrkit.models import backbones
 from cxrkit.models.backbones import Backbone
 from cxrkit.models.grammar import IMAGENET_MEAN, IMAGENET_STD, NIH_MEAN, NIH_STD, ModelSpec
+from cxrkit.models.places import dense_at_every_place
 from cxrkit.models.precision import in_float32
 
 META_FEATURES = 3  # age, sex, view position
@@ -92,6 +92,11 @@ class Composed(nn.Module):
         """Return the map that the head works on, (B, C, h, w)."""
         return self.transition(self.backbone.maps(image_BCHW))  # type: ignore[no-any-return]
 
+    @property
+    def has_label_maps(self) -> bool:
+        """Whether its features are a pooled map: `label_maps` of `feature_maps` then says where it looks."""
+        return self.pooling is not None or self.backbone.pools_average
+
     def forward(self, image_BCHW: Tensor, meta_B3: Tensor) -> Outputs:
         """Return logits, and the labels' maps where the head has them; `meta_B3` is used only with spec.meta."""
         meta = (meta_B3 - self.spec.meta_centre) * self.spec.meta_gain if self.spec.meta else None
@@ -106,15 +111,7 @@ class Composed(nn.Module):
 
     def label_maps(self, x_BCHW: Tensor, meta_B3: Tensor | None = None) -> Tensor:
         """Return (B, L, h, w) float32: the dense layer at every place, which are class activation maps (CAM)."""
-
-        def at_every_place(x: Tensor) -> Tensor:
-            return conv2d(x, self.fc.weight[:, : self.width, None, None], self.fc.bias)
-
-        with torch.autocast(x_BCHW.device.type, enabled=False):
-            maps = at_every_place(x_BCHW.float())
-            if meta_B3 is not None:
-                maps = maps + (meta_B3.float() @ self.fc.weight[:, self.width :].T)[:, :, None, None]
-        return maps
+        return dense_at_every_place(self.fc, x_BCHW, meta_B3)
 
     def train(self, mode: bool = True) -> Composed:
         """Switch to training mode, except for what is frozen."""

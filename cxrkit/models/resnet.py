@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from cxrkit.base.contracts import Outputs
 from cxrkit.models.grammar import ModelSpec
+from cxrkit.models.places import dense_at_every_place
 from cxrkit.models.precision import in_float32
 
 EXPANSION = 4  # a block puts out four times the channels of its 3 x 3 convolution (Table 1: 64 -> 256)
@@ -81,10 +82,19 @@ class ResNet(nn.Module):
 
     def features(self, image_BCHW: Tensor) -> Tensor:
         """Return the pooled image features, (B, spec.features), of a normalised image."""
+        return self.avgpool(self.feature_maps(image_BCHW)).flatten(1)  # type: ignore[no-any-return]
+
+    def feature_maps(self, image_BCHW: Tensor) -> Tensor:
+        """Return the last map of features, (B, spec.features, h, w), of a normalised image."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(image_BCHW))))
         x = self.pool2(self.layer1(x))
-        x = self.layer4(self.layer3(self.layer2(x)))
-        return self.avgpool(x).flatten(1)  # type: ignore[no-any-return]
+        return self.layer4(self.layer3(self.layer2(x)))  # type: ignore[no-any-return]
+
+    def label_maps(self, x_BCHW: Tensor, meta_B3: Tensor | None = None) -> Tensor:
+        """Return (B, L, h, w) float32: the dense layer at every place, which are class activation maps (CAM)."""
+        return dense_at_every_place(self.fc, x_BCHW, meta_B3)
+
+    has_label_maps = True  # its features are the average of a map
 
     def forward(self, image_BCHW: Tensor, meta_B3: Tensor) -> Outputs:
         """Return the logits; `meta_B3` is used only by -meta networks."""

@@ -115,10 +115,10 @@ class Opened:
         epoch = "" if run.own is None else f"-epoch-{run.scores.epoch}"
         path = RunFolder(run.folder).derived(f"{derivation.name}-{subset}{epoch}")
         made_of = _made_of(run, derivation, subset)
-        found = _kept(path, made_of)
+        found = kept(path, made_of)
         if found is None:
             found = derivation.compute(self.evidence(run, subset))
-            _keep(path, made_of, found)
+            keep(path, made_of, found)
         return found
 
     def check(self, run: Run, subset: Subset = "test") -> None:
@@ -195,7 +195,8 @@ def _made_of(run: Run, derivation: Derivation, subset: Subset) -> str:
     return digest_lines(lines + [derivation.settings] * bool(derivation.settings))
 
 
-def _kept(path: Path, made_of: str) -> Arrays | None:
+def kept(path: Path, made_of: str) -> Arrays | None:
+    """Return the arrays that were kept in `path`, None where there are none, or they were made of something else."""
     try:
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             if str(file["made_of"]) != made_of:
@@ -205,9 +206,10 @@ def _kept(path: Path, made_of: str) -> Arrays | None:
         return None
 
 
-def _keep(path: Path, made_of: str, found: Arrays) -> None:
+def keep(path: Path, made_of: str, found: Arrays) -> None:
+    """Keep arrays for the next time, with a digest of what they were made of; a folder that is read-only stays so."""
     try:
         with replacing(path) as part, open(part, "wb") as file:
             np.savez(file, made_of=np.array(made_of), **found)  # type: ignore[arg-type]
     except UserError:
-        pass  # a folder that is not ours to write in: it is worked out again next time
+        pass  # they are worked out again next time

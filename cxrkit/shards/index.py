@@ -372,6 +372,13 @@ def read_listed(folder: Path, about: Description) -> pl.DataFrame:
     return records
 
 
+def read_boxes(folder: Path, about: Description) -> pl.DataFrame | None:
+    """Return the data set's boxes (contracts.BOX_SCHEMA), or None where it has none. Raises UserError."""
+    if about.boxes is None:
+        return None
+    return read_table(folder / about.boxes.file, BOX_SCHEMA, about.boxes.sha256)
+
+
 def _is_sorted_and_unique(names: pl.Series) -> bool:
     return names.is_sorted() and names.n_unique() == len(names)
 

@@ -36,6 +36,7 @@ from cxrkit.shards.index import (
     WRITE_AGAIN,
     Description,
     pixels_digest,
+    read_boxes,
     read_description,
     read_index,
     read_listed,
@@ -150,6 +151,13 @@ class ShardStore:
     def records(self) -> pl.DataFrame:
         """Return every record of the data set, prepared or not (contracts.record_schema, sorted by image_id)."""
         return self._records
+
+    def boxes(self) -> pl.DataFrame | None:
+        """Return the data set's boxes (contracts.BOX_SCHEMA, pixels of the 1024 x 1024 image), None where it has none.
+
+        Raises UserError where the table is not as it was written.
+        """
+        return read_boxes(self.folder, self._description)
 
     def encoded(self, row: int, level_number: int) -> np.ndarray:
         """Return the encoded bytes of image `row` at `levels[level_number]`: (bytes,) uint8, a view of the file.
