@@ -178,6 +178,10 @@ class Batch:
     index: torch.Tensor
     """(B,) int64, rows of the store's index."""
 
+    region: torch.Tensor | None = None
+    """(B, L, P, P) uint8: 1 where a box of the label touches the place, of P x P that the image is cut into; 0 elsewhere
+    and for labels without a box. None unless the loss asks for it (loaders/regions.py)."""
+
 
 @dataclass(frozen=True)
 class Outputs:

@@ -28,6 +28,7 @@ import numpy as np
 import polars as pl
 
 from cxrkit.base import labels
+from cxrkit.base.contracts import BOX_SCHEMA
 from cxrkit.base.errors import UserError
 from cxrkit.base.labels import LabelSet
 from cxrkit.shards import codecs
@@ -39,6 +40,7 @@ from cxrkit.shards.index import (
     read_description,
     read_index,
     read_listed,
+    read_table,
 )
 from cxrkit.shards.mapped import map_file
 
@@ -150,6 +152,16 @@ class ShardStore:
     def records(self) -> pl.DataFrame:
         """Return every record of the data set, prepared or not (contracts.record_schema, sorted by image_id)."""
         return self._records
+
+    def boxes(self) -> pl.DataFrame:
+        """Return the data set's boxes (contracts.BOX_SCHEMA); no row where it has none, or came without them.
+
+        Raises UserError when the table is not as it was written.
+        """
+        table = self._description.boxes
+        if table is None:
+            return pl.DataFrame(schema=BOX_SCHEMA)
+        return read_table(self.folder / table.file, BOX_SCHEMA, table.sha256)
 
     def encoded(self, row: int, level_number: int) -> np.ndarray:
         """Return the encoded bytes of image `row` at `levels[level_number]`: (bytes,) uint8, a view of the file.

@@ -97,17 +97,28 @@ def assemble(
     if inputs.extractor is not None:
         model.initial_weights = inputs.extractor  # type: ignore[assignment]
     origin = ranks.once(lambda: started_from(inputs.origin(), run, model, resuming))
+    loss = losses.build(
+        config.loss.name,
+        labels=inputs.labels,
+        options=config.loss.options,
+        prevalence=None if inputs.labels.unit else inputs.prevalence(),  # amounts have none
+    )
+    train = inputs.loader(
+        train_plan,
+        loader_name(config, spec, device),
+        device,
+        loading,
+        options=loader_options(config.run, cached=config.run.cache == "gpu"),
+        console=display.console,
+    )
+    if places := getattr(loss, "region_places", 0):  # boxes are learned from, and never chosen by
+        train = inputs.with_regions(train, train_plan, places, device)
     return TrainTask(
         config=config,
         run=run,
         model=model,
         spec=spec,
-        loss=losses.build(
-            config.loss.name,
-            labels=inputs.labels,
-            options=config.loss.options,
-            prevalence=None if inputs.labels.unit else inputs.prevalence(),  # amounts have none
-        ),
+        loss=loss,
         labels=inputs.labels,
         # The validation images are read: their pixels would take the memory that the training's need.
         val=inputs.loader(
@@ -117,14 +128,7 @@ def assemble(
             loading,
             options=loader_options(config.run, cached=False),
         ),
-        train=inputs.loader(
-            train_plan,
-            loader_name(config, spec, device),
-            device,
-            loading,
-            options=loader_options(config.run, cached=config.run.cache == "gpu"),
-            console=display.console,
-        ),
+        train=train,
         batch_size=train_plan.batch_size,
         device=device,
         precision=config.run.precision,
