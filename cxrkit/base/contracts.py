@@ -179,8 +179,8 @@ class Batch:
     """(B,) int64, rows of the store's index."""
 
     region: torch.Tensor | None = None
-    """(B, L, P, P) uint8: 1 where a box of the label touches the place, of P x P that the image is cut into; 0 elsewhere
-    and for labels without a box. None unless the loss asks for it (loaders/regions.py)."""
+    """(B, L, P, P) uint8, of the image cut into P x P places: 1 where a box of the label touches a place, else 0.
+    None unless the loss asks for it (loaders/regions.py)."""
 
 
 @dataclass(frozen=True)

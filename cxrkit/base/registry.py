@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 BUILT_IN: dict[str, dict[str, str]] = {
     "dataset": {
         "nih-chestxray14": "cxrkit.datasets.nih.chestxray14:read",
+        "nih-chestxray8": "cxrkit.datasets.nih.chestxray8:read",
         "synthetic": "cxrkit.datasets.phantom.cohort:read",
     },
     "loader": {

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from cxrkit.base.contracts import Batch, Outputs
 from cxrkit.base.errors import UserError
-from cxrkit.models.pooling import log_share
 from cxrkit.losses.cross_entropy import cross_entropy
+from cxrkit.models.pooling import log_share
 
 
 class MilBox:

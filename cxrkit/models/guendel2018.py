@@ -5,8 +5,8 @@ DenseNet-121 is given, and beside the findings the network says where they are: 
 alone, whose reports have them. Read for this toolkit: abstract and introduction; the two convolutions, the nine
 outputs and the weights of the loss are as we remember them.
 
-The convolutions have no activation behind them and begin as means of 3 x 3 pixels, each of its own channel (our choice):
-the network starts as DenseNet-121 on the image at a quarter of its resolution, which is what ImageNet weights know.
+The convolutions have no activation behind them and begin as means of 3 x 3 pixels, each of its own channel (our
+choice): the network starts as DenseNet-121 on the image at a quarter of its resolution, as ImageNet's weights know it.
 """
 
 from __future__ import annotations
