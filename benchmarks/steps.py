@@ -15,7 +15,8 @@ from cxrkit import losses, models
 from cxrkit.base import compiling
 from cxrkit.base.contracts import LABELS, Batch, Loader, Outputs
 from cxrkit.models import compute
-from cxrkit.trainers import stepping
+from cxrkit.runs.sections import OptimizerSettings
+from cxrkit.trainers import optimizers, stepping
 
 Step = Callable[[Batch], torch.Tensor]
 MODES = ("eager", "compiled", "graph")
@@ -45,8 +46,7 @@ def make_step(model: str, device: str, precision: str, mode: str = "eager", *, c
     network = models.build(model, pretrained=False)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     network = network.to(device, memory_format=layout).train()  # type: ignore[call-overload]
-    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    optimizer = stepping.adam(learning, 1e-4, rate_on_device=not compute.on_cpu(device))
+    optimizer = optimizers.build(OptimizerSettings(lr=1e-4), network, model, rate_on_device=not compute.on_cpu(device))
     called = network if channels_last else _Contiguous(network)
     forward = compute.Forward(called, network.spec, device, precision, compile=mode != "eager", note=not_instead)
     scaler = stepping.make_scaler(device, precision == "fp16")

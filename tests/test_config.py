@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import tomli_w
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from cxrkit import recipes
 from cxrkit.base.errors import UserError
 from cxrkit.runs.config import (
     TrainConfig,
@@ -65,6 +68,11 @@ def test_every_setting_has_help_and_a_flag_of_its_own() -> None:
         ({"optimizer.batch_size": -4}, "--batch-size -4: out of range"),
         ({"augmentation.flip": 1.5}, "--flip 1.5: out of range"),
         ({"run.precision": "fp8"}, "--precision fp8: unknown\n  remedy: choose one of auto, fp32, bf16, fp16"),
+        ({"optimizer.name": "lion"}, "--optimizer lion: unknown\n  remedy: choose one of adam, adamw, sgd"),
+        ({"schedule.name": "step"}, "--schedule step: unknown\n  remedy: choose one of plateau, cosine, constant"),
+        ({"optimizer.ema": 1.0}, "--ema 1.0: out of range\n  remedy: give a value of from 0 to 0.999999"),
+        ({"optimizer.clip_norm": -1.0}, "--clip-norm -1.0: out of range\n  remedy: give a value of at least 0"),
+        ({"optimizer.layer_decay": 0.0}, "--set optimizer.layer_decay=0.0: out of range"),
         ({"selection.metric": "auc"}, "--select auc: unknown\n  remedy: choose one of val_loss, val_auc"),
     ],
 )
@@ -194,6 +202,7 @@ def test_set_adds_to_a_table_of_options() -> None:
 # One other value for every setting.
 OTHER = {str: "other", int: 7, float: 0.25, bool: True, Path: Path("elsewhere"), dict: {"width": 3}}
 OTHER_CHOICE = {"run.precision": "bf16", "run.cache": "gpu", "selection.metric": "val_auc"}
+OTHER_CHOICE |= {"optimizer.name": "sgd", "optimizer.decay_norms": False, "schedule.name": "cosine"}
 
 
 @pytest.mark.parametrize("item", list(settings()), ids=lambda item: item.path)
@@ -216,6 +225,38 @@ def test_the_digest_of_a_recipe_covers_what_decides_its_numbers_and_nothing_else
     path = f"{item.path}.width" if item.kind is dict else item.path
     # An extractor is named by what it is; its digest would say nothing to anybody.
     assert named == [path] * (decides and item.path not in ("run.precision", "model.extractor_digest"))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "digest"),
+    [
+        (None, "250cad95eeaf1239e1fdeb13dad2fae4a2862f474036d8e4ee80f295df948393"),
+        ("resnet50-large-meta", "cebc66324b3c01670f59b227e0081c45aa48c02482d42e034fb0b3dff1e92265"),
+        ("resnet50-ots", "e38bf122e4b488cfd10c7f9756423c0a37b5aedbd12ac9d6a3ced9b545b50298"),
+        ("mlp-meta", "ff546f0311de911282cbe9a4f38011c8939afedade2344f78369f8c68b683a9a"),
+    ],
+)
+def test_digests_of_before_there_were_other_optimizers_and_schedules_hold(recipe: str | None, digest: str) -> None:
+    """Runs that were trained then are pooled with those of today, and go on with --resume."""
+    assert recipe_digest(TrainConfig() if recipe is None else recipes.load(recipe)) == digest
+
+
+def test_a_config_of_before_there_were_other_optimizers_is_read(tmp_path: Path) -> None:
+    """As cxrkit wrote it then: without the settings that go beyond the paper's protocol."""
+    config = TrainConfig(recipe="old").with_values({"optimizer.lr": 0.02, "schedule.patience": 1})
+    values = tomllib.loads(to_toml(config))
+    extra = [item for item in settings() if item.field.metadata["extra"]]
+    assert len(extra) == 12
+    for item in extra:
+        del values[item.section][item.key]
+    (tmp_path / "config.toml").write_text(tomli_w.dumps(values))
+    assert read_run_config(tmp_path / "config.toml") == config
+
+
+def test_how_a_setting_is_given_on_the_command_line() -> None:
+    said = {item.path: item.said(0.5) for item in settings()}
+    assert said["optimizer.clip_norm"] == "--clip-norm 0.5"
+    assert said["optimizer.momentum"] == "--set optimizer.momentum=0.5"
 
 
 def test_changes_name_what_is_not_as_in_the_recipe() -> None:

@@ -22,7 +22,8 @@ from cxrkit import losses, models, pipeline
 from cxrkit.base.contracts import LABELS, Batch, Outputs
 from cxrkit.models import compute
 from cxrkit.runs.metrics import read_metrics
-from cxrkit.trainers import stepping, supervised
+from cxrkit.runs.sections import OptimizerSettings
+from cxrkit.trainers import optimizers, stepping, supervised
 from cxrkit.trainers.snapshot import generator_states, restore_generators
 from cxrkit.trainers.stepping import Step, fixed_batch
 
@@ -79,8 +80,7 @@ def make(
     compute.set_switches(device, precision)
     note = loud if notes is None else notes.append
     model: Any = models.build(name, pretrained=False, seed=1).to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = stepping.adam(learning, lr, rate_on_device=not compute.on_cpu(device))
+    optimizer = optimizers.build(OptimizerSettings(lr=lr), model, name, rate_on_device=not compute.on_cpu(device))
     compile = mode != "eager"
     forward = compute.Forward(model, model.spec, device, precision, compile=compile, images=images, note=note)
     scaler = stepping.make_scaler(device, precision == "fp16")
@@ -187,7 +187,7 @@ def test_no_step_waits(precision: str, mode: str) -> None:
     with stepping.no_waiting():
         for one in made:
             total += step(one).double() * len(one.index)
-        stepping.set_rate(step.optimizer, 1e-5)
+        optimizers.set_rate(step.optimizer, 1e-5)
         step(one)
     assert math.isfinite(total.item())
 
@@ -212,10 +212,10 @@ def test_another_rate_takes_effect(device: str, mode: str) -> None:
     step, one = make(device, mode), batches(device, 1)[0]
     step(one)
     before = step.model.fc.weight.clone()  # type: ignore[operator, union-attr]
-    stepping.set_rate(step.optimizer, 0.0)
+    optimizers.set_rate(step.optimizer, 0.0)
     step(one)
     assert torch.equal(step.model.fc.weight, before)  # type: ignore[arg-type]
-    stepping.set_rate(step.optimizer, 1e-3)
+    optimizers.set_rate(step.optimizer, 1e-3)
     step(one)
     assert not torch.equal(step.model.fc.weight, before)  # type: ignore[arg-type]
 

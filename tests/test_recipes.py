@@ -23,11 +23,13 @@ def test_every_network_of_the_grammar_has_its_recipe() -> None:
 
 @pytest.mark.parametrize("name", recipes.names())
 def test_a_recipe_is_complete_and_says_the_papers_values(name: str) -> None:
-    """Nothing that decides numbers is left to a default, and it agrees with the network's own figures."""
+    """Nothing of the protocol is left to a default, and it agrees with the network's own figures."""
     text, config, spec = recipes.text(name), recipes.load(name), grammar.parse(name)
     for item in settings():
         filled_in = item.field.metadata["flag"] is None  # from the run that a probe starts from
-        if item.field.metadata["decides"] and item.kind is not dict and item.section != "run" and not filled_in:
+        if item.field.metadata["extra"]:
+            assert item.of(config) == item.field.default, "beyond the paper's protocol"
+        elif item.field.metadata["decides"] and item.kind is not dict and item.section != "run" and not filled_in:
             assert f"\n{item.key} = " in text.partition(f"[{item.section}]")[2].partition("\n[")[0], item.path
     assert (config.optimizer.lr, config.optimizer.batch_size) == (spec.learning_rate, spec.batch_size)
     assert (config.model.name, config.input.size, config.recipe) == (name, spec.input_size, name)

@@ -25,7 +25,8 @@ from cxrkit.base.contracts import LABELS, Batch, Outputs
 from cxrkit.base.errors import UserError
 from cxrkit.models import ModelSpec, compute
 from cxrkit.runs import checkpoints
-from cxrkit.trainers import stepping
+from cxrkit.runs.sections import OptimizerSettings
+from cxrkit.trainers import optimizers, stepping
 from cxrkit.trainers.stepping import Step, tensors
 
 RATE = 2.0**-9  # the same number in float32 and in float64
@@ -65,7 +66,7 @@ def make(
 ) -> Step:
     torch.manual_seed(7)
     model: Any = models.build(name, seed=1) if isinstance(name, str) else name
-    optimizer = stepping.adam(model.parameters(), RATE, rate_on_device=rate_on_device)
+    optimizer = optimizers.build(OptimizerSettings(lr=RATE), model, "m", rate_on_device=rate_on_device)
     forward = compute.Forward(model.train(), model.spec, "cpu", precision)
     scaler = stepping.make_scaler("cpu", precision == "fp16")
     said: list[str] = [] if notes is None else notes
@@ -305,7 +306,7 @@ def test_a_rate_on_the_device_is_the_same_adam() -> None:
     for number in range(6):
         assert usual(batch(number)).item() == on_device(batch(number)).item()
         for step in (usual, on_device):
-            stepping.set_rate(step.optimizer, RATE / 2**number)
+            optimizers.set_rate(step.optimizer, RATE / 2**number)
     assert on_device.optimizer.param_groups[0]["lr"] is rate
     assert rate.item() == RATE / 2**5
     assert same(state(usual), state(on_device))
@@ -316,10 +317,10 @@ def test_a_rate_that_falls_takes_effect_in_a_recorded_step() -> None:
     step.record(batch(9), again)
     step(batch(0))
     before = [parameter.clone() for parameter in step.model.parameters()]
-    stepping.set_rate(step.optimizer, 0.0)
+    optimizers.set_rate(step.optimizer, 0.0)
     step(batch(1))
     assert all(torch.equal(a, b) for a, b in zip(before, step.model.parameters(), strict=True))
-    stepping.set_rate(step.optimizer, RATE)
+    optimizers.set_rate(step.optimizer, RATE)
     step(batch(1))
     assert not any(torch.equal(a, b) for a, b in zip(before, step.model.parameters(), strict=True))
 
@@ -334,7 +335,7 @@ def test_moments_go_through_a_checkpoint_to_the_other_kind_of_adam(from_device: 
     saved, _ = checkpoints.read(path)
     checkpoints.load_model(path, saved, resumed.model, "m")
     checkpoints.load_optimizer(saved, resumed.optimizer)
-    stepping.set_rate(resumed.optimizer, RATE)
+    optimizers.set_rate(resumed.optimizer, RATE)
     resumed.record(batch(9), again)
     assert [resumed(batch(number)).item() for number in range(2, 5)] == expected[2:]
     assert same(state(resumed), state(through))
@@ -352,8 +353,7 @@ def test_nothing_in_a_step_waits_for_the_device() -> None:
 def _fake_step(name: str, precision: str, loss: Any) -> None:
     with FakeTensorMode():
         model: Any = models.build(name, pretrained=False)
-        learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        optimizer = stepping.adam(learning, RATE, rate_on_device=True)
+        optimizer = optimizers.build(OptimizerSettings(lr=RATE), model, name, rate_on_device=True)
         forward = compute.Forward(model.train(), model.spec, "cpu", precision)
         step = Step(model, forward, loss, optimizer, stepping.make_scaler("cpu", precision == "fp16"))
         target, meta = torch.zeros(8, len(LABELS)), torch.rand(8, 3)

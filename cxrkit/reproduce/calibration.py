@@ -116,7 +116,7 @@ def _make_step(item: Planned, device: str) -> Step:
     from cxrkit import losses, models
     from cxrkit.base import notes
     from cxrkit.models import compute
-    from cxrkit.trainers import stepping
+    from cxrkit.trainers import making
 
     config = item.config
     precision = compute.choose_precision(config.run.precision, device)
@@ -125,9 +125,15 @@ def _make_step(item: Planned, device: str) -> Step:
     model = models.build(config.model.name, labels=item.labels, options=config.model.options, pretrained=False)
     model = model.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     compiled = not compute.on_cpu(device) if config.run.compile is None else config.run.compile
-    forward = compute.Forward(model, item.spec, device, precision, compile=compiled, images=config.optimizer.batch_size)
-    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = stepping.adam(learning, 1e-4, rate_on_device=not compute.on_cpu(device))
     loss = losses.build(config.loss.name, labels=item.labels, options=config.loss.options)
-    scaler = stepping.make_scaler(device, precision == "fp16")
-    return stepping.Step(model, forward, loss, optimizer, scaler, config.loss.name, notes.to_stderr)
+    return making.make_step(
+        config.with_values({"optimizer.lr": 1e-4}),
+        model,
+        item.spec,
+        loss,
+        images=config.optimizer.batch_size or item.spec.batch_size,
+        device=device,
+        precision=precision,
+        compile=compiled,
+        note=notes.to_stderr,
+    )

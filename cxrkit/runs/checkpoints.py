@@ -2,7 +2,8 @@
 
 Tensors are called `model/<name>` and `optimizer/<parameter number>/<name>`; the file's metadata key "cxrkit" holds a
 JSON object: what the tensors belong to (CheckpointInfo) and, in last.safetensors, where the training stands. There,
-`generator/<name>` are the states of torch's random generators.
+`generator/<name>` are the states of torch's random generators, and `average/<name>` the averaged weights of a training
+that has them.
 """
 
 from __future__ import annotations
@@ -75,17 +76,19 @@ def save(
     info: CheckpointInfo,
     optimizer: torch.optim.Optimizer | None = None,
     generators: Mapping[str, torch.Tensor] | None = None,
+    average: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
     """Write the model's (and the optimizer's) tensors and `info` atomically.
 
-    generators: states of random generators, by name. Tensors that share memory (tied weights) are written each by
-    itself: a safetensors file knows no sharing.
+    generators: states of random generators, by name. average: averaged weights, by name. Tensors that share memory
+    (tied weights) are written each by itself: a safetensors file knows no sharing.
     """
     tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
     if optimizer is not None:
         for number, state in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{number}/{name}": value for name, value in state.items()}
     tensors |= {f"generator/{name}": value for name, value in (generators or {}).items()}
+    tensors |= {f"average/{name}": value for name, value in (average or {}).items()}
     save_tensors(path, _unshared(tensors), info)
 
 
@@ -124,6 +127,11 @@ def read(path: Path) -> tuple[dict[str, torch.Tensor], CheckpointInfo]:
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: not a whole safetensors file ({error})", remedy=remedy) from None
     return tensors, info
+
+
+def part(tensors: Mapping[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
+    """Return the tensors of one part of a checkpoint, "model" for instance, by their names in it."""
+    return {key.removeprefix(f"{name}/"): value for key, value in tensors.items() if key.startswith(f"{name}/")}
 
 
 def restate_best(path: Path, info: CheckpointInfo, trainer: str) -> None:
@@ -186,7 +194,7 @@ def _read_info(path: Path, text: str | None, remedy: str) -> CheckpointInfo:
 
 def load_model(path: Path, tensors: Mapping[str, torch.Tensor], model: torch.nn.Module, name: str) -> None:
     """Copy the model's tensors into `model`, called `name`. Raises UserError when they belong to another network."""
-    state = {key.removeprefix("model/"): value for key, value in tensors.items() if key.startswith("model/")}
+    state = part(tensors, "model")
     wanted = model.state_dict()
     differing = sorted(state.keys() ^ wanted.keys())
     differing += [key for key in wanted if key in state and state[key].shape != wanted[key].shape]

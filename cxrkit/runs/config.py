@@ -127,6 +127,10 @@ class Setting:
         """Whether it has a flag of its own: tables of options and remarks have none."""
         return self.kind is not dict and self.section != "about" and self.field.metadata["flag"] is not None
 
+    def said(self, value: Any) -> str:
+        """Return how a value of it is given on the command line: by its flag, or by --set where it has none."""
+        return f"{self.flag} {value}" if self.is_flag else f"--set {self.path}={value}"
+
     def of(self, config: TrainConfig) -> Any:
         """Return its value in `config`."""
         return getattr(getattr(config, self.section), self.key)
@@ -156,13 +160,13 @@ def _check(item: Setting, value: Any) -> None:
         )
     low, high, choices = (item.field.metadata[name] for name in ("low", "high", "choices"))
     if choices and value not in choices:
-        raise UserError(f"{item.flag} {value}: unknown", remedy=f"choose one of {', '.join(choices)}")
+        raise UserError(f"{item.said(value)}: unknown", remedy=f"choose one of {', '.join(choices)}")
     if value is None or (low is None and high is None):
         return
     # `not (low <= value)` rather than `value < low`: NaN must fail too.
     if (low is not None and not value >= low) or (high is not None and not value <= high):
         limits = f"at least {low:g}" if high is None else f"from {low:g} to {high:g}"
-        raise UserError(f"{item.flag} {value}: out of range", remedy=f"give a value of {limits}")
+        raise UserError(f"{item.said(value)}: out of range", remedy=f"give a value of {limits}")
 
 
 class FirstFormatError(UserError):
@@ -302,8 +306,13 @@ def changed(old: TrainConfig, new: TrainConfig) -> list[Setting]:
 
 
 def recipe_digest(config: TrainConfig) -> str:
-    """Return the SHA-256 over every setting that decides a network's numbers, apart from fold and seed."""
+    """Return the SHA-256 over every setting that decides a network's numbers, apart from fold and seed.
+
+    What goes beyond the paper's protocol counts only where it is used, so that the digests of older runs still hold.
+    """
     values = {item.path: item.of(config) for item in settings() if item.field.metadata["decides"]}
+    extra = {item.path: item.field.default for item in settings() if item.field.metadata["extra"]}
+    values = {path: value for path, value in values.items() if path not in extra or value != extra[path]}
     values = {path: value for path, value in values.items() if value != ""}  # the extractor of what is no probe
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
 

@@ -9,6 +9,8 @@ from typing import Any
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "tf32")
 CACHES = ("none", "gpu")
 METRICS = ("val_loss", "val_auc")
+OPTIMIZERS = ("adam", "adamw", "sgd")
+SCHEDULES = ("plateau", "cosine", "constant")
 
 
 def setting(
@@ -21,15 +23,17 @@ def setting(
     flag: str | None = "",
     decides: bool = True,
     resumable: bool = False,
+    extra: bool = False,
 ) -> Any:
     """Return a dataclass field with what the command line and the checks must know of it.
 
     low, high: the allowed range, both ends included. choices: the allowed words. flag: the name on the command line,
     without the dashes, where it is not the field's own; None: it has no flag. decides: whether a network's numbers
-    depend on it. resumable: whether a resumed training may change it.
+    depend on it. resumable: whether a resumed training may change it. extra: beyond the paper's protocol; a recipe need
+    not name it, and it is part of the recipe's digest only where it is not at its default.
     """
     about = {"help": help, "low": low, "high": high, "choices": choices, "flag": flag, "decides": decides}
-    return field(default=default, metadata=about | {"resumable": resumable})
+    return field(default=default, metadata=about | {"resumable": resumable, "extra": extra})
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class ModelSettings:
         default_factory=dict,
         metadata={
             "help": "options of the network, for instance --set model.options.width=32",
-            "low": None, "high": None, "choices": (), "flag": "", "decides": True, "resumable": False,
+            "low": None, "high": None, "choices": (), "flag": "", "decides": True, "resumable": False, "extra": False,
         },
     )  # fmt: skip
     # The file's SHA-256 stands in the origin of all that comes of it; where it lies decides nothing.
@@ -103,31 +107,80 @@ class LossSettings:
         default_factory=dict,
         metadata={
             "help": "options of the loss",
-            "low": None, "high": None, "choices": (), "flag": "", "decides": True, "resumable": False,
+            "low": None, "high": None, "choices": (), "flag": "", "decides": True, "resumable": False, "extra": False,
         },
     )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """Adam (paper, section 3). None: the model's own value."""
+    """How a step is taken: Adam (paper, section 3), or what systems of others take. None: the model's own value."""
 
+    name: str = setting(
+        "adam",
+        "adam, adamw (weight decay apart from the gradient) or sgd (with momentum)",
+        choices=OPTIMIZERS,
+        flag="optimizer",
+        extra=True,
+    )
     lr: float | None = setting(None, "learning rate; the paper: 0.001 transfer, 0.01 from scratch", low=1e-9, high=10)
     batch_size: int | None = setting(None, "images per step; the paper: 16, or 8 for -large from scratch", low=1)
+    micro_batch: int = setting(
+        0,
+        "images that are computed at once; their gradients are summed to the batch's, which batch normalisation, and a "
+        "loss that weighs by the batch, see in these parts; 0: the whole batch",
+        low=0,
+        extra=True,
+    )
     beta1: float = setting(0.9, "Adam's first decay rate", low=0, high=0.9999)
     beta2: float = setting(0.999, "Adam's second decay rate", low=0, high=0.999999)
+    momentum: float = setting(0.9, "of sgd", low=0, high=0.9999, flag=None, extra=True)
     weight_decay: float = setting(0.0, "L2 penalty; the paper uses none", low=0, high=1)
+    decay_norms: bool = setting(
+        True, "whether weight decay takes biases and the weights of normalisations too", flag=None, extra=True
+    )
+    layer_decay: float = setting(
+        1.0,
+        "factor on the learning rate from each layer of a backbone to the one before; the head's is the full rate",
+        low=0.01,
+        high=1,
+        flag=None,
+        extra=True,
+    )
+    clip_norm: float = setting(0.0, "longest gradient over all parameters; 0: none is shortened", low=0, extra=True)
+    ema: float = setting(
+        0.0,
+        "decay of an average of the weights over the steps, such as 0.9998, which is validated and kept; 0: none",
+        low=0,
+        high=0.999999,
+        extra=True,
+    )
 
 
 @dataclass(frozen=True)
 class ScheduleSettings:
     """How long, and how the learning rate falls: multiplied at plateaus of the validation loss (paper, section 3)."""
 
+    name: str = setting(
+        "plateau",
+        "plateau (of the validation loss), cosine (from the rate to min_lr over all epochs) or constant",
+        choices=SCHEDULES,
+        flag="schedule",
+        extra=True,
+    )
     # The paper says nothing of the number of epochs; with a halving at every plateau 30 leave the rate spent.
     epochs: int = setting(30, "passes over the training images", low=1, resumable=True)
     factor: float = setting(0.5, "factor on the learning rate at a plateau", low=0.01, high=1, flag="lr-factor")
     # "When the validation loss does not improve" (section 3), read literally: after one epoch without improvement.
     patience: int = setting(0, "epochs without improvement that are tolerated before the rate is halved", low=0)
+    warmup_epochs: float = setting(
+        0.0, "epochs, or a part of one, over which the learning rate first rises, step by step", low=0, extra=True
+    )
+    warmup_from: float = setting(0.0, "learning rate that it rises from", low=0, high=10, flag=None, extra=True)
+    min_lr: float = setting(0.0, "learning rate that cosine ends with", low=0, high=10, flag=None, extra=True)
+    stop_patience: int = setting(
+        0, "end after so many epochs without a better one by --select; 0: take all epochs", low=0, extra=True
+    )
 
 
 @dataclass(frozen=True)
@@ -185,7 +238,7 @@ class RunSettings:
         default_factory=dict,
         metadata={
             "help": "options of the loader that --loader names, for instance --set run.loader_options.prefetch=4",
-            "low": None, "high": None, "choices": (), "flag": "", "decides": False, "resumable": True,
+            "low": None, "high": None, "choices": (), "flag": "", "decides": False, "resumable": True, "extra": False,
         },
     )  # fmt: skip
     cache: str = setting(

@@ -19,7 +19,7 @@ from cxrkit.runs import checkpoints
 from cxrkit.runs.checkpoints import CheckpointInfo
 from cxrkit.runs.config import TrainConfig, changes, recipe_digest
 from cxrkit.runs.folder import RunFolder
-from cxrkit.trainers import TrainTask, epochs, stepping, threads
+from cxrkit.trainers import TrainTask, epochs, optimizers, rates, stepping, threads
 from cxrkit.trainers.display import TrainDisplay
 
 
@@ -80,6 +80,7 @@ def assemble(
     The initial weights are read by the first of several processes, which gives them to the others.
     """
     assert config.optimizer.batch_size is not None
+    rates.check(config)
     resuming = ranks.once(lambda: resume and run.last.exists())
     together = max(compute.batch_size(device, spec.input_size), config.optimizer.batch_size)
     train_plan = inputs.train_plan(config, spec, ranks)
@@ -92,6 +93,7 @@ def assemble(
         pretrained=ranks.first and not resuming,
         seed=config.run.seed,
     )
+    optimizers.check(config.optimizer, model, config.model.name)
     computing = config.run.compute_threads if compute.on_cpu(device) else None
     loading = threads.for_loading(config.run.threads, computing, ranks.local_world_size)
     if inputs.extractor is not None:

@@ -26,7 +26,7 @@ from cxrkit.loaders.inputs import Inputs
 from cxrkit.models import ModelSpec, compute
 from cxrkit.runs.config import TrainConfig
 from cxrkit.runs.folder import RunFolder
-from cxrkit.trainers import TrainTask, loading, stepping
+from cxrkit.trainers import TrainTask, loading, optimizers, stepping
 from cxrkit.trainers.snapshot import generator_states, restore_generators
 
 IMAGES = 4
@@ -274,8 +274,8 @@ class _Rehearsal:
             self._check_state()
 
     def _step(self, forward: compute.Forward, batch: Batch) -> None:
-        learning = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        optimizer = stepping.adam(learning, 1e-6, rate_on_device=False)
+        settings = replace(self.task.config.optimizer, lr=1e-6)
+        optimizer = optimizers.build(settings, self.model, self.spec.name, rate_on_device=False)
         scaler = stepping.make_scaler(self.task.device, enabled=False)
         step = stepping.Step(self.model, forward, self.loss, optimizer, scaler, self.task.config.loss.name)
         with self._blamed("model" if self.own_model else "loss", "in a step after a validation"):

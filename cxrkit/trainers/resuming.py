@@ -16,7 +16,7 @@ from cxrkit.base.origin import Origin
 from cxrkit.datasets import splits
 from cxrkit.datasets.splits import Split
 from cxrkit.runs import checkpoints
-from cxrkit.runs.config import TrainConfig, changed, read_run_config, to_toml
+from cxrkit.runs.config import Setting, TrainConfig, changed, read_run_config, to_toml
 from cxrkit.runs.folder import RunFolder, Trained, read_split, write_split
 
 if TYPE_CHECKING:
@@ -41,9 +41,9 @@ def check_existing(run: RunFolder, config: TrainConfig, resume: bool) -> str | S
             remedy="add --resume to go on with it, or choose another --name or --runs folder",
         )
     stored = read_run_config(run.config)
-    clash = [item for item in changed(stored, config) if not item.field.metadata["resumable"]]
+    clash = [item for item in changed(stored, config) if not _may_change(item, stored)]
     if clash:
-        was = ", ".join(f"{item.flag} {item.of(stored)}" for item in clash)
+        was = ", ".join(item.said(item.of(stored)) for item in clash)
         raise UserError(
             f"{run.path}: was trained with {was}; resuming cannot change that",
             remedy="leave these flags out, or choose another --name or --runs folder",
@@ -54,6 +54,13 @@ def check_existing(run: RunFolder, config: TrainConfig, resume: bool) -> str | S
     if config.run.fold != stored.run.fold or (splits.is_file(config.run.fold) and Path(config.run.fold).exists()):
         refuse_other_split(run, split, config)
     return split
+
+
+def _may_change(item: Setting, stored: TrainConfig) -> bool:
+    """Whether resuming may change a setting; the rates of a cosine hang on the number of epochs from the first on."""
+    if item.path == "schedule.epochs" and stored.schedule.name == "cosine":
+        return False
+    return bool(item.field.metadata["resumable"])
 
 
 def refuse_fewer_epochs(run: RunFolder, config: TrainConfig) -> None:

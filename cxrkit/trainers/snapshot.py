@@ -32,6 +32,7 @@ class Snapshot:
         self._known = set(step.optimizer.state)
         changing: list[torch.Tensor] = [*step.model.parameters(), *(buffer for *_, buffer in self._buffers)]
         changing += [value for state in step.optimizer.state.values() for value in state.values()]
+        changing += [] if step.average is None else step.average.tensors().values()
         self._saved = [(tensor, tensor.detach().clone()) for tensor in changing]
         self._scaler = step.scaler.state_dict()
         self._generators = generator_states(step.forward.device)

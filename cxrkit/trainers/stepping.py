@@ -1,4 +1,4 @@
-"""One training step: forward, loss, backward, Adam; as it is, compiled, or recorded whole as a CUDA graph and replayed.
+"""One training step, from the batch to the weights; as it is, compiled, or recorded whole as a CUDA graph and replayed.
 
 A step of a ResNet-50 is some 800 kernels, and a GPU is done with a batch of 8 or 16 images before the host has launched
 them all. A recorded step is one launch. It computes on the memory that it was recorded with, so every batch is copied
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, fields
 
@@ -20,6 +20,8 @@ from cxrkit.base.errors import UserError
 from cxrkit.base.notes import Say, to_stderr
 from cxrkit.base.ranks import ALONE, Ranks
 from cxrkit.models.compute import Forward, on_cpu
+from cxrkit.trainers import parts
+from cxrkit.trainers.averaging import Average
 from cxrkit.trainers.snapshot import InPython, Snapshot
 
 MENDED = (2, 12)  # of PyTorch, from which on a failed recording leaves the GPU's memory in order (pytorch #180395)
@@ -54,6 +56,15 @@ class Step:
     note: Say = to_stderr
     """Hears what is done without."""
 
+    parts: int = 1
+    """How many parts of a batch are computed one after the other, to take less memory."""
+
+    clip_norm: float = 0.0
+    """The gradients of all parameters together are shortened to this length; 0: they are left as they are."""
+
+    average: Average | None = None
+    """Takes in the weights after the step."""
+
     graph: WholeStep | None = field(default=None, init=False)
     """The recorded step, for batches of one shape."""
 
@@ -79,6 +90,25 @@ class Step:
 
     def plain(self, batch: Batch) -> torch.Tensor:
         """Take one step kernel by kernel; returns the loss, detached: no graph of it outlives the step."""
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.parts == 1:
+            loss = self._backward(batch)
+        else:
+            shares = parts.split(batch, self.parts)
+            # The gradient of the mean over all images: of the parts' means, each by its share of them.
+            loss = torch.stack([self._backward(part, len(part.index) / len(batch.index)) for part in shares]).sum()
+        if self.clip_norm:
+            self.scaler.unscale_(self.optimizer)
+            learning = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+            torch.nn.utils.clip_grad_norm_(learning, self.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.average is not None:
+            self.average.update()
+        return loss
+
+    def _backward(self, batch: Batch, share: float | None = None) -> torch.Tensor:
+        """Add the gradients of a batch, or of a part that is a `share` of one; returns its part of the loss."""
         try:
             outputs = self.forward(batch)
         except ValueError as error:
@@ -96,10 +126,9 @@ class Step:
                 "learned",
                 remedy="compute logits and loss from the parameters by differentiable operations, without detach",
             )
-        self.optimizer.zero_grad(set_to_none=True)
+        if share is not None:
+            loss = loss * share
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
         return loss.detach()
 
     def record(self, batch: Batch, recorder: Recorder | None = None) -> None:
@@ -244,37 +273,6 @@ def _renew_generator(device: str) -> None:
     index = torch.device(device).index
     generator = torch.cuda.default_generators[torch.cuda.current_device() if index is None else index]
     generator.graphsafe_set_state(torch.Generator(generator.device).graphsafe_get_state())
-
-
-def adam(
-    parameters: Iterable[torch.nn.Parameter],
-    lr: float,
-    *,
-    betas: tuple[float, float] = (0.9, 0.999),
-    weight_decay: float = 0.0,
-    rate_on_device: bool,
-) -> torch.optim.Optimizer:
-    """Return the fused Adam. rate_on_device: keep the learning rate where the parameters are, as a recorded step needs.
-
-    A rate on the device is a float32, one in Python a double: on a CPU the latter, on CUDA always the former, so that
-    it makes no difference whether a step is recorded.
-    """
-    optimizer = torch.optim.Adam(
-        parameters, lr=lr, betas=betas, weight_decay=weight_decay, fused=True, capturable=rate_on_device
-    )
-    if rate_on_device:
-        for group in optimizer.param_groups:
-            group["lr"] = torch.tensor(lr, dtype=torch.float32, device=group["params"][0].device)
-    return optimizer
-
-
-def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Set the learning rate of every parameter group, in place where it lies on the device."""
-    for group in optimizer.param_groups:
-        if isinstance(group["lr"], torch.Tensor):
-            group["lr"].fill_(lr)
-        else:
-            group["lr"] = lr
 
 
 def make_scaler(device: str, enabled: bool) -> torch.amp.GradScaler:

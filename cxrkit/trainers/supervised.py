@@ -1,4 +1,4 @@
-"""The paper's training: class-averaged binary cross-entropy, Adam, halving at plateaus, best epoch by validation loss.
+"""The training: by default the paper's, cross-entropy, Adam, halving at plateaus, best epoch by validation loss.
 
 Reads top to bottom: `train` is the whole of it. The order of images and their augmentation are functions of
 (seed, epoch, image), so the state of a training is its tensors, torch's random generators and a Progress, and a killed
@@ -15,14 +15,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from cxrkit.base import compiling, notes, registry, typed
+from cxrkit.base import compiling, notes, typed
 from cxrkit.base.contracts import Batch
 from cxrkit.base.errors import UserError
 from cxrkit.models import compute
 from cxrkit.runs import checkpoints
 from cxrkit.runs.metrics import MetricsFile, NoMetrics
 from cxrkit.statistics.ranking import auc
-from cxrkit.trainers import TrainTask, epochs, settling, sharing, stepping
+from cxrkit.trainers import TrainTask, epochs, making, optimizers, rates, settling, sharing, stepping
+from cxrkit.trainers.averaging import Average, averaged
 from cxrkit.trainers.plateau import Best, Plateau, after_epoch, better
 from cxrkit.trainers.snapshot import generator_states, restore_generators
 from cxrkit.trainers.stepping import Step
@@ -79,9 +80,12 @@ class Training:
     metrics: MetricsFile | NoMetrics
     """Takes a line now and then."""
 
+    rate: float | None = None
+    """Learning rate of the last step; None before the first one of this process."""
+
 
 def train(task: TrainTask) -> None:
-    """Train until `schedule.epochs`; leaves last and best checkpoints and metrics.jsonl in the run folder.
+    """Train until the schedule ends; leaves last and best checkpoints and metrics.jsonl in the run folder.
 
     Raises UserError when the loss is no longer a number, or a file cannot be written.
     """
@@ -91,7 +95,18 @@ def train(task: TrainTask) -> None:
     torch.manual_seed(task.config.run.seed)  # dropout and the like; a resumed training takes up where they stood
     model = task.model.to(task.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     model = sharing.synchronised(model, task.ranks, task.device, note)
-    step = make_step(task, model, note)
+    step = making.make_step(
+        task.config,
+        model,
+        task.spec,
+        task.loss,
+        images=task.batch_size,
+        device=task.device,
+        precision=task.precision,
+        compile=bool(task.config.run.compile),
+        note=note,
+        ranks=task.ranks,
+    )
     progress = start(task, model, step)
     epochs.begin(task, progress.epoch)
     record(task, step)
@@ -101,43 +116,13 @@ def train(task: TrainTask) -> None:
     metrics = MetricsFile(task.run.metrics, progress.metrics_bytes) if task.ranks.first else NoMetrics()
     training = Training(task, model, step, evaluate, progress, metrics)
     try:
-        while progress.epoch < task.config.schedule.epochs:
+        while not rates.stops(task.config.schedule, progress.best, progress.epoch):
             train_epoch(training)
             finish_epoch(training)
+        if progress.epoch < task.config.schedule.epochs:
+            note(f"the training has ended after {progress.epoch} epochs: none since {progress.best.epoch} was better")
     finally:
         metrics.close()
-
-
-def make_step(task: TrainTask, model: torch.nn.Module, note: notes.Say) -> Step:
-    """Return the training step, with Adam over the parameters that learn (paper, section 3)."""
-    wanted = task.config.optimizer
-    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    assert wanted.lr is not None
-    if not learning:
-        raise UserError(
-            f"model {task.spec.name!r}: none of its parameters requires a gradient, so there is nothing to train",
-            remedy="let some parameters learn (requires_grad), or choose another --model",
-        )
-    optimizer = stepping.adam(
-        learning,
-        wanted.lr,
-        betas=(wanted.beta1, wanted.beta2),
-        weight_decay=wanted.weight_decay,
-        rate_on_device=not compute.on_cpu(task.device),
-    )
-    forward = compute.Forward(
-        model,
-        task.spec,
-        task.device,
-        task.precision,
-        compile=bool(task.config.run.compile),
-        images=task.batch_size,
-        note=note,
-    )
-    scaler = stepping.make_scaler(task.device, task.precision == "fp16")
-    own_loss = registry.is_foreign("loss", task.config.loss.name)
-    forward, loss = sharing.shared(task.ranks, forward, task.loss, images=own_loss)
-    return Step(model, forward, loss, optimizer, scaler, task.config.loss.name, note)
 
 
 def record(task: TrainTask, step: Step) -> None:
@@ -160,9 +145,9 @@ def start(task: TrainTask, model: Any, step: Step) -> Progress:
     tensors, info = task.ranks.once(lambda: checkpoints.read(task.run.last))
     checkpoints.load_model(task.run.last, tensors, model, task.spec.name)
     checkpoints.load_optimizer(tensors, step.optimizer)
-    restore_generators(
-        {name: tensors[f"generator/{name}"] for name in ("cpu", "cuda") if f"generator/{name}" in tensors}, task.device
-    )
+    if step.average is not None:
+        step.average.load(task.run.last, checkpoints.part(tensors, "average"))
+    restore_generators(checkpoints.part(tensors, "generator"), task.device)
     try:
         progress: Progress = typed.build(Progress, info.progress)
     except typed.FieldError as error:
@@ -170,11 +155,10 @@ def start(task: TrainTask, model: Any, step: Step) -> Progress:
             f"{task.run.last}: its progress is not one of this trainer: {error}",
             remedy="resume with the --trainer that it was trained with, or choose another --runs folder",
         ) from None
-    stepping.set_rate(step.optimizer, progress.plateau.lr)
     step.scaler.load_state_dict(progress.scaler)
     if progress.step == 0 and progress.best.epoch == progress.epoch > 0:
         # The kill may have come between the two files; the last model is the best one here, so write it again.
-        save_best(task, model, progress)
+        save_best(task, model, progress, step.average)
     return progress
 
 
@@ -186,6 +170,7 @@ def train_epoch(training: Training) -> None:
     task.display.epoch(progress.epoch + 1, progress.step, task.train.steps)
     for batch in timed(task.train.epoch(progress.epoch, progress.step), task.display):
         sharing.sow(task.ranks, settings.seed, progress.epoch, progress.step)
+        rate = set_rate(training)
         loss, images = training.step(batch), len(batch.index) * task.ranks.world_size
         loss_sum += loss.double() * images
         progress.step += 1
@@ -197,13 +182,24 @@ def train_epoch(training: Training) -> None:
             value = check_finite(task, loss.item(), progress)
             if progress.step % settings.log_steps == 0:
                 line = {"kind": "step", "epoch": progress.epoch + 1, "step": progress.step, "loss": value}
-                training.metrics.write(line | {"lr": progress.plateau.lr})
+                training.metrics.write(line | {"lr": rate})
             task.display.loss(loss_sum.item() / progress.images)
         if due and progress.step < task.train.steps:
             progress.loss_sum = loss_sum.item()
             save_last(training)
             saved_at = time.monotonic()
     progress.loss_sum = loss_sum.item()
+
+
+def set_rate(training: Training) -> float:
+    """Give the optimizer the learning rate of the step that comes next, where it is another one; returns it."""
+    task, progress = training.task, training.progress
+    taken = progress.epoch * task.train.steps + progress.step
+    rate = rates.rate(task.config.schedule, progress.plateau.lr, taken, task.train.steps)
+    if rate != training.rate:
+        optimizers.set_rate(training.step.optimizer, rate)
+        training.rate = rate
+    return rate
 
 
 def timed(batches: Iterator[Batch], display: Any) -> Iterator[Batch]:
@@ -221,27 +217,28 @@ def finish_epoch(training: Training) -> None:
     """Validate, reduce the rate at a plateau, and write the checkpoints and the epoch's line."""
     task, progress = training.task, training.progress
     task.display.validating()
-    statistics = settling.settle(task, training.model, progress.epoch + 1, training.step.note)
-    sharing.same_buffers(task.ranks, training.model)
-    scored = compute.score(
-        training.model,
-        task.val,
-        task.spec,
-        task.device,
-        task.precision,
-        task.loss,
-        task.ranks.counting(task.display.validated, task.display.val_images),
-        forward=training.evaluate,
-        ranks=task.ranks,
-    )
-    check_finite(task, scored.loss, progress, "validation")
-    epochs.keep(task, training.model, progress.epoch + 1, scored)
-    statistics.restore()
+    with averaged(training.step.average):
+        statistics = settling.settle(task, training.model, progress.epoch + 1, training.step.note)
+        sharing.same_buffers(task.ranks, training.model)
+        scored = compute.score(
+            training.model,
+            task.val,
+            task.spec,
+            task.device,
+            task.precision,
+            task.loss,
+            task.ranks.counting(task.display.validated, task.display.val_images),
+            forward=training.evaluate,
+            ranks=task.ranks,
+        )
+        check_finite(task, scored.loss, progress, "validation")
+        epochs.keep(task, training.model, progress.epoch + 1, scored)
+        statistics.restore()
     mean_auc, defined = validation_auc(task, scored)
     line = {
         "kind": "epoch",
         "epoch": progress.epoch + 1,
-        "lr": progress.plateau.lr,
+        "lr": progress.plateau.lr if training.rate is None else training.rate,
         "train_loss": progress.loss_sum / progress.images,
         "val_loss": scored.loss,
         "val_auc": mean_auc,
@@ -255,13 +252,14 @@ def finish_epoch(training: Training) -> None:
     metric, schedule = task.config.selection.metric, task.config.schedule
     before = progress.best
     progress.best = better(before, progress.epoch, line[metric], highest=metric == "val_auc")
-    progress.plateau = after_epoch(progress.plateau, scored.loss, patience=schedule.patience, factor=schedule.factor)
-    stepping.set_rate(training.step.optimizer, progress.plateau.lr)
+    if schedule.name == "plateau":
+        patience, factor = schedule.patience, schedule.factor
+        progress.plateau = after_epoch(progress.plateau, scored.loss, patience=patience, factor=factor)
     training.metrics.write(line)
     save_last(training)
     improved = progress.best != before
     if improved:
-        save_best(task, training.model, progress)
+        save_best(task, training.model, progress, training.step.average)
     task.display.finished(line, improved)
 
 
@@ -292,15 +290,17 @@ def save_last(training: Training) -> None:
     progress.scaler = training.step.scaler.state_dict()
     info = replace(task.info, epoch=progress.epoch, progress=asdict(progress))
     generators = generator_states(task.device)
-    checkpoints.save(task.run.last, training.model, info, training.step.optimizer, generators)
+    average = {} if training.step.average is None else training.step.average.tensors()
+    checkpoints.save(task.run.last, training.model, info, training.step.optimizer, generators, average)
 
 
-def save_best(task: TrainTask, model: torch.nn.Module, progress: Progress) -> None:
+def save_best(task: TrainTask, model: torch.nn.Module, progress: Progress, average: Average | None) -> None:
     """Write best.safetensors: the model alone, as it was validated."""
-    statistics = settling.settle(task, model, progress.epoch)  # on every rank: they measure together
-    if task.ranks.first:
-        checkpoints.save(task.run.best, model, replace(task.info, epoch=progress.epoch))
-    statistics.restore()
+    with averaged(average):
+        statistics = settling.settle(task, model, progress.epoch)  # on every rank: they measure together
+        if task.ranks.first:
+            checkpoints.save(task.run.best, model, replace(task.info, epoch=progress.epoch))
+        statistics.restore()
 
 
 def check_finite(task: TrainTask, loss: float, progress: Progress, what: str = "training") -> float:
