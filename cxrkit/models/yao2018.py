@@ -43,11 +43,13 @@ class Residual(nn.Module):
             convolution(to, to, 3),
             nn.BatchNorm2d(to),
         )
-        self.shortcut = nn.Sequential(convolution(channels, to, 1, 2), nn.BatchNorm2d(to))
+        self.shortcut = nn.Sequential(convolution(channels, to, 1), nn.BatchNorm2d(to))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Return (B, to, H / 2, W / 2)."""
-        return torch.relu(self.branch(x_BCHW) + self.shortcut(x_BCHW))
+        # Every second place, then the 1 x 1 convolution: with a stride of 2, the backward pass of oneDNN (PyTorch on a
+        # CPU) writes beside its memory where there are four channels, the last in memory.
+        return torch.relu(self.branch(x_BCHW) + self.shortcut(x_BCHW[:, :, ::2, ::2]))
 
 
 def _dense(channels: int, layers: int, growth: int, to: int) -> nn.Sequential:
