@@ -13,8 +13,8 @@ from cxrkit.base.contracts import Batch, Outputs
 SMALL: dict[str, dict[str, Any]] = {
     "yao2017": {"first": 8, "growth": 4, "blocks": [1, 1, 1], "code": 12, "hidden": 8, "embedding": 4},
     "yao2018": {"k": 4, "blocks": [1, 1], "growth": 4},
-    "li2018": {"backbone": "torchvision:resnet18", "places": 4, "width": 16},
-    "guendel2018": {"backbone": "torchvision:resnet18"},
+    "li2018": {"backbone": "torchvision:mobilenet_v3_small", "places": 4, "width": 16},
+    "guendel2018": {"backbone": "torchvision:mobilenet_v3_small"},
 }
 
 

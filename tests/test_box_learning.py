@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from small_systems import batch_of
+from small_systems import SMALL, batch_of
 
 from cxrkit import losses, models, recipes
 from cxrkit.base.contracts import Outputs
@@ -126,7 +126,7 @@ def test_boxes_of_test_images_are_not_trained_on(prepared: Path) -> None:
     frame, boxed = inputs.split.frame, inputs.store.boxes()["image_id"].unique()
     inputs.close()
     config = recipes.load("li2018-box").with_values({"optimizer.batch_size": 4})
-    spec = models.spec("li2018", options={"backbone": "torchvision:resnet18"}).at(64)
+    spec = models.spec("li2018", options=SMALL["li2018"]).at(64)
     for split in (Split("mine", frame), Split("as NIH's", _with_boxed_in_test(frame, boxed))):
         tried = Inputs.of(prepared, split, None)
         plan = tried.train_plan(config, spec)

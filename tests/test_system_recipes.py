@@ -72,7 +72,7 @@ def smaller(name: str, data: Path, runs: Path) -> tuple[dict[str, Any], list[str
         "input_size": 64, "precision": "fp32",
     }  # fmt: skip
     if config.model.name.startswith("torchvision:"):
-        said["model"] = "torchvision:resnet18"
+        said["model"] = SMALL["li2018"]["backbone"]
     return said, sets
 
 
