@@ -177,7 +177,7 @@ class Reusing(Images):
         for made in super().epoch(epoch, start_step):
             if place is None:
                 place = Batch(*(tensor.clone() for tensor in tensors(made)))
-            cut = [tensor[: len(made.index)] for tensor in vars(place).values()]
+            cut = [tensor[: len(made.index)] for tensor in tensors(place)]
             for mine, theirs in zip(cut, vars(made).values(), strict=True):
                 mine.copy_(theirs)
             yield Batch(*cut)

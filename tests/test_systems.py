@@ -245,6 +245,18 @@ def test_the_order_is_the_sequences_alone() -> None:
         torch.testing.assert_close(outputs_of(model).logits[0], first.flip(0))
 
 
+def test_tensors_alone_go_to_the_loss_and_only_the_code_is_one_row_an_image() -> None:
+    """Several processes exchange what has a row for each image: not the decoder's parameters, whatever the batch."""
+    model = small("yao2017")
+    extra = outputs_of(model, 4).extra
+    assert {name: value.shape[0] for name, value in extra.items()} == {
+        name: 4 if name == label_sequence.CODE else 1 for name in extra
+    }
+    # They are the parameters themselves, not copies: what the loss learns arrives there.
+    own = {parameter.data_ptr() for parameter in model.sequence.parameters()}
+    assert own <= {value.data_ptr() for value in extra.values()}
+
+
 def test_the_sequence_loss_is_of_such_networks() -> None:
     loss = losses.build("yao2017-sequence", labels=CHESTXRAY14, options={"entropy": "bce-batch-weighted"})
     outputs = outputs_of(small("yao2017"))

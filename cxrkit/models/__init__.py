@@ -162,6 +162,7 @@ def _started_from(model: Any, name: str, weights: Path | None, pretrained: bool)
         return NOT_SAID
     from cxrkit.models import fitting
 
+    assert isinstance(backbone, Backbone), "what starts from ImageNet weights has a backbone"
     return fitting.load(backbone, backbone.name, weights)
 
 
