@@ -178,7 +178,7 @@ class Reusing(Images):
             if place is None:
                 place = Batch(*(tensor.clone() for tensor in tensors(made)))
             cut = [tensor[: len(made.index)] for tensor in tensors(place)]
-            for mine, theirs in zip(cut, vars(made).values(), strict=True):
+            for mine, theirs in zip(cut, tensors(made), strict=True):
                 mine.copy_(theirs)
             yield Batch(*cut)
 
