@@ -90,17 +90,18 @@ def predict(
     _check(scored, inputs, subset, spec, loader)
     if not ranks.first:
         return len(scored.index)
-    frame = table(scored, inputs)
+    frame = table(scored, inputs, info)
     about = identity(info, inputs, subset, epoch=info.epoch, checkpoint_sha256=file_digest(checkpoint))
     before_writing()
     predictions.write_predictions(out, frame, about)
     return frame.height
 
 
-def table(scored: compute.Scored, inputs: Inputs) -> pl.DataFrame:
-    """Return the content of a prediction file: image_id, patient_id and a score for each label."""
+def table(scored: compute.Scored, inputs: Inputs, info: CheckpointInfo) -> pl.DataFrame:
+    """Return the content of a prediction file: image_id, patient_id and a score for each label that was learned."""
     images = inputs.frame.select("image_id", "patient_id")[scored.index]
-    return images.hstack(pl.DataFrame(scored.score, schema=list(inputs.labels.labels)))
+    scores = images.hstack(pl.DataFrame(scored.score, schema=list(inputs.labels.labels)))
+    return scores.with_columns(pl.lit(None, pl.Float32).alias(label) for label in info.masked)
 
 
 def identity(
@@ -121,6 +122,7 @@ def identity(
         subset_images=inputs.split.images(subset),
         # The folder may have grown since the training: the pixels are those that were looked at now.
         origin=replace(info.origin, pixels_digest=inputs.origin().pixels_digest),
+        unscored=info.masked,
     )
 
 

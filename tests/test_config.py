@@ -72,7 +72,7 @@ def test_every_setting_has_help_and_a_flag_of_its_own() -> None:
         ({"schedule.name": "step"}, "--schedule step: unknown\n  remedy: choose one of plateau, cosine, constant"),
         ({"optimizer.ema": 1.0}, "--ema 1.0: out of range\n  remedy: give a value of from 0 to 0.999999"),
         ({"optimizer.clip_norm": -1.0}, "--clip-norm -1.0: out of range\n  remedy: give a value of at least 0"),
-        ({"optimizer.layer_decay": 0.0}, "--set optimizer.layer_decay=0.0: out of range"),
+        ({"optimizer.layer_decay": 0.0}, "--set optimizer.layer_decay=0: out of range"),
         ({"selection.metric": "auc"}, "--select auc: unknown\n  remedy: choose one of val_loss, val_auc"),
     ],
 )
@@ -169,6 +169,7 @@ def test_changed() -> None:
         ("loss.name=mine:loss", "loss.name", "mine:loss"),
         ("run.fold=3", "run.fold", "3"),
         ("run.compile=false", "run.compile", False),
+        ('loss.masked=["No Finding"]', "loss.masked", ("No Finding",)),
         ("model.options.width=32", "model.options.width", 32),
         ("model.options.blocks=[1, 1, 1, 1]", "model.options.blocks", [1, 1, 1, 1]),
     ],
@@ -186,6 +187,7 @@ def test_set(text: str, path: str, value: object) -> None:
         ("schedule.epoch=3", "unknown setting 'schedule.epoch'\n  remedy: did you mean schedule.epochs?"),
         ("schedule.epochs=many", "schedule.epochs is 'many' (str), expected a whole number"),
         ("epochs=3", "unknown setting 'epochs'"),
+        ("loss.masked=No Finding", "loss.masked is 'No Finding' (str), expected a list"),
     ],
 )
 def test_wrong_set(text: str, message: str) -> None:
@@ -200,7 +202,15 @@ def test_set_adds_to_a_table_of_options() -> None:
 
 
 # One other value for every setting.
-OTHER = {str: "other", int: 7, float: 0.25, bool: True, Path: Path("elsewhere"), dict: {"width": 3}}
+OTHER = {
+    str: "other",
+    int: 7,
+    float: 0.25,
+    bool: True,
+    Path: Path("elsewhere"),
+    dict: {"width": 3},
+    tuple: ("No Finding",),
+}
 OTHER_CHOICE = {"run.precision": "bf16", "run.cache": "gpu", "selection.metric": "val_auc"}
 OTHER_CHOICE |= {"optimizer.name": "sgd", "optimizer.decay_norms": False, "schedule.name": "cosine"}
 
@@ -246,7 +256,7 @@ def test_a_config_of_before_there_were_other_optimizers_is_read(tmp_path: Path) 
     config = TrainConfig(recipe="old").with_values({"optimizer.lr": 0.02, "schedule.patience": 1})
     values = tomllib.loads(to_toml(config))
     extra = [item for item in settings() if item.field.metadata["extra"]]
-    assert len(extra) == 12
+    assert len(extra) == 13
     for item in extra:
         del values[item.section][item.key]
     (tmp_path / "config.toml").write_text(tomli_w.dumps(values))
@@ -254,8 +264,9 @@ def test_a_config_of_before_there_were_other_optimizers_is_read(tmp_path: Path) 
 
 
 def test_how_a_setting_is_given_on_the_command_line() -> None:
-    said = {item.path: item.said(0.5) for item in settings()}
+    said = {item.path: item.said(0.5) for item in settings() if item.kind is float}
     assert said["optimizer.clip_norm"] == "--clip-norm 0.5"
+    assert next(item.said(("A", "B")) for item in settings() if item.path == "loss.masked") == "--set loss.masked=A, B"
     assert said["optimizer.momentum"] == "--set optimizer.momentum=0.5"
 
 

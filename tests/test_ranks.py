@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ranks_at_work import OPTIONS
 from rich.console import Console
 from torch import nn
 
@@ -200,6 +201,7 @@ def runs(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, epochs in (("one", 2), ("longer", 3)):
         train(folder / name, model=NET, data=prepared, epochs=epochs, **SAID)
     train(folder / "one", model="mlp-meta", data=prepared, epochs=2, **SAID)
+    train(folder / "one-options", data=prepared, epochs=2, **(SAID | OPTIONS))
     return folder
 
 
@@ -231,6 +233,7 @@ def test_two_processes_at_work(runs: Path, prepared: Path) -> None:
     assert "lost the other processes" not in done.stderr
     assert done.returncode != 0
     assert_alike(the_run(runs / "two", "mlp-meta"), the_run(runs / "one", "mlp-meta"))
+    assert_alike(the_run(runs / "two-options", "mlp-meta"), the_run(runs / "one-options", "mlp-meta"))
     assert the_run(runs / "norms", "resnet14-small").state() == "scored"
     assert_alike(the_run(runs / "resumed"), the_run(runs / "longer"))
 

@@ -191,6 +191,32 @@ def test_a_partial_run_says_so(study: Study) -> None:
     assert "partial: not all images were used" in results_file(facts)
 
 
+def test_a_training_beyond_the_papers_protocol_is_told(study: Study) -> None:
+    """Item 25, of what a recipe may ask for."""
+    facts = facts_of(study, "mlp-meta")
+    assert facts.config is not None
+    config = facts.config.with_values(
+        {
+            "optimizer.name": "adamw", "optimizer.weight_decay": 0.05, "optimizer.decay_norms": False,
+            "optimizer.layer_decay": 0.75, "optimizer.ema": 0.999, "optimizer.clip_norm": 1.0,
+            "optimizer.micro_batch": 4, "optimizer.batch_size": 64, "optimizer.lr": 0.001, "schedule.epochs": 50,
+            "schedule.name": "cosine", "schedule.warmup_epochs": 5.0, "schedule.min_lr": 1e-5,
+            "schedule.stop_patience": 15,
+        }
+    )  # fmt: skip
+    said = {item.number: answer for item, answer in answers(replace(facts, config=config)).items()}[25].text
+    assert (
+        "; AdamW (beta 0.9 and 0.999), learning rate 0.001, a factor of 0.75 on it from each layer to the one before, "
+        "64 images a step, 4 at once, weight decay 0.05 (not of biases and normalisations), gradients of at most "
+        "length 1, the weights averaged over the steps (decay 0.999); 50 epochs at most, or until 15 epochs were no "
+        "better; the rate rises from 0 over the first 5; the rate falls along a cosine to 1e-05; "
+    ) in said
+    other = config.with_values({"optimizer.name": "sgd", "schedule.name": "constant"})
+    said = {item.number: answer for item, answer in answers(replace(facts, config=other)).items()}[25].text
+    assert "; SGD (momentum 0.9), learning rate 0.001" in said
+    assert "; the rate is constant; " in said
+
+
 def test_files_that_are_gone_or_broken_stay_with_the_author(study: Study, tmp_path: Path) -> None:
     shutil.copytree(study.runs / "mlp-meta", tmp_path / "runs" / "mlp-meta")
     folder = tmp_path / "runs" / "mlp-meta" / "official"

@@ -267,18 +267,3 @@ def test_the_sequence_loss_is_of_such_networks() -> None:
         loss(Outputs(torch.zeros(3, 15)), batch_of(truth()))
     with pytest.raises(UserError, match="its entropy cannot be itself"):
         losses.build("yao2017-sequence", labels=CHESTXRAY14, options={"entropy": "yao2017-sequence"})
-
-
-def test_weights_of_pathologies_alone() -> None:
-    """`apart`: the pathologies' weights are those without "No Finding", which has its own."""
-    logits = torch.randn(6, 15, generator=torch.Generator().manual_seed(2))
-    target = truth(6)
-    target[0, 3] = float("nan")
-    found = losses.build("bce-batch-weighted", labels=CHESTXRAY14, options={"apart": True})
-    parts = []
-    for columns in (slice(0, 14), slice(14, 15)):
-        value = losses.build("bce-batch-weighted", labels=CHESTXRAY14)(
-            Outputs(logits[:, columns]), batch_of(target[:, columns])
-        )
-        parts.append(value * (~target[:, columns].isnan()).sum())
-    torch.testing.assert_close(found(Outputs(logits), batch_of(target)), sum(parts) / (~target.isnan()).sum())

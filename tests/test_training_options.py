@@ -15,14 +15,18 @@ from safetensors.torch import load_file
 from test_stepping import again, batch, make, same, state
 from torch import Tensor, nn
 
-from cxrkit import losses, pipeline
+from cxrkit import losses, models, pipeline
 from cxrkit.base.contracts import LABELS, Batch, Outputs
 from cxrkit.base.errors import UserError
+from cxrkit.base.labels import CHESTXRAY14
 from cxrkit.models import ModelSpec, compute
+from cxrkit.runs import checkpoints, predictions
+from cxrkit.runs import epochs as kept_epochs
 from cxrkit.runs.folder import RunFolder
 from cxrkit.runs.metrics import read_metrics
+from cxrkit.runs.scores import read_scores
 from cxrkit.runs.sections import OptimizerSettings
-from cxrkit.trainers import optimizers, parts, stepping, supervised
+from cxrkit.trainers import masking, optimizers, parts, stepping, supervised
 from cxrkit.trainers.stepping import Step
 
 SMALL: dict[str, Any] = {
@@ -224,6 +228,52 @@ def test_a_training_ends_early(prepared: Path, tmp_path: Path) -> None:
     before = run.metrics.read_bytes()
     train(given, resume=True)
     assert run.metrics.read_bytes() == before
+
+
+def test_a_label_that_is_not_learned_has_no_scores(prepared: Path, tmp_path: Path) -> None:
+    """Systems of others have 14 outputs: what they never say is neither trained nor validated nor scored."""
+    given = SMALL | {"model": "mlp-meta", "data": prepared, "runs": tmp_path, "keep_epochs": True, "epochs": 1}
+    run = train(given, sets=('loss.masked=["No Finding"]',))
+    everything = train(given | {"name": "all"})
+    for one, without in ((run, True), (everything, False)):
+        weight = load_file(one.best)["model/layers.4.weight"]
+        start = models.build("mlp-meta").state_dict()["layers.4.weight"]
+        assert torch.equal(weight[-1], start[-1]) == without
+        assert not torch.equal(weight[:-1], start[:-1])
+        found = predictions.read_predictions(one.predictions("test"))
+        assert found.about.unscored == ("No Finding",) * without
+        assert (found.frame["No Finding"].null_count() == len(found.frame)) == without
+        scores = read_scores(one.scores)
+        assert ("No Finding" not in {metric.label for metric in scores.subsets["test"].metrics}) == without
+    assert lines(run, "epoch")[0]["val_loss"] != lines(everything, "epoch")[0]["val_loss"]
+    kept = predictions.read_predictions(kept_epochs.predictions_of(run, 1, "test")).frame
+    assert kept.equals(predictions.read_predictions(run.predictions("test")).frame)
+    assert "loss.masked=No Finding" in checkpoints.read_info(run.best).changes
+
+
+def test_a_masked_loss_is_that_of_the_other_labels() -> None:
+    one, outputs = batch(0, size=8), Outputs(torch.randn(4, 15, generator=torch.Generator().manual_seed(1)))
+    fewer = replace(CHESTXRAY14, labels=CHESTXRAY14.averaged)
+    loss = masking.masked(losses.build("bce-mean"), CHESTXRAY14, ["No Finding"], "cpu")
+    expected = losses.build("bce-mean", labels=fewer)(
+        Outputs(outputs.logits[:, :14]), replace(one, target=one.target[:, :14])
+    )
+    assert loss(outputs, one).item() == pytest.approx(expected.item(), rel=1e-6)
+    assert not one.target.isnan().any(), "the batch is left as it is"
+    assert masking.masked(loss, CHESTXRAY14, [], "cpu") is loss
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("Hernia", "'Hernia' is one of the labels that results are averaged over, and would be scored without"),
+        ("Cold", "'Cold' is no label of these images\n  remedy: choose from No Finding"),
+    ],
+)
+def test_labels_that_cannot_be_masked(name: str, text: str) -> None:
+    with pytest.raises(UserError) as caught:
+        masking.masked(losses.build(), CHESTXRAY14, [name], "cpu")
+    assert f"--set loss.masked: {text}" in str(caught.value)
 
 
 def test_what_cannot_be_is_refused_before_there_is_a_folder(prepared: Path, tmp_path: Path) -> None:

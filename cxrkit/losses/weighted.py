@@ -27,36 +27,22 @@ from cxrkit.losses.cross_entropy import cross_entropy
 _WEIGHTS = ("inverse", "other-share")
 
 
-def batch_weighted(labels: LabelSet, per_label: bool = False, apart: bool = False) -> Loss:
+def batch_weighted(per_label: bool = False) -> Loss:
     """Return the cross-entropy weighted by what a batch counts: W-CEL, which its authors sum instead.
 
-    per_label: count each label by itself; by default all labels are counted together. apart: count those that no mean
-    is over ("No Finding") by themselves, so that the others have the weights of a matrix of pathologies alone. A batch
-    without any positive, or without any negative, has no entropy that its weight would multiply.
+    per_label: count each label by itself; by default all labels are counted together. A batch without any positive, or
+    without any negative, has no entropy that its weight would multiply.
     """
-    alone = [label in labels.beside for label in labels.labels] if apart else None
 
     def loss(outputs: Outputs, batch: Batch) -> Tensor:
         entropy_BL, known_BL = cross_entropy(outputs.logits, batch.target)
         positive_BL = batch.target > 0.5  # NaN is not
-        positives, known = (_counted(what, per_label, alone).to(entropy_BL) for what in (positive_BL, known_BL))
+        over = (0,) if per_label else (0, 1)
+        positives, known = (what.sum(over).to(entropy_BL) for what in (positive_BL, known_BL))
         for_positives, for_negatives = known / positives.clamp(min=1), known / (known - positives).clamp(min=1)
         return _mean(torch.where(positive_BL, for_positives, for_negatives) * entropy_BL, known_BL)
 
     return loss
-
-
-def _counted(what_BL: Tensor, per_label: bool, alone: Sequence[bool] | None) -> Tensor:
-    """Return how often something is so: of each label, (L,), or of all that are not `alone` together."""
-    of_each_L = what_BL.sum(0)
-    if per_label:
-        return of_each_L
-    together = of_each_L.sum()
-    if alone is None:
-        return together
-    # By Python's own numbers: a mask would have to be copied to the device in every step.
-    together = together - sum(of_each_L[place] for place, is_alone in enumerate(alone) if is_alone)
-    return torch.stack([of_each_L[place] if is_alone else together for place, is_alone in enumerate(alone)])
 
 
 def training_weighted(labels: LabelSet, prevalence: Sequence[float], weights: str = "other-share") -> Loss:

@@ -69,6 +69,9 @@ class CheckpointInfo:
     format_version: int = FORMAT_VERSION
     """Of the file's metadata."""
 
+    masked: tuple[str, ...] = ()
+    """Labels that were not learned, and that get no scores (LossSettings.masked)."""
+
 
 def save(
     path: Path,

@@ -129,7 +129,7 @@ class Setting:
 
     def said(self, value: Any) -> str:
         """Return how a value of it is given on the command line: by its flag, or by --set where it has none."""
-        return f"{self.flag} {value}" if self.is_flag else f"--set {self.path}={value}"
+        return f"{self.flag} {value}" if self.is_flag else f"--set {self.path}={_shown(value)}"
 
     def of(self, config: TrainConfig) -> Any:
         """Return its value in `config`."""
@@ -167,6 +167,9 @@ def _check(item: Setting, value: Any) -> None:
     if (low is not None and not value >= low) or (high is not None and not value <= high):
         limits = f"at least {low:g}" if high is None else f"from {low:g} to {high:g}"
         raise UserError(f"{item.said(value)}: out of range", remedy=f"give a value of {limits}")
+
+
+_TABLES: dict[Any, Any] = {dict: dict[str, Any], tuple: tuple[str, ...]}  # what is in those that settings are
 
 
 class FirstFormatError(UserError):
@@ -264,7 +267,7 @@ def parse_set(text: str) -> tuple[str, Any]:
     if item.kind is str and not isinstance(value, str):
         value = shown
     try:
-        return path, typed.build(dict[str, Any] if item.kind is dict else item.kind, value, path)
+        return path, typed.build(_TABLES.get(item.kind, item.kind), value, path)
     except typed.FieldError as error:
         raise UserError(f"--set {text}: {error}", remedy="correct the value") from None
 
@@ -339,4 +342,6 @@ def _change(path: str, old: Any, new: Any) -> Iterator[str]:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(value)
     return f"{value:.6g}" if isinstance(value, float) else str(value)

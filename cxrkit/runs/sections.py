@@ -110,6 +110,12 @@ class LossSettings:
             "low": None, "high": None, "choices": (), "flag": "", "decides": True, "resumable": False, "extra": False,
         },
     )  # fmt: skip
+    masked: tuple[str, ...] = setting(
+        (),
+        'labels beside the mean that are not learned, as in ["No Finding"]; they get no scores',
+        flag=None,
+        extra=True,
+    )
 
 
 @dataclass(frozen=True)
@@ -127,8 +133,8 @@ class OptimizerSettings:
     batch_size: int | None = setting(None, "images per step; the paper: 16, or 8 for -large from scratch", low=1)
     micro_batch: int = setting(
         0,
-        "images that are computed at once; their gradients are summed to the batch's, which batch normalisation, and a "
-        "loss that weighs by the batch, see in these parts; 0: the whole batch",
+        "images computed at once: their gradients add up to the batch's, but batch normalisation, and losses weighted "
+        "by the batch, look at each part alone; 0: the whole batch",
         low=0,
         extra=True,
     )
@@ -163,7 +169,8 @@ class ScheduleSettings:
 
     name: str = setting(
         "plateau",
-        "plateau (of the validation loss), cosine (from the rate to min_lr over all epochs) or constant",
+        "plateau, cosine or constant: the rate falls at plateaus of the validation loss, along a cosine that ends in "
+        "min_lr with the last epoch, or not at all",
         choices=SCHEDULES,
         flag="schedule",
         extra=True,
@@ -174,7 +181,7 @@ class ScheduleSettings:
     # "When the validation loss does not improve" (section 3), read literally: after one epoch without improvement.
     patience: int = setting(0, "epochs without improvement that are tolerated before the rate is halved", low=0)
     warmup_epochs: float = setting(
-        0.0, "epochs, or a part of one, over which the learning rate first rises, step by step", low=0, extra=True
+        0.0, "over so many epochs, or a part of one, the learning rate first rises, step by step", low=0, extra=True
     )
     warmup_from: float = setting(0.0, "learning rate that it rises from", low=0, high=10, flag=None, extra=True)
     min_lr: float = setting(0.0, "learning rate that cosine ends with", low=0, high=10, flag=None, extra=True)

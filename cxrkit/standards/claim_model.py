@@ -7,6 +7,7 @@ from collections.abc import Callable
 from cxrkit.models import catalog
 from cxrkit.models.grammar import MLP_HIDDEN
 from cxrkit.runs.config import TrainConfig
+from cxrkit.runs.sections import OptimizerSettings, ScheduleSettings
 from cxrkit.standards.claim_data import SCORES
 from cxrkit.standards.facts import FILES, RunFacts
 from cxrkit.standards.words import (
@@ -101,18 +102,46 @@ def _augmentation(config: TrainConfig) -> str:
 
 
 def _optimisation(config: TrainConfig, facts: RunFacts) -> str:
-    optimizer, schedule = config.optimizer, config.schedule
-    decay = f", weight decay {optimizer.weight_decay:g}" if optimizer.weight_decay else ""
-    rate = "" if optimizer.lr is None else f", learning rate {optimizer.lr:g}"
-    batch = "" if optimizer.batch_size is None else f", {count(optimizer.batch_size, 'image')} a step"
-    precision = (facts.provenance or {}).get("precision") or config.run.precision
-    late = f" for more than {count(schedule.patience, 'epoch')}" if schedule.patience else ""
     loss = _LOSSES.get(config.loss.name, config.loss.name)
-    return (
-        f"Loss: {loss}; Adam (beta {optimizer.beta1:g} and {optimizer.beta2:g}){rate}{batch}{decay}; "
-        f"{count(schedule.epochs, 'epoch')}; the rate is multiplied by {schedule.factor:g} when the validation loss "
-        f"has not improved{late}; {precision}"
-    )
+    precision = (facts.provenance or {}).get("precision") or config.run.precision
+    return f"Loss: {loss}; {_steps(config.optimizer)}; {_rates(config.schedule)}; {precision}"
+
+
+def _steps(optimizer: OptimizerSettings) -> str:
+    """Return how a step is taken, in words."""
+    adam = f"(beta {optimizer.beta1:g} and {optimizer.beta2:g})"
+    names = {"adam": f"Adam {adam}", "adamw": f"AdamW {adam}", "sgd": f"SGD (momentum {optimizer.momentum:g})"}
+    words = [names[optimizer.name]]
+    if optimizer.lr is not None:
+        words.append(f"learning rate {optimizer.lr:g}")
+    if optimizer.layer_decay != 1:
+        words.append(f"a factor of {optimizer.layer_decay:g} on it from each layer to the one before")
+    if optimizer.batch_size is not None:
+        in_parts = f", {optimizer.micro_batch} at once" if optimizer.micro_batch else ""
+        words.append(f"{count(optimizer.batch_size, 'image')} a step{in_parts}")
+    if optimizer.weight_decay:
+        exempt = "" if optimizer.decay_norms else " (not of biases and normalisations)"
+        words.append(f"weight decay {optimizer.weight_decay:g}{exempt}")
+    if optimizer.clip_norm:
+        words.append(f"gradients of at most length {optimizer.clip_norm:g}")
+    if optimizer.ema:
+        words.append(f"the weights averaged over the steps (decay {optimizer.ema:g})")
+    return ", ".join(words)
+
+
+def _rates(schedule: ScheduleSettings) -> str:
+    """Return how long it is trained, and with which rates, in words."""
+    early = f" at most, or until {count(schedule.stop_patience, 'epoch')} were no better" * (schedule.stop_patience > 0)
+    words = [f"{count(schedule.epochs, 'epoch')}{early}"]
+    if schedule.warmup_epochs:
+        words.append(f"the rate rises from {schedule.warmup_from:g} over the first {schedule.warmup_epochs:g}")
+    late = f" for more than {count(schedule.patience, 'epoch')}" if schedule.patience else ""
+    falls = {
+        "plateau": f"the rate is multiplied by {schedule.factor:g} when the validation loss has not improved{late}",
+        "cosine": f"the rate falls along a cosine to {schedule.min_lr:g}",
+        "constant": "the rate is constant",
+    }
+    return "; ".join([*words, falls[schedule.name]])
 
 
 def selection(facts: RunFacts) -> Said:

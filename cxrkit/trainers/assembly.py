@@ -19,7 +19,7 @@ from cxrkit.runs import checkpoints
 from cxrkit.runs.checkpoints import CheckpointInfo
 from cxrkit.runs.config import TrainConfig, changes, recipe_digest
 from cxrkit.runs.folder import RunFolder
-from cxrkit.trainers import TrainTask, epochs, optimizers, rates, stepping, threads
+from cxrkit.trainers import TrainTask, epochs, masking, optimizers, rates, stepping, threads
 from cxrkit.trainers.display import TrainDisplay
 
 
@@ -94,17 +94,17 @@ def assemble(
         seed=config.run.seed,
     )
     optimizers.check(config.optimizer, model, config.model.name)
-    computing = config.run.compute_threads if compute.on_cpu(device) else None
-    loading = threads.for_loading(config.run.threads, computing, ranks.local_world_size)
-    if inputs.extractor is not None:
-        model.initial_weights = inputs.extractor  # type: ignore[assignment]
-    origin = ranks.once(lambda: started_from(inputs.origin(), run, model, resuming))
     loss = losses.build(
         config.loss.name,
         labels=inputs.labels,
         options=config.loss.options,
         prevalence=None if inputs.labels.unit else inputs.prevalence(),  # amounts have none
     )
+    computing = config.run.compute_threads if compute.on_cpu(device) else None
+    loading = threads.for_loading(config.run.threads, computing, ranks.local_world_size)
+    if inputs.extractor is not None:
+        model.initial_weights = inputs.extractor  # type: ignore[assignment]
+    origin = ranks.once(lambda: started_from(inputs.origin(), run, model, resuming))
     train = inputs.loader(
         train_plan,
         loader_name(config, spec, device),
@@ -120,7 +120,7 @@ def assemble(
         run=run,
         model=model,
         spec=spec,
-        loss=loss,
+        loss=masking.masked(loss, inputs.labels, config.loss.masked, device),
         labels=inputs.labels,
         # The validation images are read: their pixels would take the memory that the training's need.
         val=inputs.loader(
@@ -147,6 +147,7 @@ def assemble(
             origin=origin,
             epoch=0,
             progress={},
+            masked=config.loss.masked,
         ),
         resume=resuming,
         display=display,

@@ -106,7 +106,9 @@ def keep(task: TrainTask, model: torch.nn.Module, epoch: int, scored: compute.Sc
     found: dict[Subset, compute.Scored] = {"val": scored, "test": test}
     for subset, said in found.items():
         about = identity(task.info, task.keep.inputs, subset, epoch=epoch, checkpoint_sha256="")
-        write_predictions(epochs.predictions_of(task.run, epoch, subset), table(said, task.keep.inputs), about)
+        write_predictions(
+            epochs.predictions_of(task.run, epoch, subset), table(said, task.keep.inputs, task.info), about
+        )
     epochs.commit(task.run, KeptEpoch(epoch, scored.loss))
 
 

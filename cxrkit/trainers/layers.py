@@ -72,5 +72,5 @@ def stages(names: Iterable[str]) -> dict[str, int]:
 def without_decay(model: Any) -> set[str]:
     """Return the parameters that a network's authors exempt from weight decay, beside those of one dimension (timm)."""
     net = getattr(getattr(model, "backbone", None), "net", None)
-    exempt = getattr(net, "no_weight_decay", set)()
+    exempt: set[str] = getattr(net, "no_weight_decay", set)()
     return {f"{_BACKBONE}{path}" for path in exempt}
