@@ -19,6 +19,7 @@ from cxrkit.loaders import regions
 from cxrkit.loaders.geometry import Augmentation, Crops
 from cxrkit.loaders.inputs import Inputs
 from cxrkit.loaders.plan import Plan
+from cxrkit.trainers import masking, parts, stepping
 
 
 def test_mil_box_by_hand() -> None:
@@ -148,3 +149,20 @@ def test_boxes_of_test_images_are_not_trained_on(prepared: Path) -> None:
 def _with_boxed_in_test(frame: pl.DataFrame, boxed: pl.Series) -> pl.DataFrame:
     testing = pl.col("image_id").is_in(boxed.to_list())
     return frame.with_columns(subset=pl.when(testing).then(pl.lit("test")).otherwise(pl.col("subset")))
+
+
+def test_regions_go_wherever_a_batch_goes() -> None:
+    """In parts of a batch and through a loss without some labels; a batch without regions stays one."""
+    region = torch.arange(4, dtype=torch.uint8)[:, None, None, None].expand(4, 15, 2, 2)
+    first, second = parts.split(batch_of(torch.zeros(4, 15), region), 2)
+    assert first.region is not None
+    assert second.region is not None
+    assert [first.region[:, 0, 0, 0].tolist(), second.region[:, 0, 0, 0].tolist()] == [[0, 1], [2, 3]]
+    assert all(part.region is None for part in parts.split(batch_of(torch.zeros(4, 15)), 2))
+    loss = masking.masked(losses.build("mil-box", options={"places": 4}), CHESTXRAY14, ("No Finding",), "cpu")
+    assert loss.region_places == 4  # by which the loaders know
+    recorded = stepping.fixed_batch(2, 8, 15, "cpu", places=4)
+    assert len(stepping.tensors(recorded)) == 5
+    whole = stepping.WholeStep(recorded, torch.zeros(()), lambda: None)
+    assert whole.fits(stepping.fixed_batch(2, 8, 15, "cpu", places=4))
+    assert not whole.fits(stepping.fixed_batch(2, 8, 15, "cpu"))
