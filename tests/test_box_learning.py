@@ -133,7 +133,7 @@ def test_boxes_of_test_images_are_not_trained_on(prepared: Path) -> None:
         plan = tried.train_plan(config, spec)
         loader = tried.loader(plan, "opencv", "cpu", 1)
         if split.name == "mine":
-            batch = next(iter(tried.with_regions(loader, plan, 4, "cpu").epoch(0)))
+            batch = next(iter(regions.with_regions(loader, plan, tried, 4, "cpu").epoch(0)))
             assert batch.region is not None
             assert batch.region.shape == (4, 15, 4, 4)
             assert batch.region.any()
@@ -142,7 +142,7 @@ def test_boxes_of_test_images_are_not_trained_on(prepared: Path) -> None:
         else:
             wanted = r"split as NIH's: none of the \d+ training images has a box; of \d+ boxed images 0 validate and"
             with pytest.raises(UserError, match=wanted):
-                tried.with_regions(loader, plan, 4, "cpu")
+                regions.with_regions(loader, plan, tried, 4, "cpu")
         tried.close()
 
 

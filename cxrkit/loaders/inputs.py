@@ -291,31 +291,6 @@ class Inputs:
         self._open.append(loader)
         return loader
 
-    def with_regions(self, loader: Loader, plan: plans.Plan, places: int, device: str) -> Loader:
-        """Return `loader`, which executes the training's `plan`, with the boxes of its images in each batch.
-
-        places: P of Batch.region. Raises UserError where no training image has a box: on the official split all boxes
-        are of test images, which a training may not look at.
-        """
-        from cxrkit.loaders import regions
-
-        boxes = self.store.boxes().filter(pl.col("label").is_in(self.labels.labels))
-        boxed = self.split.frame.join(boxes.select("image_id").unique(), on="image_id", how="semi")
-        trained = self.frame["image_id"].gather(plan.rows).to_frame()
-        mine = boxes.join(trained, on="image_id", how="semi")
-        if mine.is_empty():
-            where = {subset: boxed.filter(pl.col("subset") == subset).height for subset in SUBSETS}
-            raise UserError(
-                f"split {self.split.name}: none of the {len(trained):,} training images has a box; of {boxed.height:,} "
-                f"boxed images {where['val']:,} validate and {where['test']:,} test",
-                remedy="train on a fold with boxed training images, --fold 1 to 5: on the official split all boxes of "
-                "ChestX-ray14 are of test images"
-                if boxed.height
-                else "prepare the data set with its box list (BBox_List_2017.csv), or choose a loss without boxes",
-            )
-        found = regions.boxes_by_row(mine, self.frame["image_id"], self.labels)
-        return regions.WithRegions(loader, plan, found, len(self.labels), places, device)
-
     def forget(self, loader: Loader) -> None:
         """Leave it to the caller to close a loader."""
         self._open.remove(loader)

@@ -8,19 +8,48 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from cxrkit.base.contracts import IMAGE_SIZE, Batch, Loader
+from cxrkit.base.contracts import EVALUATED, IMAGE_SIZE, Batch, Loader
+from cxrkit.base.errors import UserError
 from cxrkit.base.labels import LabelSet
 from cxrkit.loaders.geometry import Crops, matrices
 from cxrkit.loaders.plan import Plan
 
+if TYPE_CHECKING:
+    from cxrkit.loaders.inputs import Inputs
+
 Boxes = Mapping[int, NDArray[np.float64]]
 """By row of the index: (boxes, 5), the label's place, then left, top, right and bottom as shares of the image."""
+
+
+def with_regions(loader: Loader, plan: Plan, inputs: Inputs, places: int, device: str) -> Loader:
+    """Return `loader`, which executes the training's `plan`, with the boxes of its images in each batch.
+
+    places: P of Batch.region. Raises UserError where no training image has a box: on the official split all boxes are
+    of test images, which a training may not look at.
+    """
+    boxes = inputs.store.boxes().filter(pl.col("label").is_in(inputs.labels.labels))
+    trained = inputs.frame["image_id"].gather(plan.rows).to_frame()
+    mine = boxes.join(trained, on="image_id", how="semi")
+    if mine.is_empty():
+        boxed = inputs.split.frame.join(boxes.select("image_id").unique(), on="image_id", how="semi")
+        val, test = (boxed.filter(pl.col("subset") == subset).height for subset in EVALUATED)
+        raise UserError(
+            f"split {inputs.split.name}: none of the {len(trained):,} training images has a box; of {boxed.height:,} "
+            f"boxed images {val:,} validate and {test:,} test",
+            remedy="train on a fold with boxed training images, --fold 1 to 5: on the official split all boxes of "
+            "ChestX-ray14 are of test images"
+            if boxed.height
+            else "prepare the data set with its box list (BBox_List_2017.csv), or choose a loss without boxes",
+        )
+    found = boxes_by_row(mine, inputs.frame["image_id"], inputs.labels)
+    return WithRegions(loader, plan, found, len(inputs.labels), places, device)
 
 
 def boxes_by_row(boxes: pl.DataFrame, image_ids: pl.Series, labels: LabelSet) -> Boxes:

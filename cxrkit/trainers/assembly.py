@@ -12,6 +12,7 @@ from cxrkit import loaders, losses, models, recipes
 from cxrkit.base.contracts import EVALUATED
 from cxrkit.base.origin import Origin
 from cxrkit.base.ranks import ALONE, Ranks
+from cxrkit.loaders import regions
 from cxrkit.loaders.inputs import Inputs, loader_options
 from cxrkit.models import ModelSpec, compute
 from cxrkit.models.weights import InitialWeights
@@ -114,7 +115,7 @@ def assemble(
         console=display.console,
     )
     if places := getattr(loss, "region_places", 0):  # boxes are learned from, and never chosen by
-        train = inputs.with_regions(train, train_plan, places, device)
+        train = regions.with_regions(train, train_plan, inputs, places, device)
     return TrainTask(
         config=config,
         run=run,
