@@ -14,6 +14,7 @@ from cxrkit import losses, models
 from cxrkit.base.contracts import Batch, Outputs
 from cxrkit.base.errors import UserError
 from cxrkit.models import ModelSpec, compute
+from cxrkit.trainers.stepping import tensors
 
 NAN = float("nan")
 SPEC = ModelSpec("mine", input_size=32, resize=32)
@@ -175,9 +176,9 @@ class Reusing(Images):
         place: Batch | None = None
         for made in super().epoch(epoch, start_step):
             if place is None:
-                place = Batch(*(tensor.clone() for tensor in vars(made).values()))
-            cut = [tensor[: len(made.index)] for tensor in vars(place).values()]
-            for mine, theirs in zip(cut, vars(made).values(), strict=True):
+                place = Batch(*(tensor.clone() for tensor in tensors(made)))
+            cut = [tensor[: len(made.index)] for tensor in tensors(place)]
+            for mine, theirs in zip(cut, tensors(made), strict=True):
                 mine.copy_(theirs)
             yield Batch(*cut)
 
@@ -208,7 +209,7 @@ def test_what_is_compiled_is_one_function_for_full_batches(monkeypatch: pytest.M
     one = Batch(
         torch.randint(0, 256, (4, 1, 32, 32), dtype=torch.uint8), torch.zeros(4, 15), torch.rand(4, 3), torch.arange(4)
     )
-    short = Batch(*(tensor[:3] for tensor in vars(one).values()))
+    short = Batch(*(tensor[:3] for tensor in tensors(one)))
     with torch._dynamo.config.patch(error_on_recompile=True, recompile_limit=1):  # type: ignore[attr-defined]
         for count in range(1, 4):
             model: Any = models.build("resnet14-small-meta", seed=count).eval()

@@ -184,6 +184,10 @@ class Batch:
     index: torch.Tensor
     """(B,) int64, rows of the store's index."""
 
+    region: torch.Tensor | None = None
+    """(B, L, P, P) uint8, of the image cut into P x P places: 1 where a box of the label touches a place, else 0.
+    None unless the loss asks for it (loaders/regions.py)."""
+
 
 @dataclass(frozen=True)
 class Outputs:

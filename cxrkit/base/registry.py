@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 BUILT_IN: dict[str, dict[str, str]] = {
     "dataset": {
         "nih-chestxray14": "cxrkit.datasets.nih.chestxray14:read",
+        "nih-chestxray8": "cxrkit.datasets.nih.chestxray8:read",
         "synthetic": "cxrkit.datasets.phantom.cohort:read",
     },
     "loader": {
@@ -35,6 +36,10 @@ BUILT_IN: dict[str, dict[str, str]] = {
     },
     "model": {
         # Names of the grammar (resnet50-large-meta, ...) are resolved by cxrkit.models; see `cxrkit models`.
+        "yao2017": "cxrkit.models.yao2017:build",
+        "yao2018": "cxrkit.models.yao2018:build",
+        "li2018": "cxrkit.models.li2018:build",
+        "guendel2018": "cxrkit.models.guendel2018:build",
     },
     "loss": {
         "bce-mean": "cxrkit.losses.cross_entropy:bce_mean",
@@ -44,6 +49,8 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "focal": "cxrkit.losses.focusing:focal",
         "asymmetric": "cxrkit.losses.focusing:asymmetric",
         "auc-margin": "cxrkit.losses.auc_margin:auc_margin",
+        "yao2017-sequence": "cxrkit.losses.sequence:sequence",
+        "mil-box": "cxrkit.losses.boxes:MilBox",
         "squared-error": "cxrkit.losses.regression:squared_error",
         "absolute-error": "cxrkit.losses.regression:absolute_error",
     },

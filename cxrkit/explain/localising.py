@@ -141,7 +141,7 @@ def localise(
 def boxes_of(network: Network) -> pl.DataFrame:
     """Return the boxes of the network's data set. Raises UserError where it has none."""
     boxes = network.inputs.store.boxes()
-    if boxes is None or not len(boxes):
+    if boxes.is_empty():
         raise UserError(
             f"{network.inputs.store.folder}: the data set was prepared without boxes",
             remedy="put BBox_List_2017.csv beside the data set's CSV, and run `cxrkit prepare` again: it makes the "

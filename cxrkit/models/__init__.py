@@ -36,7 +36,7 @@ def spec(name: str, *, labels: LabelSet = CHESTXRAY14, options: Mapping[str, Any
     Raises UserError for an unknown name or option, or a function that returns no model.
     """
     if _is_own(name):
-        return build(name, labels=labels, options=options).spec  # type: ignore[return-value]
+        return build(name, labels=labels, options=options, pretrained=False).spec  # type: ignore[return-value]
     return spec_options.apply(parse(name), options or {})
 
 
@@ -79,11 +79,8 @@ def build(
     import torch
 
     model_spec = None if _is_own(name) else spec(name, options=options)
-    if weights is not None and not (grammar.is_backbone(name) or (model_spec and model_spec.pretrained)):
-        raise UserError(
-            f"--weights {weights}: {name} does not start from ImageNet weights",
-            remedy="leave out --weights, or choose resnet50-ft or resnet50-ots, with or without -meta",
-        )
+    if weights is not None and model_spec is not None and not model_spec.pretrained:
+        raise _takes_no_weights(name, weights)
     with torch.random.fork_rng(devices=[]):  # built on the CPU, so only its generator is used
         torch.manual_seed(seed)
         model = _own(name, labels, options) if model_spec is None else build_network(model_spec, labels)
@@ -91,7 +88,7 @@ def build(
         from cxrkit.models.weights import load
 
         model.initial_weights = load(model, weights) if pretrained else NOT_SAID  # type: ignore[assignment, arg-type]
-    elif grammar.is_backbone(name):
+    elif model_spec is None:
         model.initial_weights = _started_from(model, name, weights, pretrained)  # type: ignore[assignment]
     return model
 
@@ -139,15 +136,34 @@ def _is_own(name: str) -> bool:
     return ":" in name or (name not in grammar.SPECS and name in registry.names("model"))
 
 
+def _takes_no_weights(name: str, weights: Path) -> UserError:
+    return UserError(
+        f"--weights {weights}: {name} does not start from ImageNet weights",
+        remedy="leave out --weights, or choose resnet50-ft or resnet50-ots, with or without -meta",
+    )
+
+
 def _started_from(model: Any, name: str, weights: Path | None, pretrained: bool) -> InitialWeights:
-    """Fill a backbone of others from a file, or from its authors' where its options say `pretrained`."""
+    """Fill a backbone of others from a file, or from its authors' where its options say `pretrained`.
+
+    A network of one's own says itself what it started from.
+    """
+    from cxrkit.models.backbones import Backbone
+
+    backbone = getattr(model, "backbone", None)
+    ours = grammar.is_backbone(name) or name in registry.BUILT_IN["model"]
+    if weights is not None and not (ours and isinstance(backbone, Backbone)):
+        raise _takes_no_weights(name, weights)
+    if not ours:
+        return model.initial_weights  # type: ignore[no-any-return]
     if weights is None and not model.spec.pretrained:
         return SCRATCH
     if not pretrained:
         return NOT_SAID
     from cxrkit.models import fitting
 
-    return fitting.load(model.backbone, name, weights)
+    assert isinstance(backbone, Backbone), "what starts from ImageNet weights has a backbone"
+    return fitting.load(backbone, backbone.name, weights)
 
 
 def _factory(name: str, options: Mapping[str, Any] | None) -> Callable[..., Any]:

@@ -28,6 +28,7 @@ class Backbone(nn.Module):
         """Take `net`; maps: from it and an image to (B, channels, h, w); pooled: to (B, features), default the mean."""
         super().__init__()
         self.net = net
+        self.name = ""  # as `build` was asked for it: whose weights it takes
         self.channels = channels  # of the map
         # A few networks (MobileNetV3) have a layer behind the pooling, too.
         self.features = getattr(net, "head_hidden_size", channels) if pooled else channels
@@ -57,8 +58,16 @@ def build(name: str, *, channels: int, input_size: int, drop_path: float = 0.0) 
     for an unknown network, a missing package, and for an option that the network does not take.
     """
     source, _, of = name.partition(":")
-    build_one = {"torchvision": _torchvision, "timm": _timm, "xrv": _xrv}[source]
-    return build_one(of, channels, input_size, drop_path)
+    sources = {"torchvision": _torchvision, "timm": _timm, "xrv": _xrv}
+    if not of or source not in sources:
+        raise UserError(
+            f"backbone {name!r}: expected one of torchvision, timm or xrv, a colon and a network",
+            remedy="name it as torchvision:resnet50 or timm:convnext_tiny",
+        )
+    build_one = sources[source]
+    made = build_one(of, channels, input_size, drop_path)
+    made.name = name
+    return made
 
 
 def _package(name: str, what: str) -> ModuleType:

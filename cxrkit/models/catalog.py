@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class CatalogEntry(TypedDict):
-    """One model. An installed package's model is listed by name only: its figures are None."""
+    """One model. Other systems and an installed package's are listed by name only: their figures are None."""
 
     name: str
     """Canonical, as --model takes it."""
@@ -57,11 +57,12 @@ class CatalogEntry(TypedDict):
     """Images of a step, by default."""
 
     source: str
-    """Whose design it is, as ModelSpec.source; "installed" for an installed package's."""
+    """Whose design it is, as ModelSpec.source; "others" for a system that the paper compares with, "installed" for an
+    installed package's."""
 
 
 def catalog() -> list[CatalogEntry]:
-    """Return an entry for each model: the grammar's in its order, then those of installed packages."""
+    """Return an entry for each model: the grammar's in its order, other systems, then those of installed packages."""
     installed = [name for name in registry.names("model") if name not in SPECS]
     return [*(_row(spec) for spec in SPECS.values()), *(_installed(name) for name in installed)]
 
@@ -158,5 +159,5 @@ def _installed(name: str) -> CatalogEntry:
         meta=None,
         learning_rate=None,
         batch_size=None,
-        source="installed",
+        source="others" if name in registry.BUILT_IN["model"] else "installed",
     )

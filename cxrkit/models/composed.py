@@ -161,15 +161,21 @@ def build(
     drop_path: float = 0.0,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
+    label_set: str = "",
 ) -> Composed:
     """Return a network with fresh parameters; its spec says what it takes. Weights are loaded afterwards.
 
     backbone: see backbones.py. channels: of the image, by default 3 with ImageNet weights (`pretrained`), else 1.
     transition: channels of a 1 x 1 convolution behind the backbone; 0: none. pooling: "own" for the backbone's own, or
     a registered one, with its options. mean, std: by default what the network's weights were trained with for 3
-    channels, and ChestX-ray14's for 1.
+    channels, and ChestX-ray14's for 1. label_set: the one that the network is for; "": any.
     Raises UserError for what cannot be built.
     """
+    if label_set not in ("", labels.name):
+        raise UserError(
+            f"model option label_set={label_set!r}: the prepared folder has the labels of {labels.name}",
+            remedy=f"name with --data a folder that was prepared with the labels of {label_set}",
+        )
     parts = Parts(labels, head, pooling, pooling_options or {}, transition, dropout)
     channels = channels or (3 if pretrained and not backbone.startswith("xrv:") else 1)
     made = backbones.build(backbone, channels=channels, input_size=input_size, drop_path=drop_path)

@@ -28,6 +28,7 @@ import numpy as np
 import polars as pl
 
 from cxrkit.base import labels
+from cxrkit.base.contracts import BOX_SCHEMA
 from cxrkit.base.errors import UserError
 from cxrkit.base.labels import LabelSet
 from cxrkit.shards import codecs
@@ -152,12 +153,13 @@ class ShardStore:
         """Return every record of the data set, prepared or not (contracts.record_schema, sorted by image_id)."""
         return self._records
 
-    def boxes(self) -> pl.DataFrame | None:
-        """Return the data set's boxes (contracts.BOX_SCHEMA, pixels of the 1024 x 1024 image), None where it has none.
+    def boxes(self) -> pl.DataFrame:
+        """Return the data set's boxes (contracts.BOX_SCHEMA, pixels of the 1024 x 1024 image); no row without any.
 
         Raises UserError where the table is not as it was written.
         """
-        return read_boxes(self.folder, self._description)
+        found = read_boxes(self.folder, self._description)
+        return pl.DataFrame(schema=BOX_SCHEMA) if found is None else found
 
     def encoded(self, row: int, level_number: int) -> np.ndarray:
         """Return the encoded bytes of image `row` at `levels[level_number]`: (bytes,) uint8, a view of the file.

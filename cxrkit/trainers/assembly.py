@@ -12,6 +12,7 @@ from cxrkit import loaders, losses, models, recipes
 from cxrkit.base.contracts import EVALUATED
 from cxrkit.base.origin import Origin
 from cxrkit.base.ranks import ALONE, Ranks
+from cxrkit.loaders import regions
 from cxrkit.loaders.inputs import Inputs, loader_options
 from cxrkit.models import ModelSpec, compute
 from cxrkit.models.weights import InitialWeights
@@ -105,6 +106,16 @@ def assemble(
     if inputs.extractor is not None:
         model.initial_weights = inputs.extractor  # type: ignore[assignment]
     origin = ranks.once(lambda: started_from(inputs.origin(), run, model, resuming))
+    train = inputs.loader(
+        train_plan,
+        loader_name(config, spec, device),
+        device,
+        loading,
+        options=loader_options(config.run, cached=config.run.cache == "gpu"),
+        console=display.console,
+    )
+    if places := getattr(loss, "region_places", 0):  # boxes are learned from, and never chosen by
+        train = regions.with_regions(train, train_plan, inputs, places, device)
     return TrainTask(
         config=config,
         run=run,
@@ -120,14 +131,7 @@ def assemble(
             loading,
             options=loader_options(config.run, cached=False),
         ),
-        train=inputs.loader(
-            train_plan,
-            loader_name(config, spec, device),
-            device,
-            loading,
-            options=loader_options(config.run, cached=config.run.cache == "gpu"),
-            console=display.console,
-        ),
+        train=train,
         batch_size=train_plan.batch_size,
         device=device,
         precision=config.run.precision,

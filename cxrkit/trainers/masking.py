@@ -40,4 +40,5 @@ def masked(loss: Loss, labels: LabelSet, names: Sequence[str], device: str) -> L
     def without(outputs: Outputs, batch: Batch) -> torch.Tensor:
         return loss(outputs, replace(batch, target=batch.target.masked_fill(unlearned_L, float("nan"))))
 
+    without.region_places = getattr(loss, "region_places", 0)  # type: ignore[attr-defined]
     return without

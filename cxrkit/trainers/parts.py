@@ -20,5 +20,6 @@ def largest(images: int, parts: int) -> int:
 def split(batch: Batch, parts: int) -> list[Batch]:
     """Return a batch in at most `parts` parts of consecutive images, as equal as can be, the larger ones first."""
     parts = min(parts, len(batch.index))
-    pieces = (getattr(batch, item.name).tensor_split(parts) for item in fields(batch))
-    return [Batch(*piece) for piece in zip(*pieces, strict=True)]
+    held = {item.name: value for item in fields(batch) if (value := getattr(batch, item.name)) is not None}
+    pieces = {name: value.tensor_split(parts) for name, value in held.items()}
+    return [Batch(**{name: of_all[part] for name, of_all in pieces.items()}) for part in range(parts)]

@@ -109,6 +109,7 @@ def _outputs_of_all(ranks: Ranks, outputs: Outputs) -> Outputs:
 
 def _batch_of_all(ranks: Ranks, batch: Batch, *, images: bool) -> Batch:
     names = [item.name for item in fields(batch) if images or item.name != "image"]
+    names = [name for name in names if getattr(batch, name) is not None]
     return replace(batch, **{name: _gathered(getattr(batch, name), ranks) for name in names})
 
 

@@ -183,6 +183,8 @@ class WholeStep:
 
     def fits(self, batch: Batch) -> bool:
         """Whether the step was recorded for such batches."""
+        if (self.batch.region is None) != (batch.region is None):
+            return False
         pairs = zip(tensors(self.batch), tensors(batch), strict=True)
         return all(mine.shape == theirs.shape and mine.dtype == theirs.dtype for mine, theirs in pairs)
 
@@ -292,21 +294,23 @@ def mode_name(compile: bool | None, recorded: bool) -> str:
     return ", ".join(["compiled"] * bool(compile) + ["a CUDA graph a step"] * recorded) or "eager"
 
 
-def fixed_batch(images: int, size: int, labels: int, device: str, meta: int = 3) -> Batch:
+def fixed_batch(images: int, size: int, labels: int, device: str, meta: int = 3, places: int = 0) -> Batch:
     """Return a batch of noise that lies on `device`. It draws nothing from torch's own generators.
 
-    meta: length of `Batch.meta`, where it is not age, sex and view.
+    meta: length of `Batch.meta`, where it is not age, sex and view. places: P of `Batch.region`; 0: without it.
     """
     generator = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (images, 1, size, size), dtype=torch.uint8, generator=generator)
     target = torch.randint(0, 2, (images, labels), generator=generator).float()
     meta_BF = torch.rand((images, meta), generator=generator)
-    return Batch(image.to(device), target.to(device), meta_BF.to(device), torch.arange(images, device=device))
+    region = torch.zeros((images, labels, places, places), dtype=torch.uint8, device=device) if places else None
+    index = torch.arange(images, device=device)
+    return Batch(image.to(device), target.to(device), meta_BF.to(device), index, region)
 
 
 def tensors(batch: Batch) -> tuple[torch.Tensor, ...]:
-    """Return the tensors of a batch."""
-    return tuple(getattr(batch, item.name) for item in fields(batch))
+    """Return the tensors of a batch; without the regions where nobody asked for them."""
+    return tuple(value for item in fields(batch) if (value := getattr(batch, item.name)) is not None)
 
 
 def _shapes(batch: Batch) -> str:

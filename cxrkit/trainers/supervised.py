@@ -130,7 +130,8 @@ def record(task: TrainTask, step: Step) -> None:
     if stepping.records(task.config.run.graph, task.device, task.ranks):
         labels, side = len(task.labels.labels), task.spec.input_size if task.spec.image else 0
         meta = task.spec.features_in or 3
-        step.record(stepping.fixed_batch(task.batch_size, side, labels, task.device, meta))
+        places = getattr(task.loss, "region_places", 0)
+        step.record(stepping.fixed_batch(task.batch_size, side, labels, task.device, meta, places))
     elif task.config.run.graph:
         why = "a CPU has no CUDA graphs" if compute.on_cpu(task.device) else "several processes train together"
         step.note(f"--graph: {why}, so the steps are taken without\n  remedy: leave out --graph")
