@@ -156,8 +156,12 @@ def test_a_panel_a_label_and_a_line_a_run(runs: list[Run], folder: Path) -> None
 
 
 def test_what_was_worked_out_is_kept_in_the_run_folder(runs: list[Run], folder: Path) -> None:
-    made = curves(runs, Opened(folder / "labels.parquet"))
-    assert curves(runs, Opened(folder / "no such file")) == made
+    labels = folder / "labels.parquet"
+    made = curves(runs, Opened(labels))
+    kept = {run.folder: (run.folder / "derived" / "curves-test.npz").read_bytes() for run in runs}
+    assert curves(runs, Opened(labels)) == made
+    assert kept == {run.folder: (run.folder / "derived" / "curves-test.npz").read_bytes() for run in runs}
+    assert curves(runs, Opened(folder / "no such file")) == [], "labels that are named are not passed over"
 
 
 def test_a_run_without_predictions_is_left_out_and_named(runs: list[Run], folder: Path) -> None:

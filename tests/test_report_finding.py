@@ -280,9 +280,13 @@ def test_what_is_of_no_run_asks_for_none(study: Study) -> None:
 
 
 def test_a_document_that_cannot_be_made_is_named_and_the_others_are_built(study: Study) -> None:
-    made = everything(ReportRequest(study.runs, "", also=("nobody2099",)).material())
-    assert made.documents[0].key == "resampled"
-    assert made.left_out[0].startswith("official: unknown published result 'nobody2099'")
+    made = everything(ReportRequest(study.runs, "", labels=("google2019",), raw=study.raw).material())
+    assert made.documents[0].key == "official"
+    (reason,) = made.left_out
+    assert reason.startswith("labels: ")
+    assert "no google2019_nih-chest-xray-labels.csv here" in reason
+    with pytest.raises(UserError, match="unknown published result 'nobody2099'"):
+        ReportRequest(study.runs, "", also=("nobody2099",))
 
 
 # The command

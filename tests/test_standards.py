@@ -511,7 +511,7 @@ def test_write_standards(study: Study, tmp_path: Path) -> None:
 
 def test_names_are_safe_for_files_and_differ(study: Study, tmp_path: Path) -> None:
     for name in ("a b", "A-B", "../up"):
-        folder = tmp_path / "runs" / name.replace("/", ".") / "official"
+        folder = tmp_path / "runs" / name.replace("../", "") / "official"
         shutil.copytree(study.runs / "mlp-meta" / "official", folder)
         scores = json.loads((folder / "scores.json").read_text()) | {"name": name}
         (folder / "scores.json").write_text(json.dumps(scores))

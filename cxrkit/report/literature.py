@@ -10,7 +10,7 @@ from cxrkit.base.labels import CHESTXRAY14
 from cxrkit.base.registry import unknown
 from cxrkit.report import works
 from cxrkit.report.marks import PRETRAINING_NOTE, mark_notes, marks_of
-from cxrkit.report.tables import EMPTY, Cell, Column, Report, Row, Table
+from cxrkit.report.tables import AVERAGE, EMPTY, Cell, Column, Report, Row, Table
 from cxrkit.report.works import OFFICIAL, Work
 
 # By what `--split` calls them: the split as a result has it, and the title of its table.
@@ -63,14 +63,14 @@ def _title(shown: Sequence[Work]) -> str:
 
 def _table(title: str, chosen: Iterable[Work], key: str) -> Table:
     columns = (
-        Column(f"{key}: mean", ("Mean", "AUC"), ("mean", "mean_std")),
-        Column(f"{key}: input", ("Input",), ("input_size",)),
-        Column(f"{key}: pretraining", ("Pretraining",)),
-        Column(f"{key}: evidence", ("Evidence",)),
-        Column(f"{key}: marks", ("Marks",)),
+        Column(AVERAGE, ("Mean", "AUC"), ("auc", "std_seeds")),
+        Column("input", ("Input",), ("input_size",)),
+        Column("pretraining", ("Pretraining",)),
+        Column("evidence", ("Evidence",)),
+        Column("marks", ("Marks",)),
     )
     rows = tuple(Row(work.key, work.key, _cells(work)) for work in chosen)
-    return Table(title, "Result", columns, rows, key=f"literature-{key}")
+    return Table(title, "Result", columns, rows, key=f"literature-{key}", rows_are_runs=True)
 
 
 def _cells(work: Work) -> tuple[Cell, ...]:
@@ -89,13 +89,14 @@ def mean_cell(work: Work) -> Cell:
     if work.mean is None:
         return EMPTY
     digits = max(3, len(f"{work.mean:.6g}".partition(".")[2]))
-    return Cell(f"{work.mean:.{digits}f}", {"mean": work.mean, "mean_std": work.mean_std})
+    return Cell(f"{work.mean:.{digits}f}", {"auc": work.mean, "std_seeds": work.mean_std})
 
 
 def _refused(chosen: Iterable[Work]) -> Table:
-    columns = (Column("refused: mean", ("Mean", "AUC"), ("mean",)), Column("why", ("Why",), left=True))
+    columns = (Column(AVERAGE, ("Mean", "AUC"), ("auc",)), Column("why", ("Why",), left=True))
     rows = tuple(Row(work.key, work.key, (mean_cell(work), Cell(work.reason))) for work in chosen)
-    return Table("NIH's official split: they do not compare", "Result", columns, rows, key="literature-refused")
+    title = "NIH's official split: they do not compare"
+    return Table(title, "Result", columns, rows, key="literature-refused", rows_are_runs=True)
 
 
 def _notes(shown: Sequence[Work]) -> list[str]:

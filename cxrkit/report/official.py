@@ -57,7 +57,7 @@ def official(
     tables = [_main_table(table, columns, own, reasons_follow=bool(others))]
     if at.columns:
         tables.append(_interval_table(own))
-    ranks = rank_table([(", ".join(words), verdict.run) for _, words, verdict in own.runs()], table.label_release)
+    ranks = rank_table([(", ".join(words), verdict) for _, words, verdict in own.runs()], table.label_release)
     tables += [ranks] if ranks else []
     tables += not_comparable_tables(others, apart, detailed=lambda run: run.split == SPLIT)
     tables += own_metrics.tables(run for run in found.runs if run.split not in folds)

@@ -9,9 +9,9 @@ from decimal import ROUND_HALF_UP, Decimal
 
 from cxrkit.base.contracts import Metric
 from cxrkit.report import works
+from cxrkit.report.comparability import Verdict
 from cxrkit.report.marks import OTHER_LABELS, SAW_DATA_SET, TEST_SELECTED, mark_notes, marks_of, run_marks
-from cxrkit.report.runs import Run
-from cxrkit.report.tables import EMPTY, Cell, Column, Row, Table
+from cxrkit.report.tables import AVERAGE, EMPTY, Cell, Column, Row, Table
 from cxrkit.report.works import Work
 
 DECIMALS = 3
@@ -53,37 +53,40 @@ def _rounded(mean: float | None) -> str:
     return str(Decimal(str(mean)).quantize(Decimal(10) ** -DECIMALS, ROUND_HALF_UP))
 
 
-def rank_table(runs: Sequence[tuple[str, Run]], label_release: str) -> Table | None:
+def rank_table(runs: Sequence[tuple[str, Verdict]], label_release: str) -> Table | None:
     """Return the runs that have a mean AUC among the published results next to them; None where none has.
 
     runs: those that compare, each behind what tells it from others of its name, which stands in the table where there
     are any. label_release: of the labels that they are tested by.
     """
     published = works.comparable()
-    means = [(words, run, mean) for words, run in runs if (mean := run.auc()) is not None and mean.value is not None]
+    found = [(words, verdict, verdict.run.auc()) for words, verdict in runs]
+    means = [(words, verdict, mean) for words, verdict, mean in found if mean is not None and mean.value is not None]
     if not means:
         return None
-    names = Counter(run.name for _, run, _ in means)
-    own = [
-        _own_row(f"{run.name}, {words}" if words and names[run.name] > 1 else run.name, run, mean, published)
-        for words, run, mean in means
-    ]
+    names = Counter(verdict.run.name for _, verdict, _ in means)
+    own = []
+    for words, verdict, mean in means:
+        name = verdict.run.name
+        told_apart = f"{name}, {words}" if words and names[name] > 1 else name
+        own.append(_own_row(told_apart, verdict, mean, published))
     places = [place(mean.value, published) for *_, mean in means if mean.value is not None]
     near = dict.fromkeys(work for found in places for work in (*found.above, *found.level, *found.below))
     rows = [*own, *(_published_row(work, label_release) for work in near)]
     rows.sort(key=lambda row: -_printed(row.cells[1].values["auc"]))  # of equal ones the runs stay first
     columns = (
         Column("whose", ("Whose",)),
-        Column("average", ("Average",)),
-        Column("rank", ("Rank", f"of {len(published) + 1}")),
-        Column("in its interval", ("In its", "interval")),
+        Column(AVERAGE, ("Average",), ("auc",)),
+        Column("rank", ("Rank", f"of {len(published) + 1}"), ("rank", "results")),
+        Column("in its interval", ("In its", "interval"), ("within",)),
         Column("marks", ("Marks",)),
     )
     title = "Rank among published results on the official split, by average AUC"
-    return Table(title, "Result", columns, _ruled(rows, published), tuple(_notes(published, label_release)), "rank")
+    notes = tuple(_notes(published, label_release))
+    return Table(title, "Result", columns, _ruled(rows, published), notes, "rank", rows_are_runs=True)
 
 
-def _own_row(name: str, run: Run, mean: Metric, published: Sequence[Work]) -> Row:
+def _own_row(name: str, verdict: Verdict, mean: Metric, published: Sequence[Work]) -> Row:
     assert mean.value is not None
     found = place(mean.value, published)
     values = {"rank": found.rank, "results": len(published) + 1}
@@ -92,15 +95,15 @@ def _own_row(name: str, run: Run, mean: Metric, published: Sequence[Work]) -> Ro
         Cell(_rounded(mean.value), {"auc": mean.value}, bold=True),
         Cell(f"{found.rank}{'=' * bool(found.level)}", values, bold=True),
         _within(mean, published),
-        Cell(", ".join(run_marks(run)) or "-"),
+        Cell(", ".join(run_marks(verdict.run)) or "-"),
     )
-    return Row("", name, cells)
+    return Row(name, name, cells, own=True, doubts=verdict.doubts)
 
 
 def _published_row(work: Work, label_release: str) -> Row:
     marks = ", ".join(marks_of(work, label_release)) or "-"
     mean = Cell(_rounded(work.mean), {"auc": work.mean})
-    return Row("", work.key, (Cell("published"), mean, EMPTY, EMPTY, Cell(marks)))
+    return Row(work.key, work.key, (Cell("published"), mean, EMPTY, EMPTY, Cell(marks)))
 
 
 def _ruled(rows: Sequence[Row], published: Sequence[Work]) -> tuple[Row, ...]:
