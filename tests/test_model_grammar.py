@@ -118,7 +118,7 @@ def test_costs_agree_with_the_literature():
     assert macs["resnet50-1channel"] == pytest.approx(3.8, abs=0.05)
     assert all(row["flops"] == 2 * row["macs"] for row in known)
     others = {row["name"]: row["source"] for row in catalog() if row["macs"] is None}
-    assert others["yao2018"] == "other system"
+    assert others["yao2018"] == "others"
 
 
 def test_the_printed_table_lists_every_model():

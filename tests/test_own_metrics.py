@@ -65,7 +65,7 @@ def test_one_run_shows_its_intervals(tmp_path: Path) -> None:
     metric = read_scores(run / "scores.json").subsets["test"].metric("brier", "Mass")
     assert metric is not None
     assert metric.value is not None
-    found = report.official(tmp_path / "runs")
+    found = report.official(tmp_path / "runs", apart=True)
     brier = table_of(found, "brier on the test sets")
     value = metric.value
     assert cells(brier)["Mass"] == [f"{value:.3f} [{value / 2:.3f}, {value * 2:.3f}]"]
@@ -113,12 +113,11 @@ def test_every_format_has_it(tmp_path: Path) -> None:
     found = report.official(tmp_path / "runs")
     assert "## count\\_of\\_\\<all> on the test sets" in report.render(found, "md")
     assert "\\caption{count\\_of\\_$<$all$>$ on the test sets}" in report.render(found, "latex")
-    rows = {row["label"]: row for row in csv.DictReader(report.render(found, "csv").splitlines())}
-    names = [name for name in rows["Mass"] if name.startswith("mine") and "brier" in name]
-    assert [name.rpartition(": ")[2] for name in names] == ["brier", "brier lower", "brier upper"]
-    value, lower, upper = (float(rows["Mass"][name]) for name in names)
+    rows = [row for row in csv.DictReader(report.render(found, "csv").splitlines()) if row["metric"] == "brier"]
+    of = {row["label"]: row for row in rows if row["run"].startswith("mine")}
+    value, lower, upper = (float(of["Mass"][name]) for name in ("value", "lower", "upper"))
     assert (lower, upper) == (pytest.approx(value / 2, rel=1e-5), pytest.approx(value * 2, rel=1e-5))
-    assert [rows["Hernia"][name] for name in names] == [""] * 3
+    assert [of["Hernia"][name] for name in ("value", "lower", "upper")] == [""] * 3
     console = Console(width=80, record=True, file=io.StringIO())
     console.print(report.to_rich(found))
     shown = console.export_text()
