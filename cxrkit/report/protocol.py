@@ -28,6 +28,8 @@ LOSSES = {
     "focal": "focal loss (Lin et al. 2017), averaged over the known labels",
     "asymmetric": "asymmetric loss (Ridnik et al. 2021), averaged over the known labels",
     "auc-margin": "AUC margin loss (Yuan et al. 2021), of each label in a batch",
+    "mil-box": "the likelihood of labels and boxes over the cells of a map (Li et al. 2018)",
+    "yao2017-sequence": "cross-entropy of each label given the true ones before it (Yao et al. 2017)",
     "squared-error": "squared error, averaged over what is known",
     "absolute-error": "absolute error, averaged over what is known",
 }
