@@ -196,17 +196,31 @@ def _optimiser(config: TrainConfig, told: _Told) -> str:
     rate = f"learning rate {item.lr:g}" if item.lr is not None else "the network's own learning rate"
     batch = f"batches of {item.batch_size:,}" if item.batch_size is not None else "the network's own batch size"
     who = f"by a trainer of its own, {config.run.trainer}, given " if own else ""
-    return f"{who}Adam, {rate}, betas {item.beta1:g} and {item.beta2:g}, {penalty}; {batch}; in {config.run.precision}"
+    betas = f"betas {item.beta1:g} and {item.beta2:g}"
+    name = {"adam": f"Adam, {rate}, {betas}", "adamw": f"AdamW, {rate}, {betas}"}.get(
+        item.name, f"SGD, {rate}, momentum {item.momentum:g}"
+    )
+    more = [f"computed {item.micro_batch:,} images at a time"] * bool(item.micro_batch)
+    more += [f"gradients no longer than {item.clip_norm:g}"] * bool(item.clip_norm)
+    more += [f"each layer at {item.layer_decay:g} of the rate of the next"] * (item.layer_decay != 1)
+    more += [f"weights averaged with a decay of {item.ema:g}"] * bool(item.ema)
+    return "; ".join([f"{who}{name}, {penalty}", batch, *more, f"in {config.run.precision}"])
 
 
 def _schedule(config: TrainConfig, told: _Told) -> str:
     item = config.schedule
     more = item.patience + 1
     after = "an epoch" if more == 1 else f"{more} epochs"
-    return (
-        f"{item.epochs:,} epoch{'s' * (item.epochs != 1)}; the learning rate times {item.factor:g} after {after} "
-        "without a lower validation loss"
-    )
+    how = {
+        "cosine": f"the learning rate falls along a cosine to {item.min_lr:g}",
+        "constant": "the learning rate stays as it is",
+    }.get(item.name, f"the learning rate times {item.factor:g} after {after} without a lower validation loss")
+    words = [f"{item.epochs:,} epoch{'s' * (item.epochs != 1)}", how]
+    if item.warmup_epochs:
+        words.append(f"it rises from {item.warmup_from:g} in the first {item.warmup_epochs:g} epochs")
+    if item.stop_patience:
+        words.append(f"ended after {item.stop_patience:,} epochs without a better one")
+    return "; ".join(words)
 
 
 def _selection(config: TrainConfig, told: _Told) -> str:
