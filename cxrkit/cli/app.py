@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -16,6 +16,9 @@ from cxrkit import __version__
 from cxrkit.base import current_folder, registry
 from cxrkit.base.errors import UserError, shown
 from cxrkit.base.plain_text import survive_any_encoding
+
+if TYPE_CHECKING:
+    from cxrkit.report.tables import Report
 
 
 class Commands(TyperGroup):
@@ -66,6 +69,22 @@ Runs = Annotated[Path, typer.Option("--runs", help="Folder of the run folders.")
 def print_as_it_is(text: str) -> None:
     """Print as it is: a path may hold brackets, colons and spaces that mean nothing."""
     console.print(Text(shown(text, keep="\n")), soft_wrap=True)
+
+
+def show(report: Report, out: Path | None = None, kind: str | None = None) -> None:
+    """Print a report, and write it to `out`; without `out`, print it in the format `kind` where one is asked for.
+
+    kind: default, the one that the ending of `out` names. Raises UserError for an ending that names none.
+    """
+    from cxrkit import report as reports
+
+    if out is None and kind is not None:
+        sys.stdout.write(reports.render(report, kind))
+        return
+    console.print(reports.to_rich(report))
+    if out is not None:
+        reports.write(report, out, kind or reports.format_of(out))
+        console.print(f"written: {out}", highlight=False, markup=False)
 
 
 @app.callback(invoke_without_command=True)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cxrkit.cli.app import Runs, app, console
+from cxrkit.cli.app import Runs, app, show
 from cxrkit.cli.report import ReportFormat
 
 
@@ -41,10 +40,4 @@ def compare(
     if out is not None:
         kind = kind or reports.format_of(out, choosable=True)  # a wrong ending is heard before the work
     found = compare(named(run, runs), Opened(data), only=label or ())
-    if out is None and kind is not None:
-        sys.stdout.write(reports.render(found, kind))
-        return
-    console.print(reports.to_rich(found))
-    if out is not None and kind is not None:
-        reports.write(found, out, kind)
-        console.print(f"written: {out}", highlight=False, markup=False)
+    show(found, out, kind)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cxrkit.cli.app import app, console, errors
+from cxrkit.cli.app import app, console, errors, show
 from cxrkit.cli.report import ReportFormat
 
 Method = Annotated[
@@ -73,10 +72,4 @@ def localise(
         kind = kind or reports.format_of(out)  # a wrong ending should be heard before the work
     found = find(RunFolder(run), data, method=method, device=device, console=errors)
     report = localisation(found)
-    if out is None and kind is not None:
-        sys.stdout.write(reports.render(report, kind))
-        return
-    console.print(reports.to_rich(report))
-    if out is not None and kind is not None:
-        reports.write(report, out, kind)
-        console.print(f"written: {out}", highlight=False, markup=False)
+    show(report, out, kind)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cxrkit.cli.app import app, console
+from cxrkit.cli.app import app, console, show
 
 literature_app = typer.Typer(name="literature", help="List and show published results on ChestX-ray14.")
 app.add_typer(literature_app)
@@ -55,10 +55,7 @@ def list_literature(
     if out is not None:
         reports.format_of(out)  # a wrong ending should be heard before the work
     found = literature_report(split.value, sort.value)
-    console.print(reports.to_rich(found))
-    if out is not None:
-        reports.write(found, out, reports.format_of(out))
-        console.print(f"written: {out}", highlight=False, markup=False)
+    show(found, out)
 
 
 @literature_app.command("show")

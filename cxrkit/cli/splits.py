@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cxrkit.cli.app import DatasetName, app, console
+from cxrkit.cli.app import DatasetName, app, console, show
 
 splits_app = typer.Typer(name="splits", help="List, show, export and audit splits.", no_args_is_help=True)
 app.add_typer(splits_app)
@@ -94,7 +94,4 @@ def audit_split(
         reports.format_of(out)  # a wrong ending should be heard before the work
     records = records_of(raw, data, dataset)
     report = audit_report(audit(read_all(files), records, splits_of(records)))
-    console.print(reports.to_rich(report))
-    if out is not None:
-        reports.write(report, out, reports.format_of(out))
-        console.print(f"written: {out}", highlight=False, markup=False)
+    show(report, out)

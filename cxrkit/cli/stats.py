@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cxrkit.cli.app import DatasetName, app, console
+from cxrkit.cli.app import DatasetName, app, show
 
 
 @app.command()
@@ -35,7 +35,4 @@ def stats(
     if raw is None and data is None:
         data = Path("data/shards")
     report = data_statistics(cohort.read(raw, data, dataset), fold)
-    console.print(reports.to_rich(report))
-    if out is not None:
-        reports.write(report, out, reports.format_of(out))
-        console.print(f"written: {out}", highlight=False, markup=False)
+    show(report, out)
