@@ -27,8 +27,8 @@ from cxrkit import pipeline
 from cxrkit.base.files import write_text
 from cxrkit.explain.localisation import localisation
 from cxrkit.explain.localising import NETWORK, Localised, localise
+from cxrkit.report.document.tables import Report, Row
 from cxrkit.report.rendering.formats import render
-from cxrkit.report.tables import Report, Row
 from cxrkit.runs.folder import RunFolder
 
 IMAGES, SEED, LEVELS = 1500, 0, (256, 128)

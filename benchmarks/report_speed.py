@@ -45,7 +45,7 @@ from cxrkit.datasets import splits
 from cxrkit.datasets.splits import Split
 from cxrkit.evaluators.scoring import evaluate_run
 from cxrkit.evaluators.truth import read_truth
-from cxrkit.report.reference import known_preparations, reference_origin
+from cxrkit.report.evidence.reference import known_preparations, reference_origin
 from cxrkit.runs.config import recipe_digest, to_toml
 from cxrkit.runs.folder import RunFolder, write_split
 from cxrkit.runs.metrics import MetricsFile

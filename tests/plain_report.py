@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from cxrkit.report.figures import Figure, Grid, Ranges
-from cxrkit.report.tables import Report, Table
+from cxrkit.report.document.figures import Figure, Grid, Ranges
+from cxrkit.report.document.tables import Report, Table
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -34,7 +34,7 @@ from cxrkit.datasets.splits import Split
 from cxrkit.evaluators.scoring import evaluate_run
 from cxrkit.evaluators.truth import read_truth
 from cxrkit.imports.importing import ImportRequest, import_predictions
-from cxrkit.report import reference
+from cxrkit.report.evidence import reference
 from cxrkit.runs.config import recipe_digest, to_toml
 from cxrkit.runs.folder import RunFolder, write_split
 from cxrkit.runs.metrics import MetricsFile

@@ -11,9 +11,9 @@ from cxrkit.models import build_network, parse
 from cxrkit.models.grammar import SPECS
 from cxrkit.models.layers import Layer, layers
 from cxrkit.models.resnet import Bottleneck
-from cxrkit.report.architecture import architecture
-from cxrkit.report.paper_tables import table1
-from cxrkit.report.tables import Table
+from cxrkit.report.data.architecture import architecture
+from cxrkit.report.document.tables import Table
+from cxrkit.report.literature.paper_tables import table1
 
 RESNETS = [name for name, spec in SPECS.items() if spec.blocks and not spec.meta]  # -meta has the same layers
 

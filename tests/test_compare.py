@@ -23,14 +23,14 @@ from cxrkit.cli.app import app
 from cxrkit.datasets.splits import Split
 from cxrkit.evaluators.scoring import evaluate_run
 from cxrkit.evaluators.truth import read_truth
-from cxrkit.report import evidence
-from cxrkit.report.compare import compare, comparisons
-from cxrkit.report.contenders import named
-from cxrkit.report.evidence import Opened
-from cxrkit.report.fold_differences import fold_differences
-from cxrkit.report.matrix import letters
-from cxrkit.report.runs import Run, find_runs
-from cxrkit.report.tables import AVERAGE, Report, Table
+from cxrkit.report.comparing.compare import compare, comparisons
+from cxrkit.report.comparing.contenders import named
+from cxrkit.report.comparing.fold_differences import fold_differences
+from cxrkit.report.comparing.matrix import letters
+from cxrkit.report.document.tables import AVERAGE, Report, Table
+from cxrkit.report.evidence import opened as evidence
+from cxrkit.report.evidence.opened import Opened
+from cxrkit.report.evidence.runs import Run, find_runs
 from cxrkit.runs.predictions import METADATA_KEY, read_predictions, write_predictions
 from cxrkit.runs.scores import read_scores, write_scores
 from cxrkit.statistics import clustered, comparing

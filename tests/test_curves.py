@@ -18,13 +18,13 @@ from tiny_runs import make_records, make_run, make_split
 
 from cxrkit.evaluators.scoring import evaluate_run
 from cxrkit.evaluators.truth import read_truth
-from cxrkit.report.curves import IN_ALL, POINTS, TOLERANCE, curves
-from cxrkit.report.evidence import Opened
-from cxrkit.report.figures import Figure, Line
-from cxrkit.report.reference import known_preparations
-from cxrkit.report.run_names import run_names
-from cxrkit.report.runs import Run, find_runs
-from cxrkit.report.training_curves import training_curves
+from cxrkit.report.document.figures import Figure, Line
+from cxrkit.report.each_run.curves import IN_ALL, POINTS, TOLERANCE, curves
+from cxrkit.report.each_run.training_curves import training_curves
+from cxrkit.report.evidence.opened import Opened
+from cxrkit.report.evidence.reference import known_preparations
+from cxrkit.report.evidence.run_names import run_names
+from cxrkit.report.evidence.runs import Run, find_runs
 from cxrkit.statistics import curves as exact
 
 PREPARED = sorted(known_preparations())[0]

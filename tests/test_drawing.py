@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cxrkit.base.errors import UserError
-from cxrkit.report.figures import Axis, Bars, Figure, Grid, Line, Panel, Ranges
+from cxrkit.report.document.figures import Axis, Bars, Figure, Grid, Line, Panel, Ranges
 from cxrkit.report.rendering.drawing import draw, draw_in
 from cxrkit.report.rendering.drawings import draw_all
 from cxrkit.report.rendering.palette import DARK, LIGHT, Theme, palette

@@ -13,8 +13,8 @@ from tiny_runs import make_records, make_run, make_split
 from cxrkit.base.errors import UserError
 from cxrkit.evaluators.scoring import evaluate_run
 from cxrkit.evaluators.truth import read_truth
-from cxrkit.report.evidence import Derivation, Evidence, Opened
-from cxrkit.report.runs import Run, find_runs
+from cxrkit.report.evidence.opened import Derivation, Evidence, Opened
+from cxrkit.report.evidence.runs import Run, find_runs
 from cxrkit.runs.predictions import read_predictions, write_predictions
 
 

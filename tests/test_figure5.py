@@ -10,12 +10,12 @@ import pytest
 from study_runs import Study
 
 from cxrkit.base.labels import CHESTXRAY14
-from cxrkit.report import published, works
-from cxrkit.report.comparability import judge
-from cxrkit.report.epochs import AtEpochs, at_epochs
-from cxrkit.report.figure5 import OTHERS, figure5
-from cxrkit.report.figures import Ranges
-from cxrkit.report.runs import Run, find_runs, is_probe
+from cxrkit.report.document.figures import Ranges
+from cxrkit.report.evidence.comparability import judge
+from cxrkit.report.evidence.epochs import AtEpochs, at_epochs
+from cxrkit.report.evidence.runs import Run, find_runs, is_probe
+from cxrkit.report.literature import published, works
+from cxrkit.report.paper.figure5 import OTHERS, figure5
 
 TABLE = published.table3()  # of the real manifests: the study has the same
 

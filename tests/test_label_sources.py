@@ -23,14 +23,14 @@ from cxrkit.datasets.nih.tables import read_entries
 from cxrkit.evaluators import label_sources as sources_of
 from cxrkit.evaluators.label_sources import any_of_scores, any_of_truth, both_truths, read_source
 from cxrkit.evaluators.truth import read_truth
-from cxrkit.report.evidence import Opened
-from cxrkit.report.held_against import HeldAgainst, held_against, why_not
-from cxrkit.report.label_agreement import agreement
-from cxrkit.report.label_sources import label_sources, label_sources_of
+from cxrkit.report.document.tables import AVERAGE, Report, Table
+from cxrkit.report.evidence.opened import Opened
+from cxrkit.report.evidence.runs import Run, find_runs
+from cxrkit.report.other_labels.held_against import HeldAgainst, held_against, why_not
+from cxrkit.report.other_labels.label_agreement import agreement
+from cxrkit.report.other_labels.label_sources import label_sources, label_sources_of
 from cxrkit.report.rendering.formats import render
 from cxrkit.report.rendering.terminal import to_rich
-from cxrkit.report.runs import Run, find_runs
-from cxrkit.report.tables import AVERAGE, Report, Table
 from cxrkit.statistics.intervals import TOO_FEW
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -28,12 +28,13 @@ from cxrkit.base.pretraining import Pretraining
 from cxrkit.cli.app import app
 from cxrkit.evaluators.scoring import evaluate_run
 from cxrkit.imports.importing import ImportRequest, import_predictions
-from cxrkit.report import published, rank, works
-from cxrkit.report.literature import SORTS, SPLITS, literature_report, work_report
-from cxrkit.report.marks import marks_of, shown
-from cxrkit.report.runs import find_runs
-from cxrkit.report.tables import AVERAGE, Table
-from cxrkit.report.works import Work
+from cxrkit.report.document.tables import AVERAGE, Table
+from cxrkit.report.evidence.runs import find_runs
+from cxrkit.report.literature import published, works
+from cxrkit.report.literature.listing import SORTS, SPLITS, literature_report, work_report
+from cxrkit.report.literature.marks import marks_of, shown
+from cxrkit.report.literature.works import Work
+from cxrkit.report.paper import rank
 
 GOLDEN = Path(__file__).parent / "golden"
 WORKS = list(works.literature().values())

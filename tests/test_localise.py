@@ -27,7 +27,7 @@ from cxrkit.explain.localisation import localisation
 from cxrkit.explain.localising import CENTRE, NETWORK, RANDOM, Localised, localise
 from cxrkit.explain.measures import IOBB, IOU, THRESHOLDS, Rate, difference, mean_interval, measures
 from cxrkit.explain.placing import Placement
-from cxrkit.report.tables import AVERAGE, Report, Table
+from cxrkit.report.document.tables import AVERAGE, Report, Table
 from cxrkit.runs.folder import RunFolder
 
 # The input of 64 pixels is the whole film.

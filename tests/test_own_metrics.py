@@ -14,7 +14,7 @@ from tiny_runs import make_records, make_run, make_split
 from cxrkit import report
 from cxrkit.evaluators.scoring import evaluate_run
 from cxrkit.evaluators.truth import Truth
-from cxrkit.report.tables import Report, Table
+from cxrkit.report.document.tables import Report, Table
 from cxrkit.runs.scores import read_scores
 
 SOURCE = """

@@ -16,10 +16,10 @@ import pytest
 
 from cxrkit.base.errors import UserError
 from cxrkit.base.labels import CHESTXRAY14
-from cxrkit.report.figures import Axis, Bars, Figure, Grid, Line, Panel, Ranges
+from cxrkit.report.document.figures import Axis, Bars, Figure, Grid, Line, Panel, Ranges
+from cxrkit.report.document.tables import AVERAGE, Cell, Column, Report, Row, Table, heading_lines, label_rows
 from cxrkit.report.rendering.page import page
 from cxrkit.report.rendering.page_views import one_line, sort_key, table_view
-from cxrkit.report.tables import AVERAGE, Cell, Column, Report, Row, Table, heading_lines, label_rows
 
 CHROMIUM = shutil.which("chromium")
 CHROMEDRIVER = shutil.which("chromedriver")

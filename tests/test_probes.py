@@ -33,7 +33,7 @@ from cxrkit.loaders.targets import targets
 from cxrkit.losses import build as build_loss
 from cxrkit.models import build, compute, prepare_input
 from cxrkit.recipes import probing
-from cxrkit.report.reference import known_splits, reference_origin
+from cxrkit.report.evidence.reference import known_splits, reference_origin
 from cxrkit.report.request import ReportRequest
 from cxrkit.runs import checkpoints
 from cxrkit.runs.config import read_config

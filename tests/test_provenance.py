@@ -13,11 +13,11 @@ import study_runs
 
 from cxrkit.base import registry
 from cxrkit.datasets.known_splits import known_splits
-from cxrkit.report.protocol import LOSSES, protocol
-from cxrkit.report.provenance import provenance
-from cxrkit.report.run_names import run_names
-from cxrkit.report.runs import Run, find_runs
-from cxrkit.report.tables import Report
+from cxrkit.report.document.tables import Report
+from cxrkit.report.each_run.protocol import LOSSES, protocol
+from cxrkit.report.each_run.provenance import provenance
+from cxrkit.report.evidence.run_names import run_names
+from cxrkit.report.evidence.runs import Run, find_runs
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from test_report import make_scores, own_columns, reasons, save
 from test_report_epochs import keep
 
 from cxrkit import report
-from cxrkit.report.tables import AVERAGE, Table
+from cxrkit.report.document.tables import AVERAGE, Table
 from cxrkit.runs.epochs import predictions_of
 
 PHANTOM = {"dataset": "synthetic", "label_release": "synthetic", "labels_digest": "aa" * 32, "image_side": 256}

@@ -27,10 +27,10 @@ from test_report import (
 
 from cxrkit import report
 from cxrkit.base.contracts import PATHOLOGIES
-from cxrkit.report.epochs import choose
+from cxrkit.report.document.tables import AVERAGE
+from cxrkit.report.evidence.epochs import choose
+from cxrkit.report.evidence.seeds import within
 from cxrkit.report.rendering.tidy import QUALIFIERS
-from cxrkit.report.seeds import within
-from cxrkit.report.tables import AVERAGE
 from cxrkit.runs.config import TrainConfig, to_toml
 from cxrkit.runs.epoch_scores import EpochScores, RunEpochs, read_epoch_scores, write_epoch_scores
 from cxrkit.runs.epochs import predictions_of

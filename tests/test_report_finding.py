@@ -13,10 +13,10 @@ from study_runs import Study
 
 from cxrkit import report
 from cxrkit.base.errors import UserError
+from cxrkit.report.document.tables import Report
 from cxrkit.report.everything import DOCUMENTS, everything
+from cxrkit.report.evidence.runs import FoundRuns, find_runs
 from cxrkit.report.request import FIGURES, TABLES, ReportRequest, answer, document_of
-from cxrkit.report.runs import FoundRuns, find_runs
-from cxrkit.report.tables import Report
 from cxrkit.runs.search import run_folders
 
 

@@ -25,11 +25,11 @@ from study_runs import Study
 
 from cxrkit import report
 from cxrkit.base.errors import UserError
-from cxrkit.report.figures import Axis, Bars, Figure, Grid, Line, Panel, Ranges
+from cxrkit.report.document.figures import Axis, Bars, Figure, Grid, Line, Panel, Ranges
+from cxrkit.report.document.tables import EMPTY, Cell, Column, Report, Row, Table
 from cxrkit.report.rendering import document, latex_text, tidy
 from cxrkit.report.rendering.folder import LIST, PAGE, steps, write_folder
 from cxrkit.report.rendering.formats import FORMATS
-from cxrkit.report.tables import EMPTY, Cell, Column, Report, Row, Table
 
 GOLDEN = Path(__file__).parent / "golden" / "report"
 SCHEMA = Path(__file__).parent.parent / "docs" / "report.schema.json"

@@ -433,7 +433,7 @@ def test_the_disk_that_runs_take(prepared: Path, tmp_path: Path) -> None:
 
 def test_generated_names_stay_apart_from_reports(tables: Path, tmp_path: Path) -> None:
     """The logs lie below RUNS, and no report takes them for a run."""
-    from cxrkit.report.runs import find_runs
+    from cxrkit.report.evidence.runs import find_runs
 
     assert reproduce(write_study(tmp_path / "s.toml", 'recipes = ["mlp-meta"]'), tables, tmp_path / "runs")[0]
     found = find_runs(tmp_path / "runs")

@@ -19,14 +19,14 @@ from study_runs import Study
 from cxrkit import report
 from cxrkit.base.errors import UserError
 from cxrkit.evaluators.truth import read_truth
-from cxrkit.report import evidence
-from cxrkit.report.calibration import calibration
-from cxrkit.report.evidence import Opened
-from cxrkit.report.measured import by_key, measured
-from cxrkit.report.operating_points import operating_points
-from cxrkit.report.runs import Run, find_runs
-from cxrkit.report.subgroups import subgroups
-from cxrkit.report.tables import AVERAGE, Report, Table
+from cxrkit.report.document.tables import AVERAGE, Report, Table
+from cxrkit.report.each_run.calibration import calibration
+from cxrkit.report.each_run.operating_points import operating_points
+from cxrkit.report.each_run.subgroups import subgroups
+from cxrkit.report.evidence import opened as evidence
+from cxrkit.report.evidence.measured import by_key, measured
+from cxrkit.report.evidence.opened import Opened
+from cxrkit.report.evidence.runs import Run, find_runs
 from cxrkit.runs.predictions import read_predictions, write_predictions
 from cxrkit.runs.scores import read_scores
 

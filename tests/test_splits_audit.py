@@ -27,7 +27,7 @@ from cxrkit.datasets.nih import roster
 from cxrkit.imports import cohort as cohorts
 from cxrkit.prepare.stage import PrepareConfig, prepare_raw
 from cxrkit.report import render
-from cxrkit.report.split_audit import audit_report, known_report, split_report
+from cxrkit.report.data.split_audit import audit_report, known_report, split_report
 
 PUBLISHED = Path(os.environ.get("CXRKIT_SPLITS", Path(__file__).resolve().parents[2] / "shared" / "splits"))
 RECORDS = pl.DataFrame(

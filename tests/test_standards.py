@@ -38,8 +38,8 @@ from cxrkit.evaluators.truth import read_truth
 from cxrkit.prepare.config import PrepareConfig
 from cxrkit.prepare.records import read_records
 from cxrkit.prepare.stage import prepare_tables
+from cxrkit.report.evidence.runs import Run, find_runs
 from cxrkit.report.rendering.formats import render
-from cxrkit.report.runs import Run, find_runs
 from cxrkit.runs.folder import RunFolder, write_split
 from cxrkit.standards import write_standards
 from cxrkit.standards.claim import answers, claim_report

@@ -20,11 +20,11 @@ from cxrkit.cli.app import app
 from cxrkit.imports import cohort
 from cxrkit.imports.cohort import NIH, Cohort
 from cxrkit.prepare.stage import PrepareConfig, prepare_raw
-from cxrkit.report import cohort_counts
-from cxrkit.report.data_statistics import data_statistics
-from cxrkit.report.figures import Bars, Grid, Line
-from cxrkit.report.paper_tables import table2
-from cxrkit.report.tables import Report, Table
+from cxrkit.report.data import cohort_counts
+from cxrkit.report.data.data_statistics import data_statistics
+from cxrkit.report.document.figures import Bars, Grid, Line
+from cxrkit.report.document.tables import Report, Table
+from cxrkit.report.literature.paper_tables import table2
 
 
 @pytest.fixture(scope="module")

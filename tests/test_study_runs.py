@@ -7,9 +7,9 @@ from study_runs import Study
 
 from cxrkit import report
 from cxrkit.base.errors import UserError
-from cxrkit.report.evidence import Opened
-from cxrkit.report.reference import known_splits
-from cxrkit.report.runs import find_runs
+from cxrkit.report.evidence.opened import Opened
+from cxrkit.report.evidence.reference import known_splits
+from cxrkit.report.evidence.runs import find_runs
 
 
 def test_its_runs_are_comparable(study: Study) -> None:

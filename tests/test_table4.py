@@ -16,11 +16,11 @@ from study_runs import Study
 from cxrkit.base.contracts import PATHOLOGIES
 from cxrkit.evaluators.scoring import evaluate_run
 from cxrkit.evaluators.truth import read_truth
-from cxrkit.report import published
-from cxrkit.report.evidence import Opened
-from cxrkit.report.runs import Run, find_runs
-from cxrkit.report.table4 import published as published_table4
-from cxrkit.report.table4 import table4
+from cxrkit.report.evidence.opened import Opened
+from cxrkit.report.evidence.runs import Run, find_runs
+from cxrkit.report.literature import published
+from cxrkit.report.paper.table4 import published as published_table4
+from cxrkit.report.paper.table4 import table4
 from cxrkit.runs.predictions import METADATA_KEY, read_predictions, write_predictions
 from cxrkit.statistics import rank_correlation
 

@@ -18,7 +18,7 @@ from cxrkit.base.errors import UserError, shown
 from cxrkit.base.plain_text import survive_any_encoding
 
 if TYPE_CHECKING:
-    from cxrkit.report.tables import Report
+    from cxrkit.report.document.tables import Report
 
 
 class Commands(TyperGroup):

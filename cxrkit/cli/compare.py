@@ -32,9 +32,9 @@ def compare(
 ) -> None:
     """Say whether runs differ: each AUC and the average, with intervals and p-values over patients."""
     from cxrkit import report as reports
-    from cxrkit.report.compare import compare
-    from cxrkit.report.contenders import named
-    from cxrkit.report.evidence import Opened
+    from cxrkit.report.comparing.compare import compare
+    from cxrkit.report.comparing.contenders import named
+    from cxrkit.report.evidence.opened import Opened
 
     kind = format.value if format else None
     if out is not None:

@@ -50,7 +50,7 @@ def list_literature(
     if context.invoked_subcommand is not None:
         return
     from cxrkit import report as reports
-    from cxrkit.report.literature import literature_report
+    from cxrkit.report.literature.listing import literature_report
 
     if out is not None:
         reports.format_of(out)  # a wrong ending should be heard before the work
@@ -64,7 +64,7 @@ def show_result(
 ) -> None:
     """Show one published result: its numbers, where they were read, and what must be known of them."""
     from cxrkit import report as reports
-    from cxrkit.report import works
-    from cxrkit.report.literature import work_report
+    from cxrkit.report.literature import works
+    from cxrkit.report.literature.listing import work_report
 
     console.print(reports.to_rich(work_report(works.get(key))))

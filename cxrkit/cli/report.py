@@ -100,7 +100,7 @@ def _names(joined: str | None) -> tuple[str, ...]:
 
 
 def _write_standards(request: ReportRequest, out: Path) -> None:
-    from cxrkit.report.runs import find_runs
+    from cxrkit.report.evidence.runs import find_runs
     from cxrkit.standards import write_standards
 
     wanted = {run.folder for run in find_runs(request.runs, request.only, request.hide).runs}

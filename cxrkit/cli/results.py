@@ -82,7 +82,7 @@ def evaluate(
 def _against_other_labels(run: Path, labels: str, raw: Path | None, data: Path | None) -> None:
     from cxrkit import report as reports
     from cxrkit.base.errors import UserError
-    from cxrkit.report.label_sources import label_sources_of
+    from cxrkit.report.other_labels.label_sources import label_sources_of
 
     if raw is None:
         raise UserError("--labels: no folder is named that has the other labels", remedy="name it with --raw")

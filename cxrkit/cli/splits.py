@@ -34,7 +34,7 @@ class SubsetName(StrEnum):
 def list_splits() -> None:
     """List the splits that are known: our six, and those of other groups."""
     from cxrkit.report import to_rich
-    from cxrkit.report.split_audit import known_report
+    from cxrkit.report.data.split_audit import known_report
 
     console.print(to_rich(known_report()))
 
@@ -44,7 +44,7 @@ def show_split(name: SplitName) -> None:
     """Show one split: its images, patients, digests and source."""
     from cxrkit.datasets import known_splits
     from cxrkit.report import to_rich
-    from cxrkit.report.split_audit import split_report
+    from cxrkit.report.data.split_audit import split_report
 
     console.print(to_rich(split_report(known_splits.get(name))))
 
@@ -88,7 +88,7 @@ def audit_split(
     from cxrkit.datasets.export import splits_of
     from cxrkit.datasets.lists import read_all
     from cxrkit.imports.cohort import records_of
-    from cxrkit.report.split_audit import audit_report
+    from cxrkit.report.data.split_audit import audit_report
 
     if out is not None:
         reports.format_of(out)  # a wrong ending should be heard before the work

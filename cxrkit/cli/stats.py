@@ -28,7 +28,7 @@ def stats(
     """Count images, patients, labels, ages: the paper's Table 2 and Figure 3, and the subsets of a split."""
     from cxrkit import report as reports
     from cxrkit.imports import cohort
-    from cxrkit.report.data_statistics import data_statistics
+    from cxrkit.report.data.data_statistics import data_statistics
 
     if out is not None:
         reports.format_of(out)  # a wrong ending should be heard before the work

@@ -173,7 +173,7 @@ def alike(counts: Iterable[int]) -> list[str]:
 
 def get(name: str) -> KnownSplit | ForeignSplit:
     """Return the known split called `name`; 1 to 5 stand for resample-1 to -5. Raises UserError."""
-    ours = f"resample-{name}" if name in splits.FOLDS[1:] else name
+    ours = splits.resample(name) if name in splits.FOLDS[1:] else name
     known: dict[str, KnownSplit | ForeignSplit] = {**known_splits(), **foreign_splits()}
     if ours not in known:
         raise unknown("split", name, known, own="")

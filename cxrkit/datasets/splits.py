@@ -28,6 +28,7 @@ RESAMPLES = 5
 TEST_SHARE, VAL_SHARE = 0.2, 0.1
 OFFICIAL_VAL_SHARE = VAL_SHARE / (1 - TEST_SHARE)  # of train_val
 FOLDS = ("official", *(str(number) for number in range(1, RESAMPLES + 1)))
+_RESAMPLE = "resample-"
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,24 @@ class Split:
         return self.frame.filter(pl.col("subset") == subset).height
 
 
+def resample(number: int | str) -> str:
+    """Return the name of the resampling fold of this number."""
+    return f"{_RESAMPLE}{number}"
+
+
+def resample_number(split: str) -> int | None:
+    """Return the number of the resampling fold that a split is called after; None: it is no such fold."""
+    number = split.removeprefix(_RESAMPLE)
+    return int(number) if split != number and number.isdecimal() else None
+
+
 def name_of(fold: str) -> str:
     """Return the split's name for what `--fold` names. Raises UserError for an unknown fold."""
-    number = fold.removeprefix("resample-")
+    number = fold.removeprefix(_RESAMPLE)
     if fold == "official":
         return fold
     if number in FOLDS[1:]:
-        return f"resample-{number}"
+        return resample(number)
     if is_file(fold):
         return f"file-{Path(fold).stem}"
     raise UserError(
@@ -79,7 +91,7 @@ def make(records: pl.DataFrame, fold: str) -> Split:
     name = name_of(fold)
     if name == "official":
         return _official(records)
-    if name.startswith("resample-"):
+    if resample_number(name) is not None:
         return Split(name, _deal(records, name, {"test": TEST_SHARE, "val": VAL_SHARE}).sort("image_id"))
     return _from_file(records, Path(fold), name)
 

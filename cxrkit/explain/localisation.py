@@ -9,8 +9,8 @@ from cxrkit.explain.localisation_notes import notes_of
 from cxrkit.explain.localising import CENTRE, NETWORK, RANDOM, Localised
 from cxrkit.explain.measures import IOBB, IOU, THRESHOLDS, Measures, Rate, difference, mean, mean_interval
 from cxrkit.explain.published import PublishedBoxes
-from cxrkit.report.figures import Axis, Figure, Line, Panel
-from cxrkit.report.tables import AVERAGE, EMPTY, Cell, Column, Report, Row, Table
+from cxrkit.report.document.figures import Axis, Figure, Line, Panel
+from cxrkit.report.document.tables import AVERAGE, EMPTY, Cell, Column, Report, Row, Table
 from cxrkit.statistics.intervals import Interval
 from cxrkit.statistics.thresholds import Share
 

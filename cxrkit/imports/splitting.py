@@ -20,7 +20,7 @@ _SUBSET_WORDS = {
     "val": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing", "tst"),
 }
-_NAMED = (*splits.FOLDS, *(f"resample-{fold}" for fold in splits.FOLDS[1:]))
+_NAMED = (*splits.FOLDS, *map(splits.resample, splits.FOLDS[1:]))
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,13 @@
 `read_report_json` reads one that was written.
 """
 
-from cxrkit.report.official import official
-from cxrkit.report.probes import probes
+from cxrkit.report.document.tables import Report
+from cxrkit.report.paper.official import official
+from cxrkit.report.paper.probes import probes
+from cxrkit.report.paper.resampled import resampled
 from cxrkit.report.rendering.document import read_report_json
 from cxrkit.report.rendering.formats import FORMATS, format_of, render, write
 from cxrkit.report.rendering.terminal import to_rich
-from cxrkit.report.resampled import resampled
-from cxrkit.report.tables import Report
 
 __all__ = [
     "FORMATS", "Report", "format_of", "official", "probes", "read_report_json", "render", "resampled", "to_rich",

@@ -9,15 +9,15 @@ from functools import cached_property
 from pathlib import Path
 
 from cxrkit.base.errors import UserError
-from cxrkit.report.epochs import EpochChoice
-from cxrkit.report.evidence import Opened
-from cxrkit.report.official import SPLIT as OFFICIAL
-from cxrkit.report.official import official
-from cxrkit.report.probes import probes
-from cxrkit.report.resampled import resampled
-from cxrkit.report.run_names import run_names
-from cxrkit.report.runs import FoundRuns, Run, is_probe
-from cxrkit.report.tables import Report
+from cxrkit.report.document.tables import Report
+from cxrkit.report.evidence.epochs import EpochChoice
+from cxrkit.report.evidence.opened import Opened
+from cxrkit.report.evidence.run_names import run_names
+from cxrkit.report.evidence.runs import FoundRuns, Run, is_probe
+from cxrkit.report.paper.official import SPLIT as OFFICIAL
+from cxrkit.report.paper.official import official
+from cxrkit.report.paper.probes import probes
+from cxrkit.report.paper.resampled import resampled
 
 
 @dataclass(frozen=True)
@@ -98,20 +98,20 @@ def _probes(material: Material) -> Report:
 
 
 def _compare(material: Material) -> Report:
-    from cxrkit.report.compare import compare_all
+    from cxrkit.report.comparing.compare import compare_all
 
     return compare_all(material.findings, material.opened)
 
 
 def _table4(material: Material) -> Report:
-    from cxrkit.report.table4 import table4
+    from cxrkit.report.paper.table4 import table4
 
     return table4(material.findings, material.opened)
 
 
 def _curves(material: Material) -> Report:
-    from cxrkit.report.curves import curves
-    from cxrkit.report.training_curves import training_curves
+    from cxrkit.report.each_run.curves import curves
+    from cxrkit.report.each_run.training_curves import training_curves
 
     drawn = curves(material.tested, material.opened, material.names) if material.tested else []
     figures = [*drawn, *training_curves(material.findings, material.names)]
@@ -119,28 +119,28 @@ def _curves(material: Material) -> Report:
 
 
 def _calibration(material: Material) -> Report:
-    from cxrkit.report.calibration import calibration
+    from cxrkit.report.each_run.calibration import calibration
 
     tables, figures = calibration(material.tested, material.opened, material.names)
     return Report("Calibration", tuple(tables), figures=tuple(figures), key="calibration")
 
 
 def _thresholds(material: Material) -> Report:
-    from cxrkit.report.operating_points import operating_points
+    from cxrkit.report.each_run.operating_points import operating_points
 
     tables, figures = operating_points(material.tested, material.opened, material.names)
     return Report("Sensitivity and specificity", tuple(tables), figures=tuple(figures), key="thresholds")
 
 
 def _subgroups(material: Material) -> Report:
-    from cxrkit.report.subgroups import subgroups
+    from cxrkit.report.each_run.subgroups import subgroups
 
     tables, figures = subgroups(material.tested, material.opened, material.names)
     return Report("Subgroups", tuple(tables), figures=tuple(figures), key="subgroups")
 
 
 def _labels(material: Material) -> Report:
-    from cxrkit.report.label_sources import label_sources
+    from cxrkit.report.other_labels.label_sources import label_sources
 
     if material.raw is None:
         raise UserError("--labels: no folder is named that has the other labels", remedy="name it with --raw")
@@ -148,26 +148,26 @@ def _labels(material: Material) -> Report:
 
 
 def _table1(material: Material) -> Report:
-    from cxrkit.report.architecture import architecture
+    from cxrkit.report.data.architecture import architecture
 
     return architecture()
 
 
 def _stats(material: Material) -> Report:
     from cxrkit.imports import cohort
-    from cxrkit.report.data_statistics import data_statistics
+    from cxrkit.report.data.data_statistics import data_statistics
 
     return data_statistics(cohort.read(material.raw, None if material.raw else material.data))
 
 
 def _provenance(material: Material) -> Report:
-    from cxrkit.report.provenance import provenance
+    from cxrkit.report.each_run.provenance import provenance
 
     return provenance(material.found.runs)
 
 
 def _protocol(material: Material) -> Report:
-    from cxrkit.report.protocol import protocol
+    from cxrkit.report.each_run.protocol import protocol
 
     return protocol(material.findings)
 

@@ -18,12 +18,12 @@ from rich.text import Text
 from cxrkit.base.contracts import Metric
 from cxrkit.base.errors import shown
 from cxrkit.base.plain_text import spelled
-from cxrkit.datasets.splits import RESAMPLES
-from cxrkit.report.cells import APPROXIMATE_NOTE, CONSTANT_NOTE, is_approximate, metric_cell
-from cxrkit.report.comparability import Verdict, judge
-from cxrkit.report.published import table5
-from cxrkit.report.reference import known_splits
-from cxrkit.report.runs import AUC, Run, is_probe
+from cxrkit.datasets.splits import RESAMPLES, resample
+from cxrkit.report.evidence.cells import APPROXIMATE_NOTE, CONSTANT_NOTE, is_approximate, metric_cell
+from cxrkit.report.evidence.comparability import Verdict, judge
+from cxrkit.report.evidence.reference import known_splits
+from cxrkit.report.evidence.runs import AUC, Run, is_probe
+from cxrkit.report.literature.published import table5
 from cxrkit.runs.folder import RunFolder
 from cxrkit.runs.scores import Scores, SubsetScores
 from cxrkit.statistics.intervals import APPROXIMATE
@@ -119,7 +119,7 @@ def missing_folds(run: RunFolder, scores: Scores) -> tuple[int, ...]:
     if split not in known_splits() or split == _OFFICIAL:
         return ()
     behind = run.path.name.removeprefix(split)  # "-seed-3"
-    beside = ((fold, run.path.with_name(f"resample-{fold}{behind}")) for fold in range(1, RESAMPLES + 1))
+    beside = ((fold, run.path.with_name(f"{resample(fold)}{behind}")) for fold in range(1, RESAMPLES + 1))
     return tuple(fold for fold, folder in beside if not RunFolder(folder).scores.exists())
 
 

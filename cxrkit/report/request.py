@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cxrkit.base.errors import UserError
-from cxrkit.report import works
-from cxrkit.report.epochs import EpochChoice
+from cxrkit.report.document.tables import Report
 from cxrkit.report.everything import DOCUMENTS, Material, everything
-from cxrkit.report.evidence import Opened
-from cxrkit.report.runs import FoundRuns, find_runs
-from cxrkit.report.tables import Report
+from cxrkit.report.evidence.epochs import EpochChoice
+from cxrkit.report.evidence.opened import Opened
+from cxrkit.report.evidence.runs import FoundRuns, find_runs
+from cxrkit.report.literature import works
 
 if TYPE_CHECKING:
     from rich.console import Console

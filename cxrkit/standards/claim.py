@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cxrkit.report.tables import Cell, Column, Report, Row, Table
+from cxrkit.report.document.tables import Cell, Column, Report, Row, Table
 from cxrkit.standards import claim_data, claim_model, claim_results
 from cxrkit.standards.facts import RunFacts
 from cxrkit.standards.items import CITATION, ITEMS, Item

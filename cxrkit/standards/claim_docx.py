@@ -6,7 +6,7 @@ import io
 from typing import Any
 
 from cxrkit.base.errors import UserError
-from cxrkit.report.tables import Report, Table
+from cxrkit.report.document.tables import Report, Table
 
 _WIDTHS_CM = (1.2, 5.0, 13.0, 2.4)  # number, item, answer, page: A4 lengthwise has 25.7 within its margins
 _POINTS = 9

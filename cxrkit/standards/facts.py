@@ -21,7 +21,7 @@ from cxrkit.base.origin import labels_digest, metadata_digest
 from cxrkit.evaluators.truth import Truth, read_truth
 from cxrkit.models import options
 from cxrkit.models.grammar import ALIASES, SPECS, ModelSpec
-from cxrkit.report.runs import Run, stale_reasons
+from cxrkit.report.evidence.runs import Run, stale_reasons
 from cxrkit.runs.config import TrainConfig, read_run_config
 from cxrkit.runs.folder import RunFolder, read_split
 from cxrkit.runs.imported import Imported, read_imported

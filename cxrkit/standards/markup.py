@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from cxrkit.report.document.tables import Report, Table
 from cxrkit.report.rendering.formats import render
-from cxrkit.report.tables import Report, Table
 
 
 def plain(text: str) -> str:

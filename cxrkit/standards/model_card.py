@@ -6,7 +6,7 @@ front matter carries the metrics for machines (hub.py).
 
 from __future__ import annotations
 
-from cxrkit.report.tables import Table
+from cxrkit.report.document.tables import Table
 from cxrkit.standards import claim_data, claim_model, claim_results
 from cxrkit.standards.claim import AUTHOR
 from cxrkit.standards.facts import RunFacts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cxrkit.base.contracts import Metric
-from cxrkit.report.tables import AVERAGE, EMPTY, Cell, Column, Row, Table
+from cxrkit.report.document.tables import AVERAGE, EMPTY, Cell, Column, Row, Table
 from cxrkit.standards.cases import Cases
 from cxrkit.standards.facts import RunFacts
 from cxrkit.standards.words import SUBSET_WORDS, count, how_intervals, metric_name, metric_words

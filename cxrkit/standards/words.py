@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cxrkit.base.contracts import Metric
+from cxrkit.datasets.splits import resample_number
 from cxrkit.standards.cases import Cases
 from cxrkit.standards.facts import Partition, RunFacts
 
@@ -152,7 +153,7 @@ def split_words(facts: RunFacts) -> str:
             "The test images are those of the data set's official list; of the other images, patients in the order of "
             "a hash (SHA-256 of their number) validate until an eighth is reached, and the rest trains"
         )
-    if name.startswith("resample-") and name.removeprefix("resample-").isdigit() and facts.config is not None:
+    if resample_number(name) is not None and facts.config is not None:
         return (
             f"Patients in the order of a hash (SHA-256 of split and patient number, split {name}) are dealt out to "
             "20 % test, 10 % validation and 70 % training images, as in Baltruschat et al. 2019"

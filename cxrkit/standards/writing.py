@@ -16,8 +16,8 @@ from rich.console import Console
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import file_digest, read_json, replacing, write_json, write_text
 from cxrkit.base.progress import progress_bar
+from cxrkit.report.evidence.runs import Run, find_runs
 from cxrkit.report.rendering.formats import render
-from cxrkit.report.runs import Run, find_runs
 from cxrkit.runs.folder import RunFolder
 from cxrkit.runs.opening import evaluated_with
 from cxrkit.shards.index import Description, read_description, read_listed

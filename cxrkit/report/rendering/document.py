@@ -16,8 +16,8 @@ from cxrkit import __version__
 from cxrkit.base import typed
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import read_json
-from cxrkit.report.figures import Bars, Figure, Grid, Line, Mark, Numbers, Panel, Ranges
-from cxrkit.report.tables import Report
+from cxrkit.report.document.figures import Bars, Figure, Grid, Line, Mark, Numbers, Panel, Ranges
+from cxrkit.report.document.tables import Report
 
 SCHEMA = "cxrkit-report"
 SCHEMA_VERSION = 1

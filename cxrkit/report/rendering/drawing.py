@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from cxrkit.base.errors import UserError
-from cxrkit.report.figures import Bars, Figure, Grid, Line, Panel, Ranges
+from cxrkit.report.document.figures import Bars, Figure, Grid, Line, Panel, Ranges
 from cxrkit.report.rendering.marks import draw_marks, shortened
 from cxrkit.report.rendering.palette import DARK, LIGHT, MARKERS, Palette, Theme, names, palette
 from cxrkit.report.rendering.svg import light

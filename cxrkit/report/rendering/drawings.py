@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cxrkit.base.cores import available_cores
 from cxrkit.base.errors import UserError
 from cxrkit.base.workers import Worker, Workers
-from cxrkit.report.figures import Figure
+from cxrkit.report.document.figures import Figure
 from cxrkit.report.rendering.drawing import Format, draw_in
 from cxrkit.report.rendering.palette import Palette
 

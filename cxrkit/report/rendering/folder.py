@@ -15,10 +15,10 @@ from pathlib import Path
 from cxrkit.base import typed
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import digest_lines, file_digest, output_error, replacing, write_json, write_text
-from cxrkit.report.figures import Figure
+from cxrkit.report.document.figures import Figure
+from cxrkit.report.document.tables import Report
 from cxrkit.report.rendering import document, formats
 from cxrkit.report.rendering.palette import Palette, names, palette
-from cxrkit.report.tables import Report
 
 LIST = "report-files.json"
 PAGE = "index.html"

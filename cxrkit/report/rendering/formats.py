@@ -9,11 +9,11 @@ from pathlib import Path
 from cxrkit import __version__
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import write_text
+from cxrkit.report.document.tables import Report
 from cxrkit.report.rendering.document import as_json
 from cxrkit.report.rendering.latex import latex
 from cxrkit.report.rendering.markdown import markdown
 from cxrkit.report.rendering.tidy import tidy
-from cxrkit.report.tables import Report
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from cxrkit.report.figures import Figure
+from cxrkit.report.document.figures import Figure
+from cxrkit.report.document.tables import Cell, Report, Table
 from cxrkit.report.rendering.latex_layout import (
     BESIDE,
     FLOAT,
@@ -23,7 +24,6 @@ from cxrkit.report.rendering.latex_layout import (
     parts_of,
 )
 from cxrkit.report.rendering.latex_text import escaped, number_or_text
-from cxrkit.report.tables import Cell, Report, Table
 
 
 def latex(report: Report, figures: str = "") -> str:

@@ -9,8 +9,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from cxrkit.report.document.tables import Row, Table
 from cxrkit.report.rendering.latex_text import width_of
-from cxrkit.report.tables import Row, Table
 
 PAGE_WIDTH, PAGE_HEIGHT = 345.0, 550.0  # points
 _NOTE_SIZE, _NOTE_LINE = 8.5, 9.5  # \footnotesize

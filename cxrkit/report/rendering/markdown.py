@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from cxrkit.report.figures import Figure
-from cxrkit.report.tables import Report, Table
+from cxrkit.report.document.figures import Figure
+from cxrkit.report.document.tables import Report, Table
 
 
 def markdown(report: Report, figures: str = "") -> str:

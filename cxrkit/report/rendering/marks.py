@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cxrkit.report.figures import Axis, Bars, Grid, Line, Panel, Ranges
+from cxrkit.report.document.figures import Axis, Bars, Grid, Line, Panel, Ranges
 from cxrkit.report.rendering.palette import MARKERS, Palette, Theme
 
 SHORT = 42  # letters of a name in a legend or at an axis

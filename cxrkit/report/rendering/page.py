@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from cxrkit.base.errors import UserError
-from cxrkit.report.figures import Figure
+from cxrkit.report.document.figures import Figure
+from cxrkit.report.document.tables import Report
 from cxrkit.report.rendering.drawing import draw
 from cxrkit.report.rendering.page_views import one_line, sections, sort_key
 from cxrkit.report.rendering.palette import DARK, LIGHT, palette
 from cxrkit.report.rendering.svg import THEMED
-from cxrkit.report.tables import Report
 
 _TEMPLATES = Path(__file__).parent / "templates"
 

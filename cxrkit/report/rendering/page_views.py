@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from cxrkit.report.figures import Bars, Figure, Grid, Line, Panel, Ranges
+from cxrkit.report.document.figures import Bars, Figure, Grid, Line, Panel, Ranges
+from cxrkit.report.document.tables import EMPTY, Cell, Column, Report, Row, Table
 from cxrkit.report.rendering.svg import inline, with_ids
-from cxrkit.report.tables import EMPTY, Cell, Column, Report, Row, Table
 
 _PAPER = 120  # characters in a line of a table on A4, upright
 _PROSE = 30  # of them for a column that may wrap

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from cxrkit.report.figures import Bars, Figure, Line, Ranges
+from cxrkit.report.document.figures import Bars, Figure, Line, Ranges
 
 MARKERS = "osD^vPX*"  # beside the colour, for print in grey
 

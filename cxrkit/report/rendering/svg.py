@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from html import escape
 
-from cxrkit.report.figures import Figure
+from cxrkit.report.document.figures import Figure
 from cxrkit.report.rendering.palette import LIGHT
 
 THEMED = ("paper", "ink", "muted", "faint", "rest")  # colours of a Theme that a page has variables of

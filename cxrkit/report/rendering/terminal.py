@@ -11,7 +11,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from cxrkit.base.plain_text import spelled
-from cxrkit.report.tables import Cell, Column, Report, Row, Table
+from cxrkit.report.document.tables import Cell, Column, Report, Row, Table
 
 _GAP = 2  # columns between two columns
 _PROSE = 24  # the least width of a column that may wrap

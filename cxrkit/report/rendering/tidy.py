@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Iterator
 
-from cxrkit.report.tables import EMPTY, Cell, Column, Number, Report, Row, Table
+from cxrkit.report.document.tables import EMPTY, Cell, Column, Number, Report, Row, Table
 
 QUALIFIERS = (
     "lower", "upper", "std", "std_seeds", "folds", "splits", "seeds", "images", "patients", "positives", "negatives",

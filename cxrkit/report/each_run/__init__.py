@@ -1,0 +1,1 @@
+"""Documents of single runs: curves, calibration, operating points, subgroups, training, provenance, protocol."""

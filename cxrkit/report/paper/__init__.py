@@ -1,0 +1,1 @@
+"""The paper's tables and figures of results, with one's own runs in them."""

@@ -1,0 +1,144 @@
+"""Where a run stands among the published results on the official split, by mean AUC as printed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from decimal import ROUND_HALF_UP, Decimal
+
+from cxrkit.base.contracts import Metric
+from cxrkit.report.document.tables import AVERAGE, EMPTY, Cell, Column, Row, Table
+from cxrkit.report.evidence.cells import run_marks
+from cxrkit.report.evidence.comparability import Verdict
+from cxrkit.report.literature import works
+from cxrkit.report.literature.marks import OTHER_LABELS, SAW_DATA_SET, TEST_SELECTED, mark_notes, marks_of
+from cxrkit.report.literature.works import Work
+
+DECIMALS = 3
+
+
+@dataclass(frozen=True)
+class Place:
+    """A mean AUC among published ones, all as printed."""
+
+    rank: int
+    """1 for the highest; equal ones share a rank."""
+
+    above: tuple[Work, ...]
+    """The next that is higher; none of them for the first."""
+
+    level: tuple[Work, ...]
+    """Those that are equal."""
+
+    below: tuple[Work, ...]
+    """The next that is lower; none of them for the last."""
+
+
+def place(mean: float, published: Sequence[Work]) -> Place:
+    """Return the place of a mean among results of which each has one, both rounded to the digits that are printed."""
+    by_mean = works.ranked(published)
+    higher = [work for work in by_mean if _printed(work.mean) > _printed(mean)]
+    level = [work for work in by_mean if _printed(work.mean) == _printed(mean)]
+    lower = by_mean[len(higher) + len(level) :]
+    return Place(len(higher) + 1, tuple(higher[-1:]), tuple(level), tuple(lower[:1]))
+
+
+def _printed(mean: float | None) -> float:
+    return float(_rounded(mean))
+
+
+def _rounded(mean: float | None) -> str:
+    """Return a mean as it is printed: a half goes up, as on paper, where the binary number may lie just below it."""
+    assert mean is not None, "comparable results have a mean"
+    return str(Decimal(str(mean)).quantize(Decimal(10) ** -DECIMALS, ROUND_HALF_UP))
+
+
+def rank_table(runs: Sequence[tuple[str, Verdict]], label_release: str) -> Table | None:
+    """Return the runs that have a mean AUC among the published results next to them; None where none has.
+
+    runs: those that compare, each behind what tells it from others of its name, which stands in the table where there
+    are any. label_release: of the labels that they are tested by.
+    """
+    published = works.comparable()
+    found = [(words, verdict, verdict.run.auc()) for words, verdict in runs]
+    means = [(words, verdict, mean) for words, verdict, mean in found if mean is not None and mean.value is not None]
+    if not means:
+        return None
+    names = Counter(verdict.run.name for _, verdict, _ in means)
+    own = []
+    for words, verdict, mean in means:
+        name = verdict.run.name
+        told_apart = f"{name}, {words}" if words and names[name] > 1 else name
+        own.append(_own_row(told_apart, verdict, mean, published))
+    places = [place(mean.value, published) for *_, mean in means if mean.value is not None]
+    near = dict.fromkeys(work for found in places for work in (*found.above, *found.level, *found.below))
+    rows = [*own, *(_published_row(work, label_release) for work in near)]
+    rows.sort(key=lambda row: -_printed(row.cells[1].values["auc"]))  # of equal ones the runs stay first
+    columns = (
+        Column("whose", ("Whose",)),
+        Column(AVERAGE, ("Average",), ("auc",)),
+        Column("rank", ("Rank", f"of {len(published) + 1}"), ("rank", "results")),
+        Column("in its interval", ("In its", "interval"), ("within",)),
+        Column("marks", ("Marks",)),
+    )
+    title = "Rank among published results on the official split, by average AUC"
+    notes = tuple(_notes(published, label_release))
+    return Table(title, "Result", columns, _ruled(rows, published), notes, "rank", rows_are_runs=True)
+
+
+def _own_row(name: str, verdict: Verdict, mean: Metric, published: Sequence[Work]) -> Row:
+    assert mean.value is not None
+    found = place(mean.value, published)
+    values = {"rank": found.rank, "results": len(published) + 1}
+    cells = (
+        Cell("your run"),
+        Cell(_rounded(mean.value), {"auc": mean.value}, bold=True),
+        Cell(f"{found.rank}{'=' * bool(found.level)}", values, bold=True),
+        _within(mean, published),
+        Cell(", ".join(run_marks(verdict.run)) or "-"),
+    )
+    return Row(name, name, cells, own=True, doubts=verdict.doubts)
+
+
+def _published_row(work: Work, label_release: str) -> Row:
+    marks = ", ".join(marks_of(work, label_release)) or "-"
+    mean = Cell(_rounded(work.mean), {"auc": work.mean})
+    return Row(work.key, work.key, (Cell("published"), mean, EMPTY, EMPTY, Cell(marks)))
+
+
+def _ruled(rows: Sequence[Row], published: Sequence[Work]) -> tuple[Row, ...]:
+    """Return the rows with a gap wherever published results that stand between two of them are left out."""
+    order = {work.key: number for number, work in enumerate(published)}
+    ruled: list[Row] = []
+    last = -1
+    for row in rows:
+        number = order.get(row.heading, last) if row.cells[0].text == "published" else last
+        ruled.append(replace(row, rule_above=bool(ruled) and number > last + 1))
+        last = max(last, number)
+    return tuple(ruled)
+
+
+def _within(mean: Metric, published: Sequence[Work]) -> Cell:
+    lower, upper = mean.lower, mean.upper
+    if lower is None or upper is None:
+        return EMPTY
+    count = sum(lower <= work.mean <= upper for work in published if work.mean is not None)
+    return Cell(f"{count}", {"within": count})
+
+
+def _notes(published: Sequence[Work], label_release: str) -> list[str]:
+    marks = [marks_of(work, label_release) for work in published]
+    count = {mark: sum(mark in found for found in marks) for mark in (TEST_SELECTED, SAW_DATA_SET, OTHER_LABELS)}
+    not_known = sum(work.pretrained.this_data_set == "unknown" for work in published)
+    return [
+        f"Rank: of the run by itself among the {len(published)} published results that name the official split and "
+        "give an average (`cxrkit literature`), by the average as printed here; =: as high as a published one. Beside "
+        "your runs stand those next to them; at a gap some are left out",
+        "Read ranks with care. Of these results, selected on the test set by their released code (S): "
+        f"{count[TEST_SELECTED]}; pretrained on this data set's images (P): {count[SAW_DATA_SET]}, and not known: "
+        f"{not_known}; tested by other labels (L): {count[OTHER_LABELS]}",
+        "In its interval: how many published averages lie in the run's own 95 % interval. The intervals of published "
+        "results are not known, and neither is whether they differ from the run by more than chance",
+        *mark_notes(mark for found in marks for mark in found),
+    ]
