@@ -31,23 +31,32 @@ FLOORS = [
     ["base"],
 ]
 HEIGHT = {room: -floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+# The rooms of report, each of which may import from those after it.
+REPORT = ["request", "everything", "panel", "data", "each_run", "other_labels", "paper", "comparing", "rendering"]
+REPORT += ["evidence", "literature", "document"]
 
 
 def room_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imported(path: Path) -> set[str]:
-    """Rooms that the file imports from anywhere in it: inside functions, and for types alone, too."""
-    modules: set[str] = set()
+def modules(path: Path) -> set[str]:
+    """Modules that the file imports from anywhere in it: inside functions, and for types alone, too."""
+    found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module == "cxrkit":
-            modules |= {f"cxrkit.{alias.name}" for alias in node.names}
+            found |= {f"cxrkit.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            modules.add(node.module)
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names if node.module == "cxrkit.report"}
         elif isinstance(node, ast.Import):
-            modules |= {alias.name for alias in node.names}
-    parts = [module.split(".") for module in modules]
+            found |= {alias.name for alias in node.names}
+    return found
+
+
+def imported(path: Path) -> set[str]:
+    """Rooms that the file imports from."""
+    parts = [module.split(".") for module in modules(path)]
     return {part[1] for part in parts if part[0] == "cxrkit" and len(part) > 1 and not part[1].startswith("__version")}
 
 
@@ -81,6 +90,17 @@ def test_no_room_is_in_a_circle() -> None:
         for room in free:
             del left[room]
     assert not left
+
+
+def test_imports_in_report_point_down() -> None:
+    upwards = []
+    for path in (PACKAGE / "report").rglob("*.py"):
+        room = path.relative_to(PACKAGE / "report").parts[0].removesuffix(".py")
+        if room != "__init__":
+            parts = [module.split(".") for module in modules(path)]
+            others = {part[2] for part in parts if part[:2] == ["cxrkit", "report"] and len(part) > 2} - {room}
+            upwards += [f"{path.name} imports {other}" for other in others if REPORT.index(other) < REPORT.index(room)]
+    assert not upwards
 
 
 def test_every_field_of_a_record_is_documented_by_itself() -> None:

@@ -136,7 +136,7 @@ class RunFolder:
         return self.path / "epochs.json"
 
     def derived(self, name: str) -> Path:
-        """Arrays that reports worked out from the predictions, to be read the next time: see report/evidence/opened.py."""
+        """Arrays that reports worked out from the predictions, read the next time: report/evidence/opened.py."""
         return self.path / "derived" / f"{name}.npz"
 
     def done(self, stage: str) -> Path:
