@@ -1,8 +1,6 @@
-"""Records -> Markdown: a document per record, and the performance section of the README.
+"""Records -> Markdown: a document per record; pages.py puts their tables into the README and docs/performance.md.
 
-python benchmarks/tables.py --readme README.md           write the section between its two markers
-python benchmarks/tables.py --readme README.md --check   exit 1 when it is not up to date
-python benchmarks/tables.py --compare OLD.json NEW.json  two records of one part side by side, with their ratios
+python benchmarks/tables.py --compare OLD.json NEW.json   two records of one part side by side, with their ratios
 """
 
 # ruff: noqa: E402 - the imports follow the line that lets this run as a script
@@ -22,10 +20,8 @@ from benchmarks import record
 from benchmarks.quiet import CPU
 from benchmarks.record import Entry, Record, Target, median_of
 from cxrkit.base.errors import UserError
-from cxrkit.base.files import write_text
 
 RESULTS = ROOT / "benchmarks" / "results"
-BEGIN, END = "<!-- performance:begin -->", "<!-- performance:end -->"
 TITLES = {
     "load": "Loading on a CPU",
     "prepare": "Preparing",
@@ -33,12 +29,6 @@ TITLES = {
     "evaluate": "Evaluation",
     "scale": "How it grows",
     "gpu": "GPU",
-}
-# What the README leaves to the full documents: the targets say as much.
-LEFT_OUT = {
-    "prepare": ("source", "single"),
-    "scale": ("prepare", "load", "opening"),
-    "gpu": ("environment", "decoding", "training in fp16", "change", "upload", "batches"),
 }
 # Figures that have a column of their own, and its head.
 COLUMNS = {"tree peak MB": "peak MB, all processes", "worst dB": "the worst", "GB/s": "GB/s", "peak GB": "peak GB"}
@@ -48,7 +38,7 @@ BUSY = 0.1  # cores that others used, from which on it is said
 def document(found: Record) -> str:
     """Return the whole record as Markdown: what was measured where, every row, every target."""
     lines = [f"# {TITLES[found.part]}", "", f"{conditions(found)}", ""]
-    for group in _groups(found):
+    for group in groups_of(found):
         lines += [f"## {group[:1].upper()}{group[1:]}", "", *entry_table(found, group), ""]
     if found.targets:
         lines += ["## Targets", "", *target_table(found.targets), ""]
@@ -142,46 +132,9 @@ def number(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-def _groups(found: Record) -> list[str]:
+def groups_of(found: Record) -> list[str]:
+    """Return the groups of a record's entries, in their order."""
     return list(dict.fromkeys(entry.group for entry in found.entries))
-
-
-def section(records: Sequence[Record]) -> str:
-    """Return the README's performance section: per part, its main tables and the targets."""
-    by_part = {found.part: found for found in records}
-    lines: list[str] = []
-    for part, title in TITLES.items():
-        found = by_part.get(part)
-        lines += [f"### {title}", ""]
-        if found is None:
-            command = "gpu.py" if part == "gpu" else f"run.py --only {part}"
-            lines += [f"Not yet measured; `python benchmarks/{command}` does.", ""]
-            continue
-        lines += [conditions(found), ""]
-        if part == "load":
-            lines += [*load_table(found), ""]
-        else:
-            for group in _groups(found):
-                if not group.startswith(LEFT_OUT.get(part, "-")):
-                    lines += [f"{group[:1].upper()}{group[1:]}:", "", *entry_table(found, group), ""]
-        lines += [*target_table(found.targets), ""] if found.targets else []
-        lines += [f"{remark}\n" for remark in found.remarks]
-        lines += [f"All of it: [benchmarks/results/{part}.md](benchmarks/results/{part}.md)", ""]
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def load_table(found: Record) -> list[str]:
-    """Return one table of all loaders: images/s per output size, and then what an image costs in CPU time."""
-    groups = [group for group in _groups(found) if group.startswith("to ")]
-    names = dict.fromkeys(entry.name for entry in found.entries if entry.group in groups)
-    costs = [f"CPU ms, {group}" for group in groups if any(CPU in one.figures for one in found.entries)]
-    heads = [*groups, *costs]
-    lines = [f"| images/s | {' | '.join(heads)} | note |", f"| --- |{' ---: |' * len(heads)} --- |"]
-    for name in names:
-        rows = [next(e for e in found.entries if (e.group, e.name) == (group, name)) for group in groups]
-        cells = [values(row)[0] for row in rows] + ([figure(row, CPU) for row in rows] if costs else [])
-        lines.append(f"| {name} | {' | '.join(cells)} | {rows[0].note} |")
-    return lines
 
 
 def comparison(old: Record, new: Record) -> str:
@@ -197,7 +150,7 @@ def comparison(old: Record, new: Record) -> str:
     lines += ["", f"Before: {conditions(old)}", "", f"After: {conditions(new)}"]
     if old.machine.get("gpu") != new.machine.get("gpu") or old.machine["processor"] != new.machine["processor"]:
         lines += ["", "**Two machines: the ratios say nothing about the code.**"]
-    for group in dict.fromkeys([*_groups(old), *_groups(new)]):
+    for group in dict.fromkeys([*groups_of(old), *groups_of(new)]):
         pairs = {name: (_found(old, group, name), _found(new, group, name)) for name in _names(group, old, new)}
         there = [one for pair in pairs.values() for one in pair if one]
         unit = there[0].unit
@@ -227,42 +180,12 @@ def _side_by_side(before: float | None, after: float | None) -> list[str]:
     return [*cells, f"{after / before:.2f}" if before and after is not None else "-"]
 
 
-def read_results(folder: Path = RESULTS) -> list[Record]:
-    """Return the committed records, in the order of their file names."""
-    return [record.read(path) for path in sorted(folder.glob("*.json"))]
-
-
-def replaced(readme: str, text: str, name: str = "README.md") -> str:
-    """Return `readme` with `text` between the markers. Raises UserError where they are not both there once."""
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end or readme.count(BEGIN) != 1 or readme.count(END) != 1:
-        raise UserError(
-            f"{name}: expected {BEGIN} and {END}, once each, in this order", remedy="put them where the section goes"
-        )
-    return f"{before}{BEGIN}\n{text}{END}{after}"
-
-
 def main(given: Sequence[str] | None = None) -> int:
-    """Write or check the section, or compare two records; return the exit status."""
+    """Compare two records; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--readme", type=Path)
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--check", action="store_true", help="change nothing, only compare")
-    parser.add_argument("--compare", type=Path, nargs=2, metavar=("OLD", "NEW"), help="two records of one part")
+    parser.add_argument("--compare", type=Path, nargs=2, required=True, metavar=("OLD", "NEW"), help="of one part")
     options = parser.parse_args(given)
-    if (options.readme is None) == (options.compare is None):
-        parser.error("name a --readme, or two records to --compare")
-    if options.compare:
-        print(comparison(*map(record.read, options.compare)), end="")
-        return 0
-    found = options.readme.read_text(encoding="utf-8")
-    wanted = replaced(found, section(read_results(options.results)), options.readme.name)
-    if options.check:
-        if found != wanted:
-            print(f"{options.readme}: the performance section is not that of the records; run benchmarks/tables.py")
-        return int(found != wanted)
-    write_text(options.readme, wanted)
+    print(comparison(*map(record.read, options.compare)), end="")
     return 0
 
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from benchmarks import evaluate as evaluation
-from benchmarks import floors, load, memory, ours, record, run, scale, tables, tried
+from benchmarks import floors, load, memory, ours, pages, record, run, scale, tables, tried
 from benchmarks import prepare as prepare_part
 from benchmarks.contender import Contender
 from benchmarks.material import Material, link_cohort
@@ -339,14 +339,14 @@ def test_targets_are_met_missed_or_not_measured(example: Record) -> None:
     assert table[4] == "| to 448 | at least 1.00x | not measured |  |"
 
 
-def test_the_readme_gets_the_tables_between_its_markers(example: Record) -> None:
-    text = tables.replaced(f"before\n{tables.BEGIN}\nold\n{tables.END}\nafter\n", tables.section([example]))
-    assert text.startswith(f"before\n{tables.BEGIN}\n### Loading on a CPU\n")
-    assert text.endswith(f"{tables.END}\nafter\n")
+def test_a_page_gets_the_tables_between_its_markers(example: Record) -> None:
+    text = pages.replaced(f"before\n{pages.BEGIN}\nold\n{pages.END}\nafter\n", pages.section([example]))
+    assert text.startswith(f"before\n{pages.BEGIN}\n## Loading on a CPU\n")
+    assert text.endswith(f"{pages.END}\nafter\n")
     assert "| ours | 110 | 40.0 |  |" in text
     assert "| theirs | 55.0 | not available: it / broke | no rotation |" in text
-    assert "### GPU\n\nNot yet measured" in text
-    assert tables.replaced(text, tables.section([example])) == text
+    assert "## GPU\n\nNot yet measured" in text
+    assert pages.replaced(text, pages.section([example])) == text
 
 
 def with_cpu(found: Record, cost: float) -> Record:
@@ -359,11 +359,11 @@ def with_cpu(found: Record, cost: float) -> Record:
 
 def test_cpu_time_has_a_column_where_it_was_measured(example: Record) -> None:
     assert not any(CPU in line for line in tables.entry_table(example, "to 224"))
-    assert "CPU" not in tables.load_table(example)[0]
+    assert "CPU" not in pages.load_table(example)[0]
     found = with_cpu(example, 0.25)
     assert tables.entry_table(found, "to 224")[0] == "| | images/s | quartiles | CPU ms an image | note |"
     assert tables.entry_table(found, "to 224")[2] == "| ours | 110 | 105 to 115 | 0.25 |  |"
-    table = tables.load_table(found)
+    table = pages.load_table(found)
     assert table[0] == "| images/s | to 224 | to 448 | CPU ms, to 224 | CPU ms, to 448 | note |"
     assert table[3] == "| theirs | 55.0 | not available: it / broke | 0.25 |  | no rotation |"
 
@@ -447,10 +447,10 @@ def test_crops_with_opencv_stay_within_the_image() -> None:
     assert (turned == 200).mean() > 0.8  # at most the corners are turned out of the image
 
 
-@pytest.mark.parametrize("readme", ["", tables.BEGIN, f"{tables.END}{tables.BEGIN}", f"{tables.BEGIN * 2}{tables.END}"])
+@pytest.mark.parametrize("readme", ["", pages.BEGIN, f"{pages.END}{pages.BEGIN}", f"{pages.BEGIN * 2}{pages.END}"])
 def test_a_readme_without_markers_is_refused(readme: str) -> None:
     with pytest.raises(UserError, match="once each, in this order"):
-        tables.replaced(readme, "text")
+        pages.replaced(readme, "text")
 
 
 def test_a_busy_machine_and_a_trial_are_owned_up_to(example: Record) -> None:
@@ -526,16 +526,16 @@ def test_processor_time_is_counted_for_a_whole_process_tree() -> None:
     assert busy_seconds() - all_before > 0.25
 
 
-def test_the_committed_records_are_whole_and_the_readme_shows_them() -> None:
-    records = tables.read_results()
+def test_the_committed_records_are_whole_and_the_pages_show_them() -> None:
+    records = pages.read_results()
     for found in records:
         assert found.settings["runs"] >= 5, found.part
         assert not found.settings["quick"], found.part
         assert (tables.RESULTS / f"{found.part}.md").read_text() == tables.document(found), found.part
+    assert pages.main(["--check"]) == 0, "run python benchmarks/pages.py"
     readme = (REPOSITORY / "README.md").read_text()
-    assert readme == tables.replaced(readme, tables.section(records)), (
-        "run python benchmarks/tables.py --readme README.md"
-    )
+    assert all(f"| {shown} |" in readme for shown in pages.LOADERS.values()), "a row of the README has no record"
+    assert all(f"| {shown} |" in readme for *_, shown in pages.STAGES), "a row of the README has no record"
 
 
 def test_the_evaluation_part_runs_as_one_command(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import gpu, gpu_cases, gpu_rows, gpu_targets, isolated, record, steps, tables
+from benchmarks import gpu, gpu_cases, gpu_rows, gpu_targets, isolated, pages, record, steps, tables
 from benchmarks.gpu_rows import DALI, FIXED, MODES, RESIDENT, Row, Sizes, parts, rows
 from benchmarks.isolated import Work
 from benchmarks.material import Material, link_cohort
@@ -352,13 +352,13 @@ def test_the_readme_shows_a_gpu_record_without_what_only_the_document_needs() ->
     machine = record.machine("benchmarks/gpu.py") | {"gpu": {"name": "NVIDIA H100"}}
     slow = entry("training in fp16, resnet50 at 224, batch 16", "eager, one fixed batch", 600.0)
     found = Record("gpu", {"runs": 5, "cores": 16}, machine, (*rates(), slow))
-    section = tables.section([found])
+    section = pages.section([found])
     assert "NVIDIA H100, 16 cores" in section
     assert "Each row ran in a process of its own" in section
     assert "| a | 70.0 | 70.0 to 70.0 | 44.0 |" in section
     assert "fp16" not in section
     assert "fp16" in tables.document(found)
-    assert "Not yet measured; `python benchmarks/gpu.py` does." in tables.section([])
+    assert "Not yet measured; `python benchmarks/gpu.py` does." in pages.section([])
 
 
 def one(group: str, text: str) -> Row:
