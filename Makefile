@@ -14,7 +14,7 @@ COMMA := ,
 EXTRAS := dev$(addprefix $(COMMA),$(GPU))
 OTHER_BUILD := $(if $(filter gpu-cuda12,$(GPU)),nvidia-dali-cuda130,nvidia-dali-cuda120)
 
-.PHONY: demo test lint types bench phantom-grid clean
+.PHONY: demo test lint types docs bench phantom-grid clean
 .DEFAULT_GOAL := demo
 
 # What was installed stands in the file: with other extras it is done again.
@@ -45,6 +45,11 @@ lint: $(VENV)/installed
 
 types: $(VENV)/installed
 	$(BIN)/mypy
+
+# The documentation as a site in build/site: no network, and a link that leads nowhere is an error.
+docs: $(VENV)/installed
+	$(BIN)/python docs/site/formats.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 # Our loaders and their peers, side by side; benchmarks/README.md says what is measured.
 bench: $(VENV)/installed

@@ -1,0 +1,139 @@
+"""The pages: the site builds, links lead somewhere, and what stands in a code block is what the program takes."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import REPOSITORY
+from typer.main import get_command
+
+import cxrkit
+from cxrkit import cli
+from cxrkit.cli.app import app
+from cxrkit.recipes import catalog
+
+PAGES = sorted(
+    path.relative_to(REPOSITORY).as_posix()
+    for path in [
+        *REPOSITORY.glob("*.md"),
+        *(REPOSITORY / "docs").rglob("*.md"),
+        *(REPOSITORY / "benchmarks").rglob("*.md"),
+        *(REPOSITORY / "examples").rglob("*.md"),
+    ]
+    if "results" not in path.parts and path.name != "CHANGELOG.md"
+)
+_FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```\s*$", re.MULTILINE | re.DOTALL)
+_INDENTED = re.compile(r"(?:(?<=\n\n)|\A)((?:    [^\n]*\n|\n(?=    ))+)")
+
+
+def blocks(page: str, *languages: str) -> list[str]:
+    """Return the code of a page: its fenced blocks in one of `languages`, and for "sh" the indented ones too."""
+    text = (REPOSITORY / page).read_text()
+    found = [code for language, code in _FENCE.findall(text) if language in languages]
+    if "sh" in languages:
+        found += [code.replace("\n    ", "\n").removeprefix("    ") for code in _INDENTED.findall(_FENCE.sub("", text))]
+    return found
+
+
+def commands(page: str) -> Iterator[list[str]]:
+    """Yield the words of each `cxrkit` command in the code of a page."""
+    for code in blocks(page, "sh", "console"):
+        for line in code.replace("\\\n", " ").splitlines():
+            words = shlex.split(line.strip().removeprefix("$ "), comments=True)
+            while words and "=" in words[0] and not words[0].startswith("-"):
+                words = words[1:]  # VARIABLE=value before it
+            while words and (words[0].endswith("torchrun") or words[0].startswith("--nproc") or words[0].isdigit()):
+                words = words[1:]
+            if words[:1] == ["cxrkit"] or words[:1] == [".venv/bin/cxrkit"]:
+                yield words[1:]
+            elif words[:2] == ["-m", "cxrkit"]:
+                yield words[2:]
+
+
+def parse(words: list[str]) -> None:
+    """Let the command line read `words` and do nothing. Raises click's UsageError where it would refuse them."""
+    command: Any = get_command(app)
+    context = command.make_context("cxrkit", list(words))
+    while hasattr(command, "resolve_command"):
+        rest = [*context._protected_args, *context.args]
+        if not rest:
+            return
+        name, command, rest = command.resolve_command(context, rest)
+        context = command.make_context(name, rest, parent=context)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_of_a_page_is_one_that_the_program_takes(page: str) -> None:
+    assert cli.app
+    for words in commands(page):
+        try:
+            parse(words)
+        except SystemExit:
+            pass
+        except Exception as error:
+            if type(error).__name__ == "Exit":  # --help, --version
+                continue
+            pytest.fail(f"{page}: cxrkit {shlex.join(words)}: {error}")
+
+
+def test_a_command_that_is_wrong_would_be_found() -> None:
+    with pytest.raises(Exception, match="No such option"):
+        parse(["train", "--no-such-option", "1"])
+    assert sum(len(list(commands(page))) for page in PAGES) > 80
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "toml")])
+def test_every_recipe_of_a_page_can_be_read(page: str, tmp_path: Path) -> None:
+    for number, code in enumerate(blocks(page, "toml")):
+        if "[about]" in code or "[model]" in code:
+            path = tmp_path / f"{number}.toml"
+            path.write_text(code)
+            assert catalog.load(str(path)).about.source
+
+
+def test_scripts_and_targets_that_pages_name_are_there() -> None:
+    targets = set(re.findall(r"^([\w-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
+    for page in PAGES:
+        for code in blocks(page, "sh", "console"):
+            for script in re.findall(r"python ((?:benchmarks|docs|examples)/[\w/]+\.py)", code):
+                assert (REPOSITORY / script).is_file(), f"{page}: {script}"
+            for line in re.findall(r"^\s*make ([a-z][\w -]*?)(?:\s\s|#|$)", code, re.MULTILINE):
+                assert set(line.split()) <= targets, f"{page}: make {line}"
+
+
+def test_the_site_builds_without_a_warning_and_fetches_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("material")
+    from mkdocs.commands.build import build
+    from mkdocs.config import load_config
+
+    monkeypatch.setenv("NO_MKDOCS_2_WARNING", "1")
+    monkeypatch.chdir(REPOSITORY)  # the pages include files of the repository by their paths in it
+    config = load_config(str(REPOSITORY / "mkdocs.yml"), site_dir=str(tmp_path), strict=True)
+    config.plugins.on_startup(command="build", dirty=False)
+    build(config)
+    pages = list(tmp_path.rglob("*.html"))
+    assert len(pages) > 25
+    for path in pages:
+        text = path.read_text()
+        assert not re.search(r"<(?:script|img|iframe)[^>]+src=\"(?:https?:)?//", text), path
+        assert not re.search(r"<link[^>]+(?:stylesheet|preconnect)[^>]+href=\"(?:https?:)?//", text), path
+        assert "--8&lt;--" not in text, path
+
+
+def test_the_page_of_formats_is_that_of_the_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(REPOSITORY / "docs" / "site")
+    import formats  # type: ignore[import-not-found]
+
+    assert formats.PAGE.read_text() == formats.page(), "run python docs/site/formats.py"
+
+
+def test_the_citation_is_of_this_version() -> None:
+    assert f"version: {cxrkit.__version__}" in (REPOSITORY / "CITATION.cff").read_text()
+    import yaml
+
+    assert yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())["license"] == "Apache-2.0"
