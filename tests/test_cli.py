@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 
 import cxrkit
 from cxrkit import cli
@@ -265,3 +266,33 @@ def test_what_a_path_holds_moves_no_cursor(tmp_path: Path, cohort: Path) -> None
     data = tmp_path / "\x1b[31mred"
     done = run("prepare", "--raw", cohort, "--data", data, "--dataset", "synthetic", "--levels", 64, "--limit", 8)
     assert done.stdout.startswith(f"8 images in 1 shards in {tmp_path}/\\x1b[31mred\n")
+
+
+def test_the_help_of_train_is_in_groups_and_fits_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cxrkit.cli import help
+    from cxrkit.cli.app import app
+
+    command: Any = get_command(app)
+    context = command.make_context("cxrkit", ["train"])
+    train = command.commands["train"]
+    lines = [line.plain for text in help.page(train, context, 80) for line in text.split()]
+    assert max(map(len, lines)) < 80
+    assert len(lines) < 130
+    titles = [line for line in lines if line and line[0].isalpha() and " " not in line]
+    assert titles == ["Model", "Data", "Protocol", "Augmentation", "Machine", "Output", "Options"]
+    assert "  --epochs N              Passes over the training images. [30]" in lines
+    assert "  --precision TEXT        fp32, bf16, fp16, tf32, or auto: bf16 where the" in lines
+    assert "  --compile, --no-compile" in lines  # longer than its column: on a line of its own
+    assert not any("False" in line for line in lines)
+
+
+def test_every_command_says_help_for_h(capsys: pytest.CaptureFixture[str]) -> None:
+    from cxrkit.cli.app import app
+
+    command: Any = get_command(app)
+    context = command.make_context("cxrkit", ["models"])
+    for name, one in command.commands.items():
+        with pytest.raises(Exception) as ended:  # noqa: PT011 - click's Exit, of whichever click typer brings
+            one.make_context(name, ["-h"], parent=context)
+        assert type(ended.value).__name__ == "Exit"
+        assert "Usage:" in capsys.readouterr().out

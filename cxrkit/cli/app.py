@@ -16,6 +16,7 @@ from cxrkit import __version__
 from cxrkit.base import current_folder, registry
 from cxrkit.base.errors import UserError, shown
 from cxrkit.base.plain_text import survive_any_encoding
+from cxrkit.cli import help
 
 if TYPE_CHECKING:
     from cxrkit.report.document.tables import Report
@@ -46,13 +47,13 @@ class Commands(TyperGroup):
             sys.exit(130)
 
 
-app = typer.Typer(
+app = help.Commands(
     name="cxrkit",
     cls=Commands,
     help="Benchmark toolkit for multi-label chest X-ray classification on NIH ChestX-ray14.",
     epilog="Start with `cxrkit demo`, which needs no data. Your own download: `cxrkit doctor`, then `cxrkit prepare`.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )

@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from cxrkit.cli.app import app, console, show
+from cxrkit.cli.help import Commands
 
-literature_app = typer.Typer(name="literature", help="List and show published results on ChestX-ray14.")
+literature_app = Commands(name="literature", help="List and show published results on ChestX-ray14.")
 app.add_typer(literature_app)
 
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from cxrkit.cli.app import app, console
+from cxrkit.cli.help import Commands
 from cxrkit.runs.config import Setting, default_text, settings
 
 
@@ -38,14 +39,33 @@ def train(said: dict[str, Any], recipe: str | None, sets: list[str], resume: boo
         shown.print(f"done: {what}", markup=False, highlight=False, soft_wrap=True)
 
 
+# Where the flags stand in the help: by section, and those of the run one by one.
+_ORDER = ("Model", "Data", "Protocol", "Augmentation", "Machine", "Output")
+_PANELS = {"model": "Model", "input": "Model", "augmentation": "Augmentation"}
+_PANELS |= dict.fromkeys(("loss", "optimizer", "schedule", "selection", "test"), "Protocol")
+_RUN_PANELS = dict.fromkeys(("fold", "seed", "limit", "data"), "Data")
+_RUN_PANELS |= dict.fromkeys(("name", "runs", "checkpoint_minutes", "keep_epochs", "log_steps", "log"), "Output")
+_RUN_PANELS |= {"trainer": "Protocol"}
+
+
 def _sentence(text: str) -> str:
     begins_with_a_value = re.match(r"\w+[,:] |\S*[.\d]", text)  # "fp32, bf16, ...": to be typed as it stands
-    return f"{escape(text if begins_with_a_value else text[0].upper() + text[1:])}."
+    sentence = escape(text if begins_with_a_value else text[0].upper() + text[1:])
+    return sentence if sentence.endswith(".") else f"{sentence}."
+
+
+def _panel(item: Setting) -> str:
+    return _RUN_PANELS.get(item.key, "Machine") if item.section == "run" else _PANELS[item.section]
 
 
 def _flag_of(item: Setting) -> inspect.Parameter:
     both = f"{item.flag}/--no-{item.flag[2:]}" if item.kind is bool else item.flag
-    option = typer.Option(both, help=_sentence(item.field.metadata["help"]), show_default=default_text(item) or False)
+    option = typer.Option(
+        both,
+        help=_sentence(item.field.metadata["help"]),
+        show_default=default_text(item) or False,
+        rich_help_panel=_panel(item),
+    )
     return _keyword(item.argument, Annotated[item.kind | None, option], None)
 
 
@@ -57,15 +77,20 @@ def with_config_flags(
     command: Callable[[dict[str, Any], str | None, list[str], bool, str | None], None],
 ) -> Callable[..., None]:
     """Return `command` with one flag per setting of a training: the fields are the only list of them."""
-    recipe = typer.Option(
-        "--recipe", "--config", help="Recipe to start from: a name, or a TOML file such as a run's config.toml."
+
+    def option(flags: str, panel: str, said: str) -> Any:
+        return typer.Option(*flags.split(), help=said, rich_help_panel=panel)
+
+    recipe = option(
+        "--recipe --config", "Model", "Recipe to start from: a name, or a TOML file such as a run's config.toml."
     )
-    sets = typer.Option("--set", help="Any setting, as section.key=value; goes before flags.")
-    resume = typer.Option("--resume", help="Go on with the training that the run folder holds.")
-    seeds = typer.Option("--seeds", help="Several seeds, as in 0,1,2: one after the other, folders side by side.")
+    sets = option("--set", "Protocol", "Any setting, as section.key=value; goes before flags.")
+    resume = option("--resume", "Output", "Go on with the training that the run folder holds.")
+    seeds = option("--seeds", "Data", "Several seeds, as in 0,1,2: one after the other, folders side by side.")
+    flags = sorted((item for item in settings() if item.is_flag), key=lambda item: _ORDER.index(_panel(item)))
     parameters = [
         _keyword("recipe", Annotated[str | None, recipe], None),
-        *(_flag_of(item) for item in settings() if item.is_flag),
+        *map(_flag_of, flags),
         _keyword("sets", Annotated[list[str] | None, sets], None),
         _keyword("resume", Annotated[bool, resume], False),
         _keyword("seeds", Annotated[str | None, seeds], None),
@@ -85,7 +110,7 @@ def with_config_flags(
 app.command("train")(with_config_flags(train))
 
 
-recipes_app = typer.Typer(name="recipes", help="List the recipes, or show one.", invoke_without_command=True)
+recipes_app = Commands(name="recipes", help="List the recipes, or show one.", invoke_without_command=True)
 app.add_typer(recipes_app)
 
 

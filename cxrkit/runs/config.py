@@ -298,7 +298,7 @@ def _without_none(value: Any) -> Any:
 def default_text(item: Setting) -> str:
     """Return a setting's default as the help shows it."""
     default = item.field.default
-    if default is MISSING or default is None or default == "":
+    if default is MISSING or default is None or default == "" or default is False:
         return ""
     return f"{default:.4g}" if isinstance(default, float) else f"{default}"
 

@@ -1,0 +1,127 @@
+"""The help of a command: its flags in groups, each with what it is and what it is unless one says otherwise.
+
+Typer's own panels give each flag five columns, of which help gets the narrowest: at 80 columns its page for `train` has
+250 lines. This has two, and breaks between words alone.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeVar
+
+import typer
+from rich.console import Console
+from rich.text import Text
+from typer.core import TyperCommand
+
+_FLAGS = 24  # columns; a longer flag stands on a line of its own
+_WIDEST = 110  # longer lines are hard to read
+_KINDS = {"text": "TEXT", "str": "TEXT", "path": "PATH", "file": "PATH", "directory": "PATH"}
+_KINDS |= {"integer": "N", "int": "N", "float": "X", "bool": "", "boolean": ""}
+
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Command(TyperCommand):
+    """A command whose help is this module's."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the help."""
+        console = Console(highlight=False, emoji=False)
+        width = min(console.width, _WIDEST)
+        for line in page(self, ctx, width):
+            console.print(line, soft_wrap=True)  # folded already, and never inside a name
+
+
+class Commands(typer.Typer):
+    """A group of commands, each with this module's help."""
+
+    def command(self, name: str | None = None, **options: Any) -> Callable[[Function], Function]:
+        """Register a command."""
+        return super().command(name, **{"cls": Command, **options})
+
+
+def page(command: Any, context: Any, width: int) -> Iterator[Text]:
+    """Yield the lines of a command's help."""
+    shown = [item for item in command.get_params(context) if not getattr(item, "hidden", False)]
+    arguments = [item for item in shown if item.param_type_name == "argument"]
+    names = " ".join(_argument(item) for item in arguments)
+    yield Text(f"\nUsage: {context.command_path} {names}{' ' * bool(names)}[OPTIONS]\n")
+    for paragraph in (command.help or "").split("\n\n"):
+        yield Text(
+            textwrap.fill(" ".join(paragraph.split()), width - 1, break_long_words=False, break_on_hyphens=False)
+        )
+        yield Text()
+    groups: dict[str, list[Any]] = {}
+    for item in shown:
+        usual = "Arguments" if item in arguments else "Options"
+        groups.setdefault(getattr(item, "rich_help_panel", None) or usual, []).append(item)
+    if "Options" in groups and len(groups) > 1:  # what belongs nowhere in particular stands last
+        groups["Options"] = groups.pop("Options")
+    for title, items in groups.items():
+        yield Text(title, style="bold")
+        for item in items:
+            yield from _lines(item, context, width)
+        yield Text()
+
+
+def _lines(item: Any, context: Any, width: int) -> Iterator[Text]:
+    flag = _argument(item) if item.param_type_name == "argument" else _flag(item, context)
+    said = Text.from_markup(item.help or "").plain
+    if default := _default(item, context):
+        said = f"{said} [{default}]"
+    room = max(30, width - 1 - _FLAGS - 2)
+    lines = _wrapped(said, room) or [""]
+    beside = len(flag) <= _FLAGS - 2
+    if not beside:
+        yield Text(f"  {flag}", style="cyan")
+    for number, line in enumerate(lines):
+        left = Text(f"  {flag if beside and number == 0 else '':<{_FLAGS}}", style="cyan")
+        yield left.append(line, style="default")
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(" ".join(text.split()), width, break_long_words=False, break_on_hyphens=False)
+
+
+def _argument(item: Any) -> str:
+    name = (item.metavar or item.name or "").upper().strip("[]<>.")
+    name += "..." if item.nargs != 1 else ""
+    return name if item.required else f"[{name}]"
+
+
+def _flag(item: Any, context: Any) -> str:
+    """Return "--epochs N", "--compile, --no-compile", "-h, --help"."""
+    names = ", ".join([*sorted(item.opts, key=len), *item.secondary_opts])
+    kind = _kind(item, context)
+    return f"{names} {kind}" if kind else names
+
+
+def _kind(item: Any, context: Any) -> str:
+    """Return what is to be given with a flag: N, PATH, own|common; "" for one that stands alone."""
+    if item.metavar:
+        return str(item.metavar)
+    if hasattr(item, "display_type_rich"):  # since typer 0.27; before it, click's own types
+        kind = str(item.display_type_rich(ctx=context) or "")
+    elif choices := getattr(item.type, "choices", None):
+        kind = "|".join(str(choice.value if isinstance(choice, Enum) else choice) for choice in choices)
+    else:
+        kind = "bool" if item.is_flag else str(item.type.name)
+    kind = kind.strip("<>").removeprefix("list[").removesuffix("]").removesuffix(" range").lower()
+    return _KINDS.get(kind, kind)
+
+
+def _default(item: Any, context: Any) -> str:
+    """Return the default as one would type it; "" where there is none to show."""
+    if isinstance(item.show_default, str):  # a value that stands elsewhere: the recipe's
+        return item.show_default
+    value = item.default() if callable(item.default) else item.default
+    if not item.show_default or value is None or isinstance(value, bool) or value in ("", [], ()):
+        return ""
+    if isinstance(value, Enum):
+        return str(value.value)
+    return value.as_posix() if isinstance(value, Path) else str(value)
