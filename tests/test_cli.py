@@ -286,6 +286,18 @@ def test_the_help_of_train_is_in_groups_and_fits_80_columns(monkeypatch: pytest.
     assert not any("False" in line for line in lines)
 
 
+def test_every_command_stands_under_a_title() -> None:
+    from cxrkit.cli import help
+    from cxrkit.cli.app import app
+
+    command: Any = get_command(app)
+    context = command.make_context("cxrkit", ["models"])
+    lines = [line.plain for text in help.group_page(command, context, 80, command.titles) for line in text.split()]
+    assert "Other" not in lines
+    assert max(map(len, lines)) < 80
+    assert all(any(line.startswith(f"  {name} ") for line in lines) for name in command.commands)
+
+
 def test_every_command_says_help_for_h(capsys: pytest.CaptureFixture[str]) -> None:
     from cxrkit.cli.app import app
 

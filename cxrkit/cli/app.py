@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
-from typer.core import TyperGroup
 
 from cxrkit import __version__
 from cxrkit.base import current_folder, registry
@@ -22,8 +22,16 @@ if TYPE_CHECKING:
     from cxrkit.report.document.tables import Report
 
 
-class Commands(TyperGroup):
+class Commands(help.Group):
     """The commands, with a word when one is interrupted: typer would end without any."""
+
+    titles: ClassVar[Mapping[str, Sequence[str]]] = {
+        "Data": ("download", "prepare", "verify", "stats", "splits", "synth"),
+        "Training": ("train", "recipes", "models", "reproduce", "plot", "log"),
+        "Results": ("predict", "evaluate", "import", "report", "compare", "literature"),
+        "Where networks look": ("explain", "localise", "audit"),
+        "Around": ("demo", "doctor", "export"),
+    }
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:
         """Read the arguments; on Ctrl-C say so, and exit with 130."""

@@ -7,17 +7,17 @@ Typer's own panels give each flag five columns, of which help gets the narrowest
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import typer
 from rich.console import Console
 from rich.text import Text
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
-_FLAGS = 24  # columns; a longer flag stands on a line of its own
+_FLAGS, _COMMANDS = 24, 12  # columns; a longer name stands on a line of its own
 _WIDEST = 110  # longer lines are hard to read
 _KINDS = {"text": "TEXT", "str": "TEXT", "path": "PATH", "file": "PATH", "directory": "PATH"}
 _KINDS |= {"integer": "N", "int": "N", "float": "X", "bool": "", "boolean": ""}
@@ -31,10 +31,7 @@ class Command(TyperCommand):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Print the help."""
-        console = Console(highlight=False, emoji=False)
-        width = min(console.width, _WIDEST)
-        for line in page(self, ctx, width):
-            console.print(line, soft_wrap=True)  # folded already, and never inside a name
+        print_page(lambda width: page(self, ctx, width))
 
 
 class Commands(typer.Typer):
@@ -43,6 +40,23 @@ class Commands(typer.Typer):
     def command(self, name: str | None = None, **options: Any) -> Callable[[Function], Function]:
         """Register a command."""
         return super().command(name, **{"cls": Command, **options})
+
+
+class Group(TyperGroup):
+    """A group whose help is this module's, without titles."""
+
+    titles: ClassVar[Mapping[str, Sequence[str]]] = {}
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the help."""
+        print_page(lambda width: group_page(self, ctx, width, self.titles))
+
+
+def print_page(lines: Callable[[int], Iterator[Text]]) -> None:
+    """Print the lines of a help page that is made for a width."""
+    console = Console(highlight=False, emoji=False)
+    for line in lines(min(console.width, _WIDEST)):
+        console.print(line, soft_wrap=True)  # folded already, and never inside a name
 
 
 def page(command: Any, context: Any, width: int) -> Iterator[Text]:
@@ -69,18 +83,44 @@ def page(command: Any, context: Any, width: int) -> Iterator[Text]:
         yield Text()
 
 
+def group_page(group: Any, context: Any, width: int, titles: Mapping[str, Sequence[str]]) -> Iterator[Text]:
+    """Yield the lines of the help of a group of commands, under `titles`; what stands under none of them is last."""
+    yield Text(f"\nUsage: {context.command_path} [OPTIONS] COMMAND ...\n")
+    yield from map(Text, _wrapped(group.help or "", width - 1))
+    listed = {name for names in titles.values() for name in names}
+    rest = [name for name in group.commands if name not in listed]
+    for title, names in {**titles, ("Other" if titles else "Commands"): rest}.items():
+        there = [name for name in names if name in group.commands]
+        if there:
+            yield Text(f"\n{title}", style="bold")
+        for name in there:
+            about = " ".join((group.commands[name].help or "").split("\n\n")[0].split())
+            yield from _beside(name, about, _COMMANDS, width)
+    yield Text("\nOptions", style="bold")
+    for item in group.get_params(context):
+        if not getattr(item, "hidden", False):
+            yield from _lines(item, context, width)
+    yield Text()
+    if group.epilog:
+        yield from map(Text, _wrapped(group.epilog, width - 1))
+
+
 def _lines(item: Any, context: Any, width: int) -> Iterator[Text]:
     flag = _argument(item) if item.param_type_name == "argument" else _flag(item, context)
     said = Text.from_markup(item.help or "").plain
     if default := _default(item, context):
         said = f"{said} [{default}]"
-    room = max(30, width - 1 - _FLAGS - 2)
-    lines = _wrapped(said, room) or [""]
-    beside = len(flag) <= _FLAGS - 2
+    yield from _beside(flag, said, _FLAGS, width)
+
+
+def _beside(name: str, said: str, column: int, width: int) -> Iterator[Text]:
+    """Yield a name with its text beside it, or below it where it is longer than its column."""
+    lines = _wrapped(said, max(30, width - 1 - column - 2)) or [""]
+    beside = len(name) <= column - 2
     if not beside:
-        yield Text(f"  {flag}", style="cyan")
+        yield Text(f"  {name}", style="cyan")
     for number, line in enumerate(lines):
-        left = Text(f"  {flag if beside and number == 0 else '':<{_FLAGS}}", style="cyan")
+        left = Text(f"  {name if beside and number == 0 else '':<{column}}", style="cyan")
         yield left.append(line, style="default")
 
 

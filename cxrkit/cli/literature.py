@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from cxrkit.cli.app import app, console, show
-from cxrkit.cli.help import Commands
+from cxrkit.cli.help import Commands, Group
 
-literature_app = Commands(name="literature", help="List and show published results on ChestX-ray14.")
+literature_app = Commands(cls=Group, name="literature", help="List and show published results on ChestX-ray14.")
 app.add_typer(literature_app)
 
 

@@ -10,9 +10,9 @@ from typing import Annotated
 import typer
 
 from cxrkit.cli.app import DatasetName, app, console, show
-from cxrkit.cli.help import Commands
+from cxrkit.cli.help import Commands, Group
 
-splits_app = Commands(name="splits", help="List, show, export and audit splits.", no_args_is_help=True)
+splits_app = Commands(cls=Group, name="splits", help="List, show, export and audit splits.", no_args_is_help=True)
 app.add_typer(splits_app)
 
 SplitName = Annotated[str, typer.Argument(help="official, 1 to 5, or a name from `cxrkit splits list`.")]

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from cxrkit.cli.app import app, console
-from cxrkit.cli.help import Commands
+from cxrkit.cli.help import Commands, Group
 from cxrkit.runs.config import Setting, default_text, settings
 
 
@@ -110,7 +110,7 @@ def with_config_flags(
 app.command("train")(with_config_flags(train))
 
 
-recipes_app = Commands(name="recipes", help="List the recipes, or show one.", invoke_without_command=True)
+recipes_app = Commands(cls=Group, name="recipes", help="List the recipes, or show one.", invoke_without_command=True)
 app.add_typer(recipes_app)
 
 
