@@ -133,6 +133,8 @@ def train(config: TrainConfig, resume: bool, console: Console, ranks: Ranks = AL
         ranks.first_holds(rehearsal.no_trace_of_a_failure(run, config, spec)),
         resuming.told_how_to_resume(run),
     ):
+        if resume and ranks.once(run.state) == "new":
+            notes.through(console)(f"--resume: {run.path} has no training to go on with; this begins it")
         split = ranks.once(lambda: resuming.check_existing(run, config, resume))
         ranks.once(run.remove_parts)
         if spec.probe and isinstance(split, str):

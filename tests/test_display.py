@@ -91,3 +91,14 @@ def test_the_bar_shows_the_best_epoch_and_by_what(metric: str, said: str) -> Non
     assert "1,234/9,463" in text
     assert "0/25,596" in text
     assert "…" not in text
+
+
+@pytest.mark.parametrize(("step", "said"), [(0, "at epoch 3\n"), (1200, "at epoch 3, step 1,200 of 4,905\n")])
+def test_a_resumed_training_says_from_where(step: int, said: str) -> None:
+    shown = display()
+    shown.epoch(3, step, 4905)
+    shown.epoch(4, 0, 4905)
+    assert shown.console.file.getvalue() == f"resumed from the last checkpoint: {said}"  # type: ignore[attr-defined]
+    fresh = display()
+    fresh.epoch(1, 0, 4905)
+    assert not fresh.console.file.getvalue()  # type: ignore[attr-defined]

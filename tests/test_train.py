@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -34,10 +35,12 @@ SMALL = {"model": "resnet14-small-meta", "input_size": 32, "batch_size": 8, "pre
 QUIET = Console(quiet=True)
 
 
-def train(said: dict[str, Any], resume: bool = False, recipe: Path | None = None) -> RunFolder:
+def train(
+    said: dict[str, Any], resume: bool = False, recipe: Path | None = None, console: Console = QUIET
+) -> RunFolder:
     """Train what flags of these names ask for."""
     config = pipeline.resolve(said, recipe=None if recipe is None else str(recipe), resume=resume)
-    return pipeline.train(config, resume, QUIET)
+    return pipeline.train(config, resume, console)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -337,7 +340,9 @@ def test_the_same_config_file_resumes(prepared: Path, tmp_path: Path) -> None:
     path = tmp_path / "exp.toml"
     where = f'[run]\nfold = "3"\ndata = "{prepared}"\nruns = "{tmp_path / "runs"}"\n'
     path.write_text(f'[model]\nname = "mlp-meta"\n[schedule]\nepochs = 1\n{where}')
-    train({}, recipe=path)
+    said = Console(file=io.StringIO(), width=200)
+    train({}, True, path, said)  # there is nothing yet to go on with, and it says so
+    assert "has no training to go on with; this begins it" in said.file.getvalue()  # type: ignore[attr-defined]
     run = train({"epochs": 2, "precision": "auto", "fold": "resample-3"}, True, path)
     assert [line["epoch"] for line in read_metrics(run.metrics) if line["kind"] == "epoch"] == [1, 2]
 

@@ -75,6 +75,12 @@ DatasetName = Annotated[str, typer.Option("--dataset", help="Data set name, or p
 Runs = Annotated[Path, typer.Option("--runs", help="Folder of the run folders.")]
 
 
+def load_torch() -> None:
+    """Import torch, which takes some seconds, and say so where somebody watches."""
+    with console.status("loading PyTorch"):
+        import torch  # noqa: F401
+
+
 def print_as_it_is(text: str) -> None:
     """Print as it is: a path may hold brackets, colons and spaces that mean nothing."""
     console.print(Text(shown(text, keep="\n")), soft_wrap=True)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cxrkit.cli.app import app, console
+from cxrkit.cli.app import app, console, load_torch
 
 
 class SubsetName(StrEnum):
@@ -30,6 +30,7 @@ def predict(
     threads: Annotated[int | None, typer.Option(help="Loader threads.", show_default="one per core")] = None,
 ) -> None:
     """Write a run's scores for the validation and test images."""
+    load_torch()
     from cxrkit import pipeline
     from cxrkit.base.contracts import EVALUATED
     from cxrkit.runs.folder import RunFolder

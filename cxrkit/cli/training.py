@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from cxrkit.cli.app import app, console
+from cxrkit.cli.app import app, console, load_torch
 from cxrkit.cli.help import Commands, Group
 from cxrkit.runs.config import Setting, default_text, settings
 
@@ -23,6 +23,7 @@ def train(said: dict[str, Any], recipe: str | None, sets: list[str], resume: boo
     The defaults are the paper's protocol. Everything goes into RUNS/NAME/SPLIT; a killed training goes on with
     --resume, to the same numbers. Several GPUs: torchrun --nproc-per-node N -m cxrkit train ...
     """
+    load_torch()
     from cxrkit import pipeline
     from cxrkit.base.ranks import joined
     from cxrkit.cli import seeds as several

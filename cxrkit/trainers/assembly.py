@@ -40,7 +40,8 @@ def describe(
     )
     for subset in ("train", *EVALUATED):
         used, whole = len(inputs.rows[subset]), inputs.split.images(subset)
-        part = "" if used == whole else f" of {whole:,}" + (": results will be marked" if subset != "val" else "")
+        marked = ": results will be marked partial" if subset != "val" else ""
+        part = "" if used == whole else f" of {whole:,}{marked}"
         console.print(f"  {subset:<5} {used:>7,} images{part}", highlight=False)
     plan = inputs.train_plan(config, spec, ranks)
     together = plan.batch_size * ranks.world_size

@@ -49,7 +49,7 @@ class TrainDisplay:
                 transient=True,
             )
             self._live.start()
-            self._bar = self._live.add_task("", total=None, text="")
+            self._bar = self._live.add_task("getting ready", total=None, text="")
         return self
 
     def __exit__(
@@ -63,6 +63,9 @@ class TrainDisplay:
         self._epoch, self._steps, self._step = epoch, steps, step
         if self._at_start is None:
             self._at_start = epoch - 1 + step / steps
+            if self._at_start:
+                done = f"epoch {epoch}, step {step:,} of {steps:,}" if step else f"epoch {epoch}"
+                self.console.print(f"resumed from the last checkpoint: at {done}", highlight=False)
         self._images, self._wait, self._loss = 0, 0.0, float("nan")
         self._start = self._now = self._shown = time.perf_counter()
         self._show(f"epoch {epoch}/{self.epochs}", step, steps)
