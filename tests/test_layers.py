@@ -23,7 +23,7 @@ FLOORS = [
     ["imports"],
     ["evaluators"],
     ["loaders"],
-    ["prepare"],
+    ["prepare", "download"],
     ["recipes", "models", "losses"],
     ["runs"],
     ["datasets"],

@@ -50,7 +50,7 @@ app = typer.Typer(
     name="cxrkit",
     cls=Commands,
     help="Benchmark toolkit for multi-label chest X-ray classification on NIH ChestX-ray14.",
-    epilog="Start with `cxrkit demo`, which needs no data. Your own download: `cxrkit doctor`, then `cxrkit prepare`.",
+    epilog="Start with `cxrkit demo`, which needs no data. The real data: `cxrkit download`, then `cxrkit prepare`.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
@@ -103,6 +103,7 @@ def common(
 _INTERRUPTED = {
     "prepare": "shards that are finished are kept, and a folder that was prepared before is as it was; "
     "the same command goes on where this one was",
+    "download": "what has arrived is kept; the same command goes on where this one was",
     "verify": "nothing was changed; the same command starts again",
 }
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cxrkit.base.contracts import Note
-from cxrkit.base.progress import duration
+from cxrkit.base.progress import duration, size_text
 from cxrkit.prepare.worker import STAGES
 from cxrkit.shards.index import DESCRIPTION
 
@@ -87,8 +87,8 @@ class PrepareSummary:
             )
         if self.reused:
             lines.append(f"  kept {self.reused:,} from an earlier run ({self.shards_reused:,} shards)")
-        sizes = ", ".join(f"{level} px {_size(count)}" for level, count in self.level_bytes.items())
-        lines.append(f"  {_size(sum(self.level_bytes.values()))}: {sizes}")
+        sizes = ", ".join(f"{level} px {size_text(count)}" for level, count in self.level_bytes.items())
+        lines.append(f"  {size_text(sum(self.level_bytes.values()))}: {sizes}")
         for kind, count in sorted(self.converted.items()):
             lines.append(f"  converted to gray: {count:,} from {kind}")
         if self.missing:
@@ -107,12 +107,3 @@ def damage_list(damaged: dict[str, str]) -> list[str]:
     """Return one line per damaged image, for the first of them, and how many more there are."""
     lines = [f"    {image_id}: {why}" for image_id, why in sorted(damaged.items())[:_SHOWN]]
     return [*lines, f"    and {len(damaged) - _SHOWN:,} more"] if len(damaged) > _SHOWN else lines
-
-
-def _size(count: int) -> str:
-    """Return a number of bytes with its unit, in powers of 1000."""
-    for unit in ("GB", "MB"):
-        scale = {"GB": 1e9, "MB": 1e6}[unit]
-        if count >= scale:
-            return f"{count / scale:,.1f} {unit}"
-    return f"{count / 1e3:,.1f} kB"

@@ -19,7 +19,8 @@ from cxrkit.sources.archives import ZIP_ERRORS
 from cxrkit.sources.streams import ZIP_STARTS
 
 LINE = "(line)"  # no column of a CSV is called so
-DOWNLOAD = "download the file again from NIH"
+PAGE = "https://nihcc.app.box.com/v/ChestXray-NIHCC"  # as the manifest has it
+DOWNLOAD = f"download the file again from NIH (delete it, then cxrkit download --tables; or {PAGE})"
 
 _MOST_BYTES = 64 << 20  # unpacked; NIH's largest table has 8 MB
 _MOST_COLUMNS = 1000
