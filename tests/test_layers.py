@@ -14,9 +14,9 @@ PACKAGE = Path(cxrkit.__file__).parent
 FLOORS = [
     ["__main__"],
     ["cli"],
-    ["demo"],
+    ["demo", "doctor"],
     ["reproduce"],
-    ["pipeline", "doctor"],
+    ["pipeline"],
     ["standards"],
     ["explain", "report"],
     ["trainers", "predict"],

@@ -16,6 +16,7 @@ from cxrkit import __version__
 from cxrkit.base import current_folder, registry
 from cxrkit.base.errors import UserError, shown
 from cxrkit.base.plain_text import survive_any_encoding
+from cxrkit.base.wrapping import wrapped
 
 if TYPE_CHECKING:
     from cxrkit.report.document.tables import Report
@@ -68,7 +69,17 @@ Runs = Annotated[Path, typer.Option("--runs", help="Folder of the run folders.")
 
 def print_as_it_is(text: str) -> None:
     """Print as it is: a path may hold brackets, colons and spaces that mean nothing."""
-    console.print(Text(shown(text, keep="\n")), soft_wrap=True)
+    console.print(Text(fitted(shown(text, keep="\n"), console)), soft_wrap=True)
+
+
+def fitted(text: str, console: Console) -> str:
+    """Return the text broken between words for a terminal; for a file or a pipe as it is, where grep looks."""
+    return "\n".join(wrapped(text, console.width, indent="  ")) if console.is_terminal else text
+
+
+def _say_error(kind: str, text: str) -> None:
+    said = fitted(f"{kind} {text}", errors)
+    errors.print(f"[bold red]{kind}[/bold red]{escape(said.removeprefix(kind))}", highlight=False, soft_wrap=True)
 
 
 def show(report: Report, out: Path | None = None, kind: str | None = None) -> None:
@@ -121,7 +132,7 @@ def _was_interrupted(error: BaseException | None) -> bool:
 
 def _say_interrupted(command: str, said: str = "") -> None:
     text = said or f"interrupted: {_INTERRUPTED.get(command, 'what was finished is kept')}"
-    errors.print(text, markup=False, highlight=False, soft_wrap=True)
+    errors.print(fitted(text, errors), markup=False, highlight=False, soft_wrap=True)
 
 
 def main() -> None:
@@ -136,7 +147,7 @@ def main() -> None:
     except UserError as error:
         if debug:
             raise
-        errors.print(f"[bold red]error:[/bold red] {escape(str(error))}", highlight=False, soft_wrap=True)
+        _say_error("error:", str(error))
         sys.exit(2)
     except KeyboardInterrupt:  # before the command has begun
         _say_interrupted("")
@@ -147,8 +158,8 @@ def main() -> None:
         text = f"{type(error).__name__}: {error}"
         if plug_in := registry.failed_plug_in(error):
             text = f"plug-in {plug_in} failed: {text}\n  remedy: correct it; --debug shows where it failed"
-            errors.print(f"[bold red]error:[/bold red] {escape(text)}", highlight=False, soft_wrap=True)
+            _say_error("error:", text)
             sys.exit(2)
-        errors.print(f"[bold red]internal error:[/bold red] {escape(text)}", highlight=False, soft_wrap=True)
+        _say_error("internal error:", text)
         errors.print("  this is a bug of cxrkit; run the command again with --debug for the traceback", highlight=False)
         sys.exit(1)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cxrkit.cli.app import Data, app, console
+from cxrkit.cli.app import Data, Runs, app, console
 
 
 @app.command()
@@ -40,11 +40,17 @@ def demo(
 def doctor(
     raw: Annotated[Path | None, typer.Option("--raw", help="Also check a folder with the download.")] = None,
     data: Data = Path("data/shards"),
+    runs: Runs = Path("runs"),
+    measure: Annotated[
+        bool, typer.Option("--time", help="Take some training steps, to know how long a training takes here.")
+    ] = False,
 ) -> None:
     """Check this machine and, with --raw, a download; every finding comes with its remedy."""
     from cxrkit import doctor as check
 
-    findings = check.examine(raw, data)
-    console.print(check.to_rich(findings))
-    if any(finding.state == "problem" for finding in findings):
+    problem = False
+    for finding in check.examine(raw, data, runs, measure=measure, console=console):  # each as soon as it is known
+        console.print(finding, soft_wrap=True)  # a long name is not cut
+        problem |= finding.state == "problem"
+    if problem:
         raise typer.Exit(2)

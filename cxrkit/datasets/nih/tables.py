@@ -15,7 +15,7 @@ import polars as pl
 from cxrkit.base.contracts import BOX_SCHEMA, IMAGE_SIZE, LABELS, NO_FINDING, RECORD_SCHEMA
 from cxrkit.base.errors import UserError, shown
 from cxrkit.datasets.nih.folders import few
-from cxrkit.datasets.nih.text import DOWNLOAD, LINE, find_table, holds_any, read_csv, read_text
+from cxrkit.datasets.nih.text import DOWNLOAD, LINE, fetch_into, find_table, holds_any, read_csv, read_text
 
 ENTRY_FILES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")  # the first that exists is read
 LIST_FILES = {"train_val": "train_val_list.txt", "test": "test_list.txt"}
@@ -68,7 +68,8 @@ def _where_the_table_is(raw: Path) -> str:
         if path.suffix.lower() == ".zip" and path.is_file() and holds_any(path, ENTRY_FILES):
             tables = f"unzip -j {_quoted(path)} '*.csv' '*.txt' -d {_quoted(raw)}"
             return f"unpack the tables, the images need not be: {tables}"
-    return f"put NIH's {ENTRY_FILES[0]} into this folder, or name the folder that has it by --raw"
+    here = f"put NIH's {ENTRY_FILES[0]} into this folder ({fetch_into(raw, tables=True)})"
+    return f"{here}, or name the folder that has it by --raw"
 
 
 def _quoted(path: Path) -> str:
@@ -263,7 +264,8 @@ def _read_list(raw: Path, subset: str) -> pl.DataFrame:
         absent = [names[0] for names in _LIST_SPELLINGS.values() if find_table(raw, names) is None]
         raise UserError(
             f"{raw}: no {' and no '.join(absent)} here, so the official split is not known",
-            remedy=f"put {' and '.join(LIST_FILES.values())} from NIH's download page into this folder",
+            remedy=f"put {' and '.join(LIST_FILES.values())} from NIH's download page into this folder: "
+            f"{fetch_into(raw, tables=True)}",
         )
     text = read_text(path)
     pattern, expected = _VALUES["image_id"]
