@@ -5,6 +5,7 @@ And how numbers of seconds and bytes are said, in bars and elsewhere.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.text import Text
 
 LINE_EVERY_SECONDS = 30.0
+SILENT_SECONDS = 2.0  # no longer than so without a word
 BYTES = "bytes"  # the unit of a bar that counts them
 _WIDEST_BAR = 40
 _BESIDE_A_BAR = 62  # characters: label, 112,120/112,120, 1,500 portions/s, 0:00:00, and the spaces between
@@ -51,6 +53,27 @@ def progress_bar(
         time_left = TimeRemainingColumn(elapsed_when_finished=True)
         with Progress(*about, _Speed(unit), time_left, console=console) as progress:
             yield _Live(progress, description, total)
+
+
+@contextmanager
+def waiting(what: str, console: Console | None) -> Iterator[None]:
+    """Say what is waited for, where it cannot be said how long: beside a turning sign, or once, after two seconds.
+
+    Without a console, nothing. No bar can be shown meanwhile.
+    """
+    if console is None:
+        yield
+    elif console.is_terminal:
+        with console.status(what, spinner="line"):  # of ASCII: any console can show it
+            yield
+    else:
+        said = threading.Timer(SILENT_SECONDS, console.print, (Text(f"{what} ..."),))
+        said.daemon = True
+        said.start()
+        try:
+            yield
+        finally:
+            said.cancel()
 
 
 class _Silent:

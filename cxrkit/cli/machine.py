@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from cxrkit.cli.app import Data, Runs, app, console
+from cxrkit.base.progress import waiting
+from cxrkit.base.words import count
+from cxrkit.cli.app import Data, Runs, app, console, print_as_it_is
 
 
 @app.command()
@@ -23,7 +25,7 @@ def synth(
 
     with progress_bar("synth", images, console=console) as bar:
         generate(out, images, seed, workers=workers, progress=bar.advance)
-    console.print(f"{images:,} images in {out}. Next: cxrkit prepare --dataset synthetic --raw {out}", highlight=False)
+    print_as_it_is(f"{count(images, 'image')} in {out}\nNext: cxrkit prepare --dataset synthetic --raw {out}")
 
 
 @app.command()
@@ -48,8 +50,12 @@ def doctor(
     """Check this machine and, with --raw, a download; every finding comes with its remedy."""
     from cxrkit import doctor as check
 
-    problem = False
-    for finding in check.examine(raw, data, runs, measure=measure, console=console):  # each as soon as it is known
+    problem, found = False, check.examine(raw, data, runs, measure=measure, console=console)
+    while True:
+        with waiting("looking", None if measure else console):  # a measurement has a bar of its own
+            finding = next(found, None)
+        if finding is None:
+            break
         console.print(finding, soft_wrap=True)  # a long name is not cut
         problem |= finding.state == "problem"
     if problem:

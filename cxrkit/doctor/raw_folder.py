@@ -9,6 +9,7 @@ import polars as pl
 
 from cxrkit.base.contracts import IMAGE_SIZE, Records
 from cxrkit.base.errors import UserError
+from cxrkit.base.words import count
 from cxrkit.datasets.nih.text import PAGE
 from cxrkit.doctor.findings import Finding
 from cxrkit.prepare.config import MIN_LEVEL
@@ -79,7 +80,7 @@ def pixels(records: Records) -> Iterator[Finding]:
         converted += [kind] if kind else []
     if not chosen:
         return
-    looked = f"{len(chosen)} image{'' if len(chosen) == 1 else 's'} looked at: {records.side} x {records.side}, 8 bits"
+    looked = f"{count(len(chosen), 'image')} looked at: {records.side} x {records.side}, 8 bits"
     if not converted:
         yield Finding("pixels", "ok", f"{looked}, gray")
     elif set(converted) == {"RGBA"} and len(converted) < len(chosen):

@@ -14,6 +14,7 @@ from cxrkit.base.cores import available_cores, free_cores
 from cxrkit.base.errors import UserError
 from cxrkit.base.labels import CHESTXRAY14
 from cxrkit.base.progress import duration
+from cxrkit.base.words import count
 from cxrkit.datasets.nih.archives import manifest
 from cxrkit.doctor.findings import Finding
 
@@ -35,14 +36,14 @@ def preparing(raw: Path | None, records: Records | None) -> Iterator[Finding]:
         return
     if (measured := _prepare_for_a_second(sources, side)) is None:  # said of the pixels already
         return
-    seconds, count = measured
+    seconds, measured_on = measured
     cores = min(available_cores(), free_cores())
     long = f"about {duration(images * seconds / cores)}"
     if records is not None and records.missing:
         long += f" (all {len(records.frame):,}: {duration(len(records.frame) * seconds / cores)})"
     found = (
-        f"preparing {images:,} image{'' if images == 1 else 's'}: {long} with {cores} free "
-        f"core{'' if cores == 1 else 's'}, {seconds * 1e3:.0f} ms an image, measured on {count:,} {whose}; "
+        f"preparing {count(images, 'image')}: {long} with {count(cores, 'free core')}, "
+        f"{seconds * 1e3:.0f} ms an image, measured on {measured_on:,} {whose}; "
         "reading them from the disk not counted"
     )
     yield Finding("time", "ok", found)
@@ -85,13 +86,13 @@ def _prepare_for_a_second(sources: Sequence[bytes], side: int) -> tuple[float, i
 
     try:
         make(sources[0])
-        began, clock, count = time.thread_time(), time.monotonic(), 0
-        while count < 2 or time.monotonic() - clock < _SECONDS:
-            make(sources[count % len(sources)])
-            count += 1
+        began, clock, made = time.thread_time(), time.monotonic(), 0
+        while made < 2 or time.monotonic() - clock < _SECONDS:
+            make(sources[made % len(sources)])
+            made += 1
     except DamagedImage:
         return None
-    return (time.thread_time() - began) / count, min(count, len(sources))
+    return (time.thread_time() - began) / made, min(made, len(sources))
 
 
 def training(runs: Path, *, measure: bool = False, console: Console | None = None) -> Iterator[Finding]:

@@ -19,6 +19,7 @@ from rich.console import Console
 from cxrkit.base.errors import DiskFull, UserError
 from cxrkit.base.files import claimed, output_error
 from cxrkit.base.progress import BYTES, Bar, duration, progress_bar, size_text
+from cxrkit.base.words import count
 from cxrkit.datasets.nih.text import PAGE
 from cxrkit.download import published, there
 from cxrkit.download.fetching import PATIENT, Patience, Told, fetch
@@ -80,11 +81,10 @@ class DownloadSummary:
     def text(self) -> str:
         """Return the closing lines for the terminal."""
         made = f"{self.fetched:,} downloaded in {duration(self.seconds)}" if self.fetched else "nothing to download"
-        files = f"{len(self.names):,} file{'' if len(self.names) == 1 else 's'}"
         alone = not any(name.startswith("images_") for name in self.names)
         flags = " --tables-only" if alone else "" if len(self.names) == 16 else " --allow-missing"
         return (
-            f"{files} in {self.folder}: {self.kept:,} there already, {made}\n"
+            f"{count(len(self.names), 'file')} in {self.folder}: {self.kept:,} there already, {made}\n"
             f"Next: cxrkit prepare --raw {self.folder}{flags}"
         )
 

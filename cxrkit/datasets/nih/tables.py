@@ -14,6 +14,7 @@ import polars as pl
 
 from cxrkit.base.contracts import BOX_SCHEMA, IMAGE_SIZE, LABELS, NO_FINDING, RECORD_SCHEMA
 from cxrkit.base.errors import UserError, shown
+from cxrkit.base.words import count
 from cxrkit.datasets.nih.folders import few
 from cxrkit.datasets.nih.text import DOWNLOAD, LINE, fetch_into, find_table, holds_any, read_csv, read_text
 
@@ -134,7 +135,7 @@ def add_official_split(raw: Path, csv: Path, entries: pl.DataFrame) -> pl.DataFr
     shared = frame.group_by("patient_id").agg(pl.col("official").n_unique()).filter(pl.col("official") > 1)
     if shared.height:
         raise UserError(
-            f"{raw}: {shared.height:,} patient(s) with images in both {' and '.join(LIST_FILES.values())}: "
+            f"{raw}: {count(shared.height, 'patient')} with images in both {' and '.join(LIST_FILES.values())}: "
             f"{few(str(patient) for patient in shared['patient_id'].sort())}",
             remedy="scores on such a split are not to be trusted; download the two lists again from NIH",
         )
@@ -146,18 +147,18 @@ def _refuse_lists(raw: Path, csv: Path, entries: pl.DataFrame, lists: pl.DataFra
     both = " and ".join(LIST_FILES.values())
     if twice := lists.filter(pl.col("image_id").is_duplicated())["image_id"].unique().to_list():
         raise UserError(
-            f"{raw}: {len(twice):,} image(s) in both {both}: {few(twice)}",
+            f"{raw}: {count(len(twice), 'image')} in both {both}: {few(twice)}",
             remedy="an image is either for training or for testing; download the two lists again from NIH",
         )
     if strangers := lists.join(entries, on="image_id", how="anti")["image_id"].to_list():
         raise UserError(
-            f"{raw}: {len(strangers):,} image(s) of the official lists are in no row of {csv.name}: {few(strangers)}",
+            f"{raw}: {count(len(strangers), 'image')} of the official lists in no row of {csv.name}: {few(strangers)}",
             remedy="use the complete CSV, or take the same images out of the lists",
         )
     frame = entries.join(lists, on="image_id", how="left")
     if homeless := frame.filter(pl.col("official").is_null())["image_id"].to_list():
         raise UserError(
-            f"{raw}: {len(homeless):,} image(s) of {csv.name} are in neither {both.replace(' and ', ' nor ')}: "
+            f"{raw}: {count(len(homeless), 'image')} of {csv.name} in neither {both.replace(' and ', ' nor ')}: "
             f"{few(homeless)}",
             remedy="download the two lists again from NIH, or take the same images out of the CSV",
         )
@@ -190,7 +191,7 @@ def read_boxes(raw: Path, csv: Path, entries: pl.DataFrame) -> pl.DataFrame | No
         _refuse(path, table.filter(~boxes.select(inside).to_series()), extent, theirs[extent], _BOX_NUMBER[1])
     if strangers := boxes.join(entries, on="image_id", how="anti")["image_id"].to_list():
         raise UserError(
-            f"{path}: {len(strangers):,} box(es) of images in no row of {csv.name}: {few(strangers)}",
+            f"{path}: {count(len(strangers), 'box')} of images in no row of {csv.name}: {few(strangers)}",
             remedy="use the complete CSV, or take these boxes out of the list",
         )
     return boxes.select(*BOX_SCHEMA).sort(*BOX_SCHEMA)
