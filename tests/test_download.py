@@ -403,7 +403,8 @@ def test_only_and_tables(nih: str, tmp_path: Path) -> None:
 def test_nothing_that_is_there_is_overwritten(nih: str, pages: dict[str, Page], tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     raw.mkdir()
-    (raw / "images_01.tar.gz").write_bytes(pages["images_001.tar.gz"].data)  # as NIH's own script calls it
+    (raw / "archives").mkdir()  # where prepare looks, too
+    (raw / "archives" / "images_01.tar.gz").write_bytes(pages["images_001.tar.gz"].data)  # as NIH's script calls it
     (raw / "images_002.tar.gz").write_bytes(b"my own")
     csv = raw / "Data_Entry_2017_v2020.csv"
     csv.write_text("saved again by a spreadsheet")

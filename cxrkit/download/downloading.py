@@ -20,6 +20,7 @@ from cxrkit.base.errors import DiskFull, UserError
 from cxrkit.base.files import claimed, output_error
 from cxrkit.base.progress import BYTES, Bar, duration, progress_bar, size_text
 from cxrkit.base.words import count
+from cxrkit.datasets.nih.folders import look_into
 from cxrkit.datasets.nih.text import PAGE
 from cxrkit.download import published, there
 from cxrkit.download.fetching import PATIENT, Patience, Told, fetch
@@ -81,8 +82,9 @@ class DownloadSummary:
     def text(self) -> str:
         """Return the closing lines for the terminal."""
         made = f"{self.fetched:,} downloaded in {duration(self.seconds)}" if self.fetched else "nothing to download"
-        alone = not any(name.startswith("images_") for name in self.names)
-        flags = " --tables-only" if alone else "" if len(self.names) == 16 else " --allow-missing"
+        images = {file.name for file in published.archives()}
+        held = images.intersection(self.names)
+        flags = "" if held == images else " --allow-missing" if held else " --tables-only"
         return (
             f"{count(len(self.names), 'file')} in {self.folder}: {self.kept:,} there already, {made}\n"
             f"Next: cxrkit prepare --raw {self.folder}{flags}"
@@ -144,9 +146,10 @@ class _Work:
     def look(self, files: list[RemoteFile]) -> None:
         """Sort the files into what is kept, what is to be checked, and what is to be downloaded. Raises OSError."""
         self.checked = there.Checked.of(self.folder)
-        unpacked = there.unpacked(self.folder, files)
+        contents = look_into(self.folder)
+        unpacked = there.unpacked(files, contents)
         for file in files:
-            path = there.find(self.folder, file)
+            path = there.find(self.folder, file, contents)
             if path is None and file.name not in unpacked:
                 self.to_fetch.append(file)
             elif path is None or self.checked.knows(path, file):

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import read_json, write_json
 from cxrkit.datasets.nih.archives import archive_number
-from cxrkit.datasets.nih.folders import look_into
+from cxrkit.datasets.nih.folders import Contents
 from cxrkit.datasets.nih.text import find_table
 from cxrkit.download.published import RemoteFile
 
@@ -40,12 +40,15 @@ class Checked:
 
     def knows(self, path: Path, file: RemoteFile) -> bool:
         """Whether the file has been compared as it is now."""
-        return self.stamps.get(path.name) == _stamp(path, file)
+        return self.stamps.get(self._name(path)) == _stamp(path, file)
 
     def add(self, path: Path, file: RemoteFile) -> None:
         """Take note of a file that was compared, and keep it."""
-        self.stamps[path.name] = _stamp(path, file)
+        self.stamps[self._name(path)] = _stamp(path, file)
         write_json(self.path, self.stamps)
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.path.parent).as_posix()
 
 
 def _stamp(path: Path, file: RemoteFile) -> list[Any]:
@@ -53,24 +56,24 @@ def _stamp(path: Path, file: RemoteFile) -> list[Any]:
     return [about.st_size, about.st_mtime_ns, file.md5 or file.sha256]
 
 
-def find(folder: Path, file: RemoteFile) -> Path | None:
-    """Return what lies in `folder` as this file: a table also packed, an archive also as NIH's script calls it.
+def find(folder: Path, file: RemoteFile, contents: Contents) -> Path | None:
+    """Return what lies in `folder` as this file: a table also packed, an archive in any folder and spelling.
 
-    Its links are called by keys (vfk49....gz), and its script writes images_01.tar.gz.
+    NIH's script calls them images_01.tar.gz, and a bare link leaves its key as a name: vfk49....gz. contents: of the
+    folder, as `look_into` finds them.
     """
     if file.archive is None:
         return find_table(folder, (file.name,))
     key = urlsplit(file.url).path.rpartition("/")[2]
-    names = [file.name, key, *sorted(path.name for path in folder.glob("[iI]mages_*") if path.is_file())]
-    called = (
-        folder / name for name in names if name in (file.name, key) or archive_number(name) == file.archive.number
-    )
-    return next((path for path in called if path.is_file()), None)
+    for path in (*contents.archives, *contents.doubtful):
+        if path.name == key or archive_number(path.name) == file.archive.number:
+            return path
+    return None
 
 
-def unpacked(folder: Path, files: Iterable[RemoteFile]) -> set[str]:
-    """Return the names of the archives all of whose images lie in `folder` as files."""
-    stems = sorted({name.rpartition(".")[0] for place in look_into(folder).folders for name in place.names})
+def unpacked(files: Iterable[RemoteFile], contents: Contents) -> set[str]:
+    """Return the names of the archives all of whose images lie there as files."""
+    stems = sorted({name.rpartition(".")[0] for place in contents.folders for name in place.names})
     held = set()
     for file in files:
         if (fact := file.archive) is not None:
