@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -176,7 +177,7 @@ def test_a_file_without_checksum_that_changes_in_between(
         page.data, page.tag = DATA, '"v2"'
 
     pages["file.gz"] = Page(b"\x1f\x8b" + bytes(999), cut_after=[500], then=change)
-    heard = fetched(replace(file, bytes=None, md5="", sha256=""), tmp_path)
+    heard = fetched(replace(file, size=None, md5="", sha256=""), tmp_path)
     assert heard.notes[-1] == "images_001.tar.gz: the server's file is another one by now; it begins anew"
 
 
@@ -208,7 +209,7 @@ def test_a_length_that_is_not_nihs(
 def test_a_length_that_is_a_lie(file: RemoteFile, pages: dict[str, Page], tmp_path: Path) -> None:
     """Where no size is known, the server is asked on and says itself that there is no more."""
     pages["file.gz"] = Page(DATA, told_length=len(DATA) + 10)
-    heard = fetched(replace(file, bytes=None), tmp_path)
+    heard = fetched(replace(file, size=None), tmp_path)
     assert "broke off after 51.2 kB of 51.2 kB" in heard.notes[0]
 
 
@@ -216,7 +217,7 @@ def test_a_damaged_archive_without_checksum(file: RemoteFile, pages: dict[str, P
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:
         archive.addfile(tarfile.TarInfo("images/00000001_000.png"))
-    bare = replace(file, bytes=None, md5="", sha256="", archive=nih_archives.archive_facts()[0])
+    bare = replace(file, size=None, md5="", sha256="", archive=nih_archives.archive_facts()[0])
     pages["file.gz"] = Page(packed.getvalue()[:-6], tag="")
     assert "a damaged or incomplete archive" in refused(bare, tmp_path)
     pages["file.gz"] = Page(packed.getvalue(), tag="")
@@ -375,7 +376,7 @@ def test_download_then_prepare(nih: str, pages: dict[str, Page], tmp_path: Path)
     raw = tmp_path / "raw"
     code, output = cxrkit("download", "--to", raw, "--from", nih)
     assert code == 0, output
-    assert f"6 files in {raw}: 0 there already, 6 downloaded in 0 s" in output
+    assert re.search(r"6 files in .*raw: 0 there already, 6 downloaded in \d+ s\n", output)
     assert "images_001.tar.gz: " in output
     assert not [path.name for path in raw.iterdir() if ".part" in path.name or path.name.endswith(".lock")]
     code, output = cxrkit("prepare", "--raw", raw, "--data", tmp_path / "shards", "--levels", "32", "--workers", "1")
@@ -513,16 +514,16 @@ def test_what_the_manifest_says_of_nihs_files() -> None:
     """Sixteen files, each with an address of NIH's, a size and a checksum."""
     files = published.chosen(None, tables_alone=False)
     assert len(files) == len({file.url for file in files}) == 16
-    assert all(file.bytes and len(file.sha256) == 64 for file in files)
+    assert all(file.size and len(file.sha256) == 64 for file in files)
     assert all(len(file.md5) == 32 for file in files if file.archive)
-    assert sum(file.bytes or 0 for file in files if file.archive) == 45_079_862_784
+    assert sum(file.size or 0 for file in files if file.archive) == 45_079_862_784
     assert files[4].url == "https://nihcc.box.com/shared/static/vfk49d74nhbxq3nqjg0900w5nvkorp5c.gz"
     assert all(file.url.startswith("https://nihcc.") for file in files)
     assert nih_archives.manifest()["homepage"] == PAGE
     for name in ("train_val", "test"):
         entry = nih_archives.manifest()["split"][name]
         (file,) = (file for file in files if file.name == entry["list"])
-        assert (file.bytes, file.sha256) == (entry["list_bytes"], entry["list_sha256"])
+        assert (file.size, file.sha256) == (entry["list_bytes"], entry["list_sha256"])
 
 
 def test_real_tables_are_those_of_the_manifest(nih_raw: Path) -> None:

@@ -24,7 +24,7 @@ def look(raw: Path) -> Generator[Finding, None, Records | None]:
 
     is_synthetic = (raw / synthetic.MARKER).is_file()
     try:
-        records = (synthetic if is_synthetic else nih_chestxray14).read(raw, allow_missing=True)
+        records: Records = (synthetic if is_synthetic else nih_chestxray14).read(raw, allow_missing=True)
     except UserError as error:
         yield Finding("download", "problem", str(error).partition("\n  remedy: ")[0], error.remedy)
         return None

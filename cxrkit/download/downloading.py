@@ -160,7 +160,7 @@ class _Work:
     def refuse_small_disk(self) -> None:
         """Raise a UserError where what is missing does not fit. Raises OSError."""
         there_already = sum(_size(Partial(self.folder, file).path) for file in self.to_fetch)
-        needed = sum(file.bytes or 0 for file in self.to_fetch) - there_already
+        needed = sum(file.size or 0 for file in self.to_fetch) - there_already
         free = shutil.disk_usage(self.folder).free
         if needed > free:
             raise UserError(
@@ -170,7 +170,7 @@ class _Work:
 
     def run(self, at_once: int, console: Console | None) -> None:
         """Check and download, `at_once` at a time. Raises UserError where the disk does not play along."""
-        total = sum(_size(path) for path, _ in self.to_check) + sum(file.bytes or 0 for file in self.to_fetch)
+        total = sum(_size(path) for path, _ in self.to_check) + sum(file.size or 0 for file in self.to_fetch)
         stop = threading.Event()
         with progress_bar("download", total, console=console, unit=BYTES) as bar:
             jobs: deque[Callable[[], None]] = deque()
@@ -234,7 +234,7 @@ class _Work:
         wrong = digests.differing(file)
         if wrong and file.archive is not None:
             remedy = f"delete {path.name} or move it away, and run the same command again"
-            if file.bytes is not None and digests.size < file.bytes:
+            if file.size is not None and digests.size < file.size:
                 remedy += f"; the beginning of NIH's own is continued when it is renamed to {file.name}.part"
             self._fail(file, Refused(f"{path.name} is there, but {wrong}", remedy))
             return

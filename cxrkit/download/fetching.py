@@ -85,7 +85,7 @@ def fetch(file: RemoteFile, folder: Path, told: Told, patience: Patience = PATIE
 
 
 def _is_whole(part: Partial, file: RemoteFile) -> bool:
-    return file.bytes is not None and part.size >= file.bytes
+    return file.size is not None and part.size >= file.size
 
 
 @dataclass
@@ -131,8 +131,8 @@ def _ask_on(part: Partial, file: RemoteFile, told: Told, way: _Way) -> bool:
     """Ask for what is missing and write it; return whether all is there."""
     answer = ask(file.url, part.size if way.in_pieces else 0, part.tag if way.by_tag else "")
     with closing(answer.stream):
-        if answer.total is not None and file.bytes is not None and answer.total != file.bytes:
-            raise Refused(f"the server's file has {answer.total:,} bytes, NIH's had {file.bytes:,}: another file")
+        if answer.total is not None and file.size is not None and answer.total != file.size:
+            raise Refused(f"the server's file has {answer.total:,} bytes, NIH's had {file.size:,}: another file")
         changed = bool(part.size and part.tag and answer.tag and answer.tag != part.tag)
         if answer.start:
             if changed and not file.has_checksum:
@@ -156,7 +156,7 @@ def _begin(part: Partial, tag: str, told: Told) -> None:
 
 def _take(answer: Answer, part: Partial, file: RemoteFile, told: Told) -> bool:
     """Write what the server sends, to its end; return whether that was the end of the file, and not a stop."""
-    total = answer.total if answer.total is not None else file.bytes
+    total = answer.total if answer.total is not None else file.size
     while total is None or part.size < total:
         if told.stop.is_set():
             return False

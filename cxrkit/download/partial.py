@@ -40,8 +40,8 @@ class Digests:
 
         NIH's own MD5 decides where there is one; the SHA-256 of its archives is known from a third party.
         """
-        if file.bytes is not None and self.size != file.bytes:
-            return f"has {self.size:,} bytes, NIH's has {file.bytes:,}"
+        if file.size is not None and self.size != file.size:
+            return f"has {self.size:,} bytes, NIH's has {file.size:,}"
         if file.md5:
             return "" if self._md5.hexdigest() == file.md5 else f"its MD5 is not NIH's {file.md5}"
         if file.sha256 and self._sha256.hexdigest() != file.sha256:

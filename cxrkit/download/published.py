@@ -24,7 +24,7 @@ class RemoteFile:
     url: str
     """Where it is."""
 
-    bytes: int | None = None
+    size: int | None = None
     """Its size; None: not known."""
 
     md5: str = ""
