@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 from rich.console import Console
 
-from cxrkit.base.contracts import IMAGE_SIZE, Records
+from cxrkit.base.contracts import IMAGE_SIZE, Records, Subset
 from cxrkit.base.cores import available_cores, free_cores
 from cxrkit.base.errors import UserError
 from cxrkit.base.labels import CHESTXRAY14
@@ -129,7 +129,7 @@ def training(runs: Path, *, measure: bool = False, console: Console | None = Non
         yield Finding("time", "note", found, remedy)
 
 
-def _official_images() -> dict[str, int]:
+def _official_images() -> dict[Subset, int]:
     """Return the images of each subset: an eighth of train_val, by patient, validates."""
     counts = manifest()["split"]
     train_val = int(counts["train_val"]["images"])
