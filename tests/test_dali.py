@@ -342,7 +342,7 @@ def test_doctor_says_which_build_is_missing(
     remedy: str,
 ) -> None:
     machine(*builds, driver=driver, torch_cuda=torch_cuda)
-    (finding,) = doctor._dali()
+    (finding,) = doctor.gpu.dali()
     assert (finding.state, finding.found.startswith(found)) == (state, True), finding
     assert remedy in finding.remedy
     assert bool(finding.remedy) == (state != "ok")

@@ -230,13 +230,13 @@ def test_a_folder_that_may_not_be_read(raw: Path) -> None:
 @pytest.mark.parametrize(
     ("list_name", "lines", "text"),
     [
-        ("test_list.txt", TEST[:1], "1 image(s) of Data_Entry_2017_v2020.csv are in neither train_val_list.txt nor"),
-        ("test_list.txt", [*TEST, TRAIN_VAL[0]], "1 image(s) in both train_val_list.txt and test_list.txt: 00000001_0"),
-        ("test_list.txt", [*TEST, "00000009_000.png"], "1 image(s) of the official lists are in no row of Data_Entry"),
+        ("test_list.txt", TEST[:1], "1 image of Data_Entry_2017_v2020.csv in neither train_val_list.txt nor"),
+        ("test_list.txt", [*TEST, TRAIN_VAL[0]], "1 image in both train_val_list.txt and test_list.txt: 00000001_0"),
+        ("test_list.txt", [*TEST, "00000009_000.png"], "1 image of the official lists in no row of Data_Entry"),
         ("test_list.txt", [*TEST, TEST[0]], "names given twice: 00000002_000.png (lines 1, 3)"),
         ("test_list.txt", [TEST[0], "", "<html>"], "test_list.txt: line 3: found '<html>', expected a file name like"),
         ("test_list.txt", [TEST[0], f"images/{TEST[1]}"], "line 2: found 'images/00000003_000.png', expected a file"),
-        ("test_list.txt", [], "2 image(s) of Data_Entry_2017_v2020.csv are in neither"),
+        ("test_list.txt", [], "2 images of Data_Entry_2017_v2020.csv in neither"),
     ],
 )
 def test_lists_that_contradict(raw: Path, list_name: str, lines: list[str], text: str) -> None:
@@ -247,7 +247,7 @@ def test_lists_that_contradict(raw: Path, list_name: str, lines: list[str], text
 def test_a_patient_in_both_lists(raw: Path) -> None:
     (raw / "train_val_list.txt").write_text(TRAIN_VAL[0])
     (raw / "test_list.txt").write_text("\n".join([*TEST, TRAIN_VAL[1]]))
-    assert "1 patient(s) with images in both train_val_list.txt and test_list.txt: 1\n" in message(lambda: read(raw))
+    assert "1 patient with images in both train_val_list.txt and test_list.txt: 1\n" in message(lambda: read(raw))
 
 
 @pytest.mark.parametrize("absent", [["test_list.txt"], ["train_val_list.txt", "test_list.txt"]])
@@ -284,7 +284,7 @@ def test_boxes(raw: Path) -> None:
         (",40", ",", "line 2, column 'h]': found nothing, expected a number of pixels"),
         ("30.25", "0", "line 2, column 'w': found '0', expected a number of pixels within"),
         (",40", ",1005", "line 2, column 'h]': found '1005', expected a number of pixels within"),
-        ("00000003_000", "00000009_000", "1 box(es) of images in no row of Data_Entry_2017_v2020.csv: 00000009_000"),
+        ("00000003_000", "00000009_000", "1 box of images in no row of Data_Entry_2017_v2020.csv: 00000009_000"),
     ],
 )
 def test_wrong_boxes(raw: Path, old: str, new: str, text: str) -> None:
@@ -354,7 +354,7 @@ def test_a_link_to_nowhere_is_a_missing_image(raw: Path) -> None:
 def test_an_image_that_the_table_does_not_list(raw: Path) -> None:
     make_images(raw / "images", ["00000007_000.png", os.fsdecode(b"caf\xe9.png")])
     found = message(lambda: read(raw))
-    assert rf"{raw}/images: 2 image(s) in no row of the CSV: 00000007_000.png, caf\udce9.png" in found
+    assert rf"{raw}/images: 2 images in no row of the CSV: 00000007_000.png, caf\udce9.png" in found
     assert found.encode()
 
 
@@ -421,7 +421,7 @@ def test_a_loose_image_wins_over_an_archive_and_the_first_archive_over_the_secon
 
 def test_an_archived_image_that_the_table_does_not_list(bare: Path) -> None:
     path = make_tar(bare / "images_001.tar", ["images/00000007_000.png"], "w")
-    assert f"{path}: 1 image(s) in no row of the CSV: 00000007_000.png" in message(lambda: read(bare))
+    assert f"{path}: 1 image in no row of the CSV: 00000007_000.png" in message(lambda: read(bare))
 
 
 def unsafe(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.TarInfo:

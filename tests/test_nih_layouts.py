@@ -427,7 +427,7 @@ def test_pictures_and_archives_of_other_things_stop_nobody_and_are_named(raw: Pa
     (raw / "lost+found").mkdir()
     found = [note.found for note in read(raw).notes]
     assert found == [
-        f"{raw}: 6 image(s) in no row of the CSV, passed over: figure.png, holiday.zip/beach.jpg, "
+        f"{raw}: 6 images in no row of the CSV, passed over: figure.png, holiday.zip/beach.jpg, "
         "holiday.zip/sea.jpg and 3 more"
     ]
 
@@ -435,7 +435,7 @@ def test_pictures_and_archives_of_other_things_stop_nobody_and_are_named(raw: Pa
 @pytest.mark.parametrize("folder", ["images-224", "png", "Atelectasis", "images_001/images"])
 def test_an_unlisted_image_among_listed_ones_is_an_error_in_any_folder(raw: Path, folder: str) -> None:
     write(raw / folder, [*ALL, "00000007_000.png"])
-    assert f"{raw / folder}: 1 image(s) in no row of the CSV: 00000007_000.png" in message(lambda: read(raw))
+    assert f"{raw / folder}: 1 image in no row of the CSV: 00000007_000.png" in message(lambda: read(raw))
 
 
 @pytest.fixture

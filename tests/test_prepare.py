@@ -133,7 +133,7 @@ def test_everything_is_where_a_reader_looks(raw: Path, tmp_path: Path) -> None:
     assert 0 < summary.decoding_share < 1
     text = summary.text()
     assert f"{COUNT} images in 3 shards" in text
-    assert "missing: 3 listed images" in text
+    assert "missing: 3 listed images not in the raw folder" in text
     assert "1.4 MB: 256 px 1.3 MB, 64 px 81.9 kB" in text
 
 

@@ -5,6 +5,7 @@ in which `cxrkit --help` lists them.
 """
 
 from cxrkit.cli import (  # isort: skip
+    download,
     data,
     stats,
     training,
@@ -23,6 +24,7 @@ from cxrkit.cli.app import main
 __all__ = [
     "compare",
     "data",
+    "download",
     "explain",
     "imports",
     "literature",

@@ -16,6 +16,7 @@ from cxrkit import __version__
 from cxrkit.base import current_folder, registry
 from cxrkit.base.errors import UserError, shown
 from cxrkit.base.plain_text import survive_any_encoding
+from cxrkit.base.wrapping import wrapped
 from cxrkit.cli import help
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ app = help.Commands(
     name="cxrkit",
     cls=Commands,
     help="Benchmark toolkit for multi-label chest X-ray classification on NIH ChestX-ray14.",
-    epilog="Start with `cxrkit demo`, which needs no data. Your own download: `cxrkit doctor`, then `cxrkit prepare`.",
+    epilog="Start with `cxrkit demo`, which needs no data. The real data: `cxrkit download`, then `cxrkit prepare`.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",
@@ -83,7 +84,17 @@ def load_torch() -> None:
 
 def print_as_it_is(text: str) -> None:
     """Print as it is: a path may hold brackets, colons and spaces that mean nothing."""
-    console.print(Text(shown(text, keep="\n")), soft_wrap=True)
+    console.print(Text(fitted(shown(text, keep="\n"), console)), soft_wrap=True)
+
+
+def fitted(text: str, console: Console) -> str:
+    """Return the text broken between words for a terminal; for a file or a pipe as it is, where grep looks."""
+    return "\n".join(wrapped(text, console.width, indent="  ")) if console.is_terminal else text
+
+
+def _say_error(kind: str, text: str) -> None:
+    said = fitted(f"{kind} {text}", errors)
+    errors.print(f"[bold red]{kind}[/bold red]{escape(said.removeprefix(kind))}", highlight=False, soft_wrap=True)
 
 
 def show(report: Report, out: Path | None = None, kind: str | None = None) -> None:
@@ -118,6 +129,7 @@ def common(
 _INTERRUPTED = {
     "prepare": "shards that are finished are kept, and a folder that was prepared before is as it was; "
     "the same command goes on where this one was",
+    "download": "what has arrived is kept; the same command goes on where this one was",
     "verify": "nothing was changed; the same command starts again",
 }
 
@@ -135,7 +147,7 @@ def _was_interrupted(error: BaseException | None) -> bool:
 
 def _say_interrupted(command: str, said: str = "") -> None:
     text = said or f"interrupted: {_INTERRUPTED.get(command, 'what was finished is kept')}"
-    errors.print(text, markup=False, highlight=False, soft_wrap=True)
+    errors.print(fitted(text, errors), markup=False, highlight=False, soft_wrap=True)
 
 
 def main() -> None:
@@ -150,7 +162,7 @@ def main() -> None:
     except UserError as error:
         if debug:
             raise
-        errors.print(f"[bold red]error:[/bold red] {escape(str(error))}", highlight=False, soft_wrap=True)
+        _say_error("error:", str(error))
         sys.exit(2)
     except KeyboardInterrupt:  # before the command has begun
         _say_interrupted("")
@@ -161,8 +173,8 @@ def main() -> None:
         text = f"{type(error).__name__}: {error}"
         if plug_in := registry.failed_plug_in(error):
             text = f"plug-in {plug_in} failed: {text}\n  remedy: correct it; --debug shows where it failed"
-            errors.print(f"[bold red]error:[/bold red] {escape(text)}", highlight=False, soft_wrap=True)
+            _say_error("error:", text)
             sys.exit(2)
-        errors.print(f"[bold red]internal error:[/bold red] {escape(text)}", highlight=False, soft_wrap=True)
+        _say_error("internal error:", text)
         errors.print("  this is a bug of cxrkit; run the command again with --debug for the traceback", highlight=False)
         sys.exit(1)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cxrkit.base.errors import UserError
+from cxrkit.base.progress import waiting
 from cxrkit.cli.app import Data, DatasetName, Raw, app, console, print_as_it_is
 
 
@@ -82,7 +83,8 @@ def verify(
     if source:
         if deep:
             raise UserError("--deep and --source: one reads the shards, the other their sources", remedy="choose one")
-        records = read_records(dataset, raw, allow_missing=True)
+        with waiting(f"reading the tables and names in {raw}", console):
+            records = read_records(dataset, raw, allow_missing=True)
         report = check.verify_sources(data, raw, records, workers=workers, console=console)
     else:
         report = check.verify(data, deep=deep, workers=workers, console=console)

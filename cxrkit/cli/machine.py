@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from cxrkit.cli.app import Data, app, console
+from cxrkit.base.progress import waiting
+from cxrkit.base.words import count
+from cxrkit.cli.app import Data, Runs, app, console, print_as_it_is
 
 
 @app.command()
@@ -23,7 +25,7 @@ def synth(
 
     with progress_bar("synth", images, console=console) as bar:
         generate(out, images, seed, workers=workers, progress=bar.advance)
-    console.print(f"{images:,} images in {out}. Next: cxrkit prepare --dataset synthetic --raw {out}", highlight=False)
+    print_as_it_is(f"{count(images, 'image')} in {out}\nNext: cxrkit prepare --dataset synthetic --raw {out}")
 
 
 @app.command()
@@ -40,11 +42,21 @@ def demo(
 def doctor(
     raw: Annotated[Path | None, typer.Option("--raw", help="Also check a folder with the download.")] = None,
     data: Data = Path("data/shards"),
+    runs: Runs = Path("runs"),
+    measure: Annotated[
+        bool, typer.Option("--time", help="Take some training steps, to know how long a training takes here.")
+    ] = False,
 ) -> None:
     """Check this machine and, with --raw, a download; every finding comes with its remedy."""
     from cxrkit import doctor as check
 
-    findings = check.examine(raw, data)
-    console.print(check.to_rich(findings))
-    if any(finding.state == "problem" for finding in findings):
+    problem, found = False, check.examine(raw, data, runs, measure=measure, console=console)
+    while True:
+        with waiting("looking", None if measure else console):  # a measurement has a bar of its own
+            finding = next(found, None)
+        if finding is None:
+            break
+        console.print(finding, soft_wrap=True)  # a long name is not cut
+        problem |= finding.state == "problem"
+    if problem:
         raise typer.Exit(2)

@@ -75,7 +75,10 @@ class PrepareConfig:
             raise UserError("--tables-only --limit: no image is prepared", remedy="leave out --limit")
         if not self.raw.is_dir():
             found = "is not a folder" if self.raw.exists() else "does not exist"
-            raise UserError(f"--raw {self.raw}: {found}", remedy="name the folder that holds the download")
+            raise UserError(
+                f"--raw {self.raw}: {found}",
+                remedy="name the folder that holds the download; `cxrkit download` makes one of ChestX-ray14",
+            )
         if self.data.resolve().is_relative_to(self.raw.resolve()):
             raise UserError(
                 f"--data {self.data}: lies inside the raw folder {self.raw}, which is only ever read",

@@ -20,7 +20,7 @@ from rich.console import Console
 from cxrkit.base.contracts import IMAGE_SIZE, Note, Records
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import claimed, output_error, publish, remove_parts
-from cxrkit.base.progress import progress_bar
+from cxrkit.base.progress import progress_bar, waiting
 from cxrkit.base.workers import Workers
 from cxrkit.prepare.config import MIN_LEVEL, PrepareConfig, check_levels, default_levels, parse_levels
 from cxrkit.prepare.plan import PreparationPlan, finished_shards, other_settings, with_stamps
@@ -56,11 +56,15 @@ def prepare_raw(
     config: PrepareConfig, *, console: Console | None = None, workers: Workers | None = None
 ) -> PrepareSummary:
     """Read the records of `config.raw` and prepare its images; see `prepare`. The workers start meanwhile."""
+    reading = f"reading the tables and names in {config.raw}"
     if config.tables_only:
-        return prepare_tables(config, read_records(config.dataset, config.raw, allow_missing=True))
+        with waiting(reading, console):
+            records = read_records(config.dataset, config.raw, allow_missing=True)
+        return prepare_tables(config, records)
     with nullcontext(workers) if workers else start_workers(config.data, config.workers) as workers:
         start_last(workers, config.data)
-        records = read_records(config.dataset, config.raw, allow_missing=config.allow_missing)
+        with waiting(reading, console):
+            records = read_records(config.dataset, config.raw, allow_missing=config.allow_missing)
         return prepare(config, records, console=console, workers=workers)
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cxrkit.base.contracts import Note
-from cxrkit.base.progress import duration
+from cxrkit.base.progress import duration, size_text
+from cxrkit.base.words import count
 from cxrkit.prepare.worker import STAGES
 from cxrkit.shards.index import DESCRIPTION
 
@@ -72,32 +73,31 @@ class PrepareSummary:
         return self.stage_seconds["decode"] / busy if busy else 0.0
 
     def text(self) -> str:
-        """Return the closing lines for the terminal."""
+        """Return the closing lines for the terminal: what is peculiar, and in the end what was made."""
         if self.listed:
-            lines = [f"tables of {self.listed:,} images in {self.data}, no pixels ({duration(self.seconds)})"]
-            return "\n".join([*lines, *self._notes()])
-        made = self.images - self.reused
-        lines = [f"{self.images:,} images in {self.shards:,} shards in {self.data}"]
-        if made:
-            speed = f"{self.images_per_second:,.0f} images/s"
-            processes = f"{self.workers} worker{'s' if self.workers > 1 else ''}"
-            lines.append(
-                f"  made {made:,} in {duration(self.seconds)} ({speed}, {processes}; "
-                f"PNG decoding {self.decoding_share:.0%} of the busy time)"
-            )
-        if self.reused:
-            lines.append(f"  kept {self.reused:,} from an earlier run ({self.shards_reused:,} shards)")
-        sizes = ", ".join(f"{level} px {_size(count)}" for level, count in self.level_bytes.items())
-        lines.append(f"  {_size(sum(self.level_bytes.values()))}: {sizes}")
-        for kind, count in sorted(self.converted.items()):
-            lines.append(f"  converted to gray: {count:,} from {kind}")
+            made = f"tables of {count(self.listed, 'image')} in {self.data}, no pixels ({duration(self.seconds)})"
+            return "\n".join([*self._notes(), made])
+        lines = [f"  converted to gray: {number:,} from {kind}" for kind, number in sorted(self.converted.items())]
         if self.missing:
-            lines.append(f"  missing: {self.missing:,} listed images are not in the raw folder")
+            lines.append(f"  missing: {count(self.missing, 'listed image')} not in the raw folder")
         lines += self._notes()
         if self.damaged:
             lines.append(f"  left out as damaged: {len(self.damaged):,} (see {DESCRIPTION})")
             lines += damage_list(self.damaged)
-        return "\n".join(lines)
+        sizes = ", ".join(f"{level} px {size_text(number)}" for level, number in self.level_bytes.items())
+        lines.append(f"  {size_text(sum(self.level_bytes.values()))}: {sizes}")
+        lines.append(f"{count(self.images, 'image')} in {count(self.shards, 'shard')} in {self.data}")
+        return "\n".join([*lines, *self._work()])
+
+    def _work(self) -> list[str]:
+        """Return one line on what of it was made in this run, and how fast; none where nothing was asked for."""
+        parts = []
+        if made := self.images - self.reused:
+            speed = f"{self.images_per_second:,.0f} images/s, " if self.images_per_second >= 0.5 else ""
+            parts.append(f"made {made:,} in {duration(self.seconds)} ({speed}{count(self.workers, 'worker')})")
+        if self.reused:
+            parts.append(f"kept {self.reused:,} from an earlier run ({count(self.shards_reused, 'shard')})")
+        return [f"  {', '.join(parts)}"] if parts else []
 
     def _notes(self) -> list[str]:
         return [line for note in self.notes for line in (f"  note: {note.found}", f"    remedy: {note.remedy}")]
@@ -107,12 +107,3 @@ def damage_list(damaged: dict[str, str]) -> list[str]:
     """Return one line per damaged image, for the first of them, and how many more there are."""
     lines = [f"    {image_id}: {why}" for image_id, why in sorted(damaged.items())[:_SHOWN]]
     return [*lines, f"    and {len(damaged) - _SHOWN:,} more"] if len(damaged) > _SHOWN else lines
-
-
-def _size(count: int) -> str:
-    """Return a number of bytes with its unit, in powers of 1000."""
-    for unit in ("GB", "MB"):
-        scale = {"GB": 1e9, "MB": 1e6}[unit]
-        if count >= scale:
-            return f"{count / scale:,.1f} {unit}"
-    return f"{count / 1e3:,.1f} kB"

@@ -18,7 +18,8 @@ from cxrkit.base.contracts import BOX_SCHEMA, Records
 from cxrkit.base.cores import available_cores
 from cxrkit.base.errors import UserError
 from cxrkit.base.origin import labels_digest
-from cxrkit.base.progress import progress_bar
+from cxrkit.base.progress import progress_bar, size_text
+from cxrkit.base.words import count
 from cxrkit.base.workers import Worker, Workers
 from cxrkit.prepare.check import CheckTask, Damage, SourceTask
 from cxrkit.prepare.source_queue import SourceQueue
@@ -78,11 +79,11 @@ class VerifyReport:
 
     def text(self) -> str:
         """Return the closing lines for the terminal: all is well, or the list of what is wrong."""
-        size = f"{self.bytes / 1e9:,.2f} GB read"
+        size = f"{size_text(self.bytes)} read"
         if self.raw is None:
-            read = f"{self.data}: {self.images:,} images in {self.shards:,} shards, {size}"
+            read = f"{self.data}: {count(self.images, 'image')} in {count(self.shards, 'shard')}, {size}"
         else:
-            read = f"{self.raw}: the sources of {self.images:,} images in {self.data}, {size}"
+            read = f"{self.raw}: the sources of {count(self.images, 'image')} in {self.data}, {size}"
         read += ", every image decoded" if self.deep else ""
         notes = [f"  note: {note}" for note in self.notes]
         if self.ok:
@@ -90,8 +91,8 @@ class VerifyReport:
             return "\n".join([f"{read}: {well}", *notes])
         lines = [f"  {damage.text()}" for damage in self.damage[:_SHOWN]]
         more = [f"  and {len(self.damage) - _SHOWN:,} more"] if len(self.damage) > _SHOWN else []
-        count = f"{len(self.damage):,} thing{'s' if len(self.damage) > 1 else ''} wrong"
-        return "\n".join([f"{read}: {count}", *lines, *more, *notes])
+        wrong = count(len(self.damage), "thing")
+        return "\n".join([f"{read}: {wrong} wrong", *lines, *more, *notes])
 
     def raise_if_damaged(self) -> None:
         """Raise a UserError that lists what is wrong and says how to repair it, if anything is."""
@@ -141,10 +142,10 @@ def verify(
         except IndexError:
             return None
 
-    count = min(workers or available_cores(), max(1, len(pending)))
+    processes = min(workers or available_cores(), max(1, len(pending)))
     with (
         progress_bar("verify", len(pending), console=console, unit="shards") as bar,
-        Workers(count, _SHARDS) as pool,
+        Workers(processes, _SHARDS) as pool,
         closing(pool.run(take)) as results,
     ):
         for damage in results:
@@ -181,11 +182,11 @@ def verify_sources(
         image_ids = [ids[row] for row in rows.tolist()]
         return SourceTask(image_ids, places, [known[image_id] for image_id in image_ids])
 
-    count = min(workers or available_cores(), max(1, len(ids)))
+    processes = min(workers or available_cores(), max(1, len(ids)))
     with (
         closing(SourceQueue(frame, np.arange(len(frame)), _PORTION)) as sources,
         progress_bar("verify", -(-len(ids) // _PORTION), console=console, unit="portions") as bar,
-        Workers(count, _SOURCES) as pool,
+        Workers(processes, _SOURCES) as pool,
         closing(pool.run(_tasks_from(sources, task_of))) as results,
     ):
         for damage in results:

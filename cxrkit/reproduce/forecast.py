@@ -9,9 +9,9 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cxrkit.base.progress import duration
+from cxrkit.base.progress import duration, size_text
 from cxrkit.reproduce.costs import Costs, Kind, disk_bytes
-from cxrkit.reproduce.planning import Planned, existing, size_text
+from cxrkit.reproduce.planning import Planned, existing
 from cxrkit.reproduce.watching import Seen, seconds_left, see
 
 

@@ -15,6 +15,7 @@ from cxrkit.base import files, registry
 from cxrkit.base.contracts import EVALUATED, Job, Subset
 from cxrkit.base.errors import UserError
 from cxrkit.base.labels import LabelSet
+from cxrkit.base.progress import size_text
 from cxrkit.datasets import splits
 from cxrkit.reproduce.study import Study, Wanted
 from cxrkit.runs.config import TrainConfig, parse_set, settings, to_toml, with_set
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 # Chosen afterwards, the common best epoch needs the predictions of all; a version without this does without.
 _ALWAYS = {"run.keep_epochs": True}
 _NEEDS = "{needs}"  # in a setting: the folder of the run that is needed
-GB = 10**9
 
 
 @dataclass(frozen=True)
@@ -218,11 +218,6 @@ def refuse_full_disk(runs_folder: Path, needed_bytes: int) -> None:
             f"{size_text(free)} left",
             remedy="free some space, choose another --runs folder, or take fewer --folds at a time",
         )
-
-
-def size_text(size: int) -> str:
-    """Return a size on a disk as people read it."""
-    return f"{size / GB:.1f} GB" if size >= GB else f"{size / 1e6:.1f} MB"
 
 
 def existing(folder: Path) -> Path:

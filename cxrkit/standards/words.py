@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cxrkit.base.contracts import Metric
+from cxrkit.base.words import count as count
 from cxrkit.datasets.splits import resample_number
 from cxrkit.standards.cases import Cases
 from cxrkit.standards.facts import Partition, RunFacts
@@ -30,12 +31,6 @@ class Said:
 def author(hint: str) -> Said:
     """Return that only the author knows."""
     return Said(author=hint)
-
-
-def count(number: int, what: str) -> str:
-    """Return "1 image", "1,500 images"."""
-    plural = what if number == 1 else f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
-    return f"{number:,} {plural}"
 
 
 def sentences(parts: Iterable[str]) -> str:

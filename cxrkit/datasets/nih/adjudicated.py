@@ -15,6 +15,7 @@ import polars as pl
 
 from cxrkit.base.errors import UserError, shown
 from cxrkit.base.labels import ADJUDICATED
+from cxrkit.base.words import count
 from cxrkit.datasets.nih import roster
 from cxrkit.datasets.nih.folders import few
 from cxrkit.datasets.nih.text import LINE, find_table, read_csv
@@ -51,7 +52,7 @@ def read(path: Path) -> pl.DataFrame:
         _refuse(path, table, column, pl.col(column).is_in(list(_YES_NO)), "YES or NO")
     _refuse(path, table, _PART, pl.col(_PART).is_in(list(PARTS)), " or ".join(PARTS))
     if twice := table.filter(pl.col(_IMAGE).is_duplicated())[_IMAGE].unique().drop_nulls().to_list():
-        raise UserError(f"{path}: {len(twice):,} image(s) given twice: {few(sorted(twice))}", remedy=_REMEDY)
+        raise UserError(f"{path}: {count(len(twice), 'image')} given twice: {few(sorted(twice))}", remedy=_REMEDY)
     table = table.join(roster.read(), left_on=_IMAGE, right_on="image_id", how="left", maintain_order="left")
     _refuse(path, table, _IMAGE, pl.col("official").is_not_null(), "an image of ChestX-ray14")
     # Numbers, since 13 and 00000013 are one patient.

@@ -18,6 +18,7 @@ from cxrkit.datasets.nih.archives import ArchiveFact, archive_facts, archives_ho
 from cxrkit.datasets.nih.files import find_images
 from cxrkit.datasets.nih.folders import few
 from cxrkit.datasets.nih.tables import add_official_split, entries_path, read_boxes, read_entries
+from cxrkit.datasets.nih.text import fetch_into
 
 __all__ = ["NAME", "ArchiveFact", "archive_facts", "check_counts", "label_release", "missing_images", "read"]
 
@@ -102,7 +103,8 @@ def check_counts(records: Records) -> list[str]:
 def _read(raw: Path, allow_missing: bool) -> Records:
     if not raw.is_dir():
         raise UserError(
-            f"{raw}: there is no such folder", remedy="name the folder of the NIH download by --raw, or try cxrkit demo"
+            f"{raw}: there is no such folder",
+            remedy=f"name the folder of the NIH download by --raw, or make it: {fetch_into(raw)}; or try cxrkit demo",
         )
     csv = entries_path(raw)
     frame = add_official_split(raw, csv, read_entries(csv))
@@ -121,7 +123,7 @@ def missing_images(raw: Path, records: Records) -> UserError:
     holding = archives_holding(absent)
     if records.label_release == UNKNOWN_RELEASE or len(holding) > 3:
         holding = ["images_001.tar.gz to images_012.tar.gz"]
-    remedies = [f"put {', '.join(holding)} or the extracted images/ into this folder"]
+    remedies = [f"put {', '.join(holding)} or the extracted images/ into this folder ({fetch_into(raw)})"]
     if len(absent) < records.frame.height:
         remedies.append("go on with those that are there by --allow-missing")
     return UserError(

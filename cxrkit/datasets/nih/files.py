@@ -19,6 +19,7 @@ import polars as pl
 from cxrkit.base.contracts import PIXEL_SCHEMA, Note
 from cxrkit.base.errors import UserError, shown
 from cxrkit.base.files import is_text
+from cxrkit.base.words import count
 from cxrkit.datasets.nih.archives import ArchiveFact, Listing, archive_facts, is_tar, list_archive
 from cxrkit.datasets.nih.folders import (
     Contents,
@@ -205,7 +206,7 @@ def _choose(search: _Search) -> dict[str, _Place]:
         cut = [search.first[image_id].path for image_id in replaced]
         search.notes.append(
             Note(
-                f"{search.raw}: {len(cut):,} file(s) cut off, taken from elsewhere instead: {few(cut)}",
+                f"{search.raw}: {count(len(cut), 'file')} cut off, taken from elsewhere instead: {few(cut)}",
                 "delete them, or unpack the archive again",
             )
         )
@@ -261,7 +262,8 @@ def _notes(search: _Search) -> Iterable[Note]:
     yield from search.notes
     yield from (Note(_first_line(error), error.remedy) for error in search.broken)
     if search.strays:
-        found = f"{search.raw}: {len(search.strays):,} image(s) in no row of the CSV, passed over: {few(search.strays)}"
+        strays = count(len(search.strays), "image")
+        found = f"{search.raw}: {strays} in no row of the CSV, passed over: {few(search.strays)}"
         yield Note(found, "move them out of the raw folder if they are not meant for it")
     if search.useless:
         found = f"{search.raw}: only images that are there already in {few(search.useless)}"

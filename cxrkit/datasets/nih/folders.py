@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from cxrkit.base.contracts import Note
 from cxrkit.base.errors import UserError, shown
+from cxrkit.base.words import count
 
 IMAGE_ENDINGS = ("png", "jpg", "jpeg")  # the first is preferred where an image is there in several
 DEEPEST = 8  # folders below the raw one
@@ -127,7 +128,7 @@ def refuse_unlisted(where: str, names: list[str]) -> None:
     """Raise a UserError if `names`, images that no row of the CSV lists, is not empty."""
     if names:
         raise UserError(
-            f"{shown(where)}: {len(names):,} image(s) in no row of the CSV: {few(names)}",
+            f"{shown(where)}: {count(len(names), 'image')} in no row of the CSV: {few(names)}",
             remedy="move them out of the raw folder, or use the CSV that lists them",
         )
 

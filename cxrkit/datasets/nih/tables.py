@@ -14,8 +14,9 @@ import polars as pl
 
 from cxrkit.base.contracts import BOX_SCHEMA, IMAGE_SIZE, LABELS, NO_FINDING, RECORD_SCHEMA
 from cxrkit.base.errors import UserError, shown
+from cxrkit.base.words import count
 from cxrkit.datasets.nih.folders import few
-from cxrkit.datasets.nih.text import DOWNLOAD, LINE, find_table, holds_any, read_csv, read_text
+from cxrkit.datasets.nih.text import DOWNLOAD, LINE, fetch_into, find_table, holds_any, read_csv, read_text
 
 ENTRY_FILES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")  # the first that exists is read
 LIST_FILES = {"train_val": "train_val_list.txt", "test": "test_list.txt"}
@@ -68,7 +69,8 @@ def _where_the_table_is(raw: Path) -> str:
         if path.suffix.lower() == ".zip" and path.is_file() and holds_any(path, ENTRY_FILES):
             tables = f"unzip -j {_quoted(path)} '*.csv' '*.txt' -d {_quoted(raw)}"
             return f"unpack the tables, the images need not be: {tables}"
-    return f"put NIH's {ENTRY_FILES[0]} into this folder, or name the folder that has it by --raw"
+    here = f"put NIH's {ENTRY_FILES[0]} into this folder ({fetch_into(raw, tables=True)})"
+    return f"{here}, or name the folder that has it by --raw"
 
 
 def _quoted(path: Path) -> str:
@@ -133,7 +135,7 @@ def add_official_split(raw: Path, csv: Path, entries: pl.DataFrame) -> pl.DataFr
     shared = frame.group_by("patient_id").agg(pl.col("official").n_unique()).filter(pl.col("official") > 1)
     if shared.height:
         raise UserError(
-            f"{raw}: {shared.height:,} patient(s) with images in both {' and '.join(LIST_FILES.values())}: "
+            f"{raw}: {count(shared.height, 'patient')} with images in both {' and '.join(LIST_FILES.values())}: "
             f"{few(str(patient) for patient in shared['patient_id'].sort())}",
             remedy="scores on such a split are not to be trusted; download the two lists again from NIH",
         )
@@ -145,18 +147,18 @@ def _refuse_lists(raw: Path, csv: Path, entries: pl.DataFrame, lists: pl.DataFra
     both = " and ".join(LIST_FILES.values())
     if twice := lists.filter(pl.col("image_id").is_duplicated())["image_id"].unique().to_list():
         raise UserError(
-            f"{raw}: {len(twice):,} image(s) in both {both}: {few(twice)}",
+            f"{raw}: {count(len(twice), 'image')} in both {both}: {few(twice)}",
             remedy="an image is either for training or for testing; download the two lists again from NIH",
         )
     if strangers := lists.join(entries, on="image_id", how="anti")["image_id"].to_list():
         raise UserError(
-            f"{raw}: {len(strangers):,} image(s) of the official lists are in no row of {csv.name}: {few(strangers)}",
+            f"{raw}: {count(len(strangers), 'image')} of the official lists in no row of {csv.name}: {few(strangers)}",
             remedy="use the complete CSV, or take the same images out of the lists",
         )
     frame = entries.join(lists, on="image_id", how="left")
     if homeless := frame.filter(pl.col("official").is_null())["image_id"].to_list():
         raise UserError(
-            f"{raw}: {len(homeless):,} image(s) of {csv.name} are in neither {both.replace(' and ', ' nor ')}: "
+            f"{raw}: {count(len(homeless), 'image')} of {csv.name} in neither {both.replace(' and ', ' nor ')}: "
             f"{few(homeless)}",
             remedy="download the two lists again from NIH, or take the same images out of the CSV",
         )
@@ -189,7 +191,7 @@ def read_boxes(raw: Path, csv: Path, entries: pl.DataFrame) -> pl.DataFrame | No
         _refuse(path, table.filter(~boxes.select(inside).to_series()), extent, theirs[extent], _BOX_NUMBER[1])
     if strangers := boxes.join(entries, on="image_id", how="anti")["image_id"].to_list():
         raise UserError(
-            f"{path}: {len(strangers):,} box(es) of images in no row of {csv.name}: {few(strangers)}",
+            f"{path}: {count(len(strangers), 'box')} of images in no row of {csv.name}: {few(strangers)}",
             remedy="use the complete CSV, or take these boxes out of the list",
         )
     return boxes.select(*BOX_SCHEMA).sort(*BOX_SCHEMA)
@@ -263,7 +265,8 @@ def _read_list(raw: Path, subset: str) -> pl.DataFrame:
         absent = [names[0] for names in _LIST_SPELLINGS.values() if find_table(raw, names) is None]
         raise UserError(
             f"{raw}: no {' and no '.join(absent)} here, so the official split is not known",
-            remedy=f"put {' and '.join(LIST_FILES.values())} from NIH's download page into this folder",
+            remedy=f"put {' and '.join(LIST_FILES.values())} from NIH's download page into this folder: "
+            f"{fetch_into(raw, tables=True)}",
         )
     text = read_text(path)
     pattern, expected = _VALUES["image_id"]

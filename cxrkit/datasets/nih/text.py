@@ -7,6 +7,7 @@ cells; as it is, gzipped, or alone in a zip. Anything else is a UserError that n
 from __future__ import annotations
 
 import io
+import shlex
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
@@ -19,7 +20,14 @@ from cxrkit.sources.archives import ZIP_ERRORS
 from cxrkit.sources.streams import ZIP_STARTS
 
 LINE = "(line)"  # no column of a CSV is called so
-DOWNLOAD = "download the file again from NIH"
+PAGE = "https://nihcc.app.box.com/v/ChestXray-NIHCC"  # as the manifest has it
+DOWNLOAD = f"download the file again from NIH (delete it, then cxrkit download --tables; or {PAGE})"
+
+
+def fetch_into(folder: Path, *, tables: bool = False) -> str:
+    """Return how to get what is missing in `folder`: by our own command, or from NIH's page."""
+    return f"`cxrkit download --to {shlex.quote(shown(folder))}{' --tables' if tables else ''}` fetches from {PAGE}"
+
 
 _MOST_BYTES = 64 << 20  # unpacked; NIH's largest table has 8 MB
 _MOST_COLUMNS = 1000

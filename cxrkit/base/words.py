@@ -1,0 +1,15 @@
+"""Numbers of things in words: "1 image", never "1 images" or "1 image(s)"."""
+
+from __future__ import annotations
+
+
+def count(number: int, what: str) -> str:
+    """Return "1 image", "1,500 images", "2 boxes", "3 bodies"; `what` in the singular."""
+    return f"{number:,} {what if number == 1 else plural(what)}"
+
+
+def plural(what: str) -> str:
+    """Return the plural of a regular word."""
+    if what.endswith("y") and what[-2:-1] not in "aeiou":
+        return f"{what[:-1]}ies"
+    return f"{what}es" if what.endswith(("s", "x", "sh", "ch")) else f"{what}s"
