@@ -114,11 +114,3 @@ def test_lines_are_broken_between_words() -> None:
         "  remedy: delete the file and",
         "  download it again",
     ]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(45, "45 s"), (720, "12 min"), (12_000, "3 h 20 min"), (1_080_000, "12.5 days"), (1.728e8, "2,000.0 days")],
-)
-def test_durations(seconds: float, text: str) -> None:
-    assert progress.duration(seconds) == text
