@@ -104,7 +104,11 @@ def test_a_terminal_gets_a_live_bar() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.2, "0 s"), (99, "99 s"), (100, "2 min"), (5940, "99 min"), (12_000, "3 h 20 min")]
-)
+    ("seconds", "text"),
+    [
+        (0.2, "0 s"), (99, "99 s"), (100, "2 min"), (5940, "99 min"), (12_000, "3 h 20 min"), (1_080_000, "12.5 days"),
+        (1.728e8, "2,000.0 days"),
+    ],
+)  # fmt: skip
 def test_durations_read_as_people_say_them(seconds: float, text: str) -> None:
     assert duration(seconds) == text

@@ -159,10 +159,12 @@ class _Speed(ProgressColumn):
 
 
 def duration(seconds: float) -> str:
-    """Return `seconds` as people say it: 45 s, 12 min, 3 h 20 min."""
+    """Return `seconds` as people say it: 45 s, 12 min, 3 h 20 min, 12.5 days."""
     if seconds < 99.5:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
+    if minutes >= 100 * 60:
+        return f"{minutes / 1440:,.1f} days"
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
