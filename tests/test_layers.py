@@ -18,7 +18,7 @@ FLOORS = [
     ["reproduce"],
     ["pipeline", "doctor"],
     ["standards"],
-    ["explain", "report"],
+    ["audit", "explain", "report"],
     ["trainers", "predict"],
     ["imports"],
     ["evaluators"],

@@ -13,6 +13,7 @@ from cxrkit.cli import (  # isort: skip
     report,
     compare,
     explain,
+    audit,
     imports,
     splits,
     literature,
@@ -21,6 +22,7 @@ from cxrkit.cli import (  # isort: skip
 from cxrkit.cli.app import main
 
 __all__ = [
+    "audit",
     "compare",
     "data",
     "explain",
