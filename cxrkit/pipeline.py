@@ -119,10 +119,12 @@ def train(config: TrainConfig, resume: bool, console: Console, ranks: Ranks = AL
     from cxrkit.report import panel
     from cxrkit.runs import checkpoints
     from cxrkit.runs.scores import read_scores
+    from cxrkit.trackers import following, tracking
     from cxrkit.trainers import assembly, epochs, rehearsal, resuming, threads
     from cxrkit.trainers.display import TrainDisplay
 
     run = folder_of(config)
+    ranks.once(lambda: tracking.check(config.run.log, config.run.log_options))
     device = compute.choose_device(ranks.device(config.run.device))
     config = ranks.once(lambda: decided(config, run if resume else None, device, notes.through(console), ranks))
     threads.use(config.run.compute_threads)
@@ -156,7 +158,8 @@ def train(config: TrainConfig, resume: bool, console: Console, ranks: Ranks = AL
             if ranks.once(lambda: run.state() == "training" or not resuming.finished(run, config)):
                 # The scores of before would stand there as if they were those of what is trained now.
                 ranks.once(lambda: run.forget("train", "predict", "evaluate"))
-                with display:
+                log = following.follow(run, config, notes.through(console)) if ranks.first else nullcontext()
+                with display, log:
                     trainer(task)
                 ranks.once(lambda: checkpoints.restate_best(run.best, task.info, config.run.trainer))
                 ranks.once(lambda: epochs.finish(task))

@@ -24,7 +24,7 @@ FLOORS = [
     ["evaluators"],
     ["loaders"],
     ["prepare"],
-    ["recipes", "models", "losses"],
+    ["recipes", "models", "losses", "trackers"],
     ["runs"],
     ["datasets"],
     ["shards", "sources", "statistics"],
