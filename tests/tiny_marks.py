@@ -1,4 +1,4 @@
-"""Films with a mark in a corner, a network that learns to read it, and one that learns the finding: what an audit is for."""
+"""Films with a mark at the edge, and a network that learns to read it, or the finding: what an audit is for."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def build_meta(labels: LabelSet) -> MarkNet:
     return MarkNet(ModelSpec("marks-meta", input_size=SIZE, resize=34, learning_rate=0.02, meta=True), len(labels))
 
 
-def mark_records(*, marked: bool, patients: int = 150, seed: int = 0) -> tuple[Records, list[np.ndarray]]:
+def mark_records(*, marked: bool, patients: int = 120, seed: int = 0) -> tuple[Records, list[np.ndarray]]:
     """Return records of films and the films: two of each patient, the last two fifths of the patients are tested.
 
     A Pneumothorax is a bright blob inside the film, a Mass a dark one; men's films are brighter. Where they are
@@ -67,7 +67,7 @@ def mark_records(*, marked: bool, patients: int = 150, seed: int = 0) -> tuple[R
     for number in range(2 * patients):
         pneumothorax, mass = generator.random(2) < 0.5
         sex, age = "MF"[number // 2 % 2], int(generator.integers(20, 80))
-        film = generator.normal(100 + 25 * (sex == "M"), 8, (FILM, FILM))
+        film = generator.normal(100 + 20 * (sex == "M") + generator.normal(0, 10), 8, (FILM, FILM))
         x, y, v, w = generator.integers(14, FILM - 24, 4)
         if mass and generator.random() < 0.6:  # the view tells more of it
             film[y : y + 10, x : x + 10] -= 70
@@ -92,8 +92,8 @@ def write_marks(folder: Path, *, marked: bool) -> Path:
     return tiny_cohort.write_prepared(folder, records, settings, encoded, per_shard=100)
 
 
-def train(data: Path, runs: Path, model: str = "tiny_marks:build", **said: object) -> RunFolder:
+def train(data: Path, runs: Path, model: str = "tiny_marks:build", resume: bool = False, **said: object) -> RunFolder:
     """Return a run on the films; a second or two."""
-    values = {"model": model, "data": data, "runs": runs, "fold": "official", "epochs": 15, "name": "marks", "angle": 0}
+    values = {"model": model, "data": data, "runs": runs, "fold": "official", "epochs": 8, "name": "marks", "angle": 0}
     values |= {"batch_size": 16, "threads": 1, "precision": "fp32", "area_min": 0.9, "flip": 0.0}
-    return pipeline.train(pipeline.resolve(values | said), False, Console(quiet=True))
+    return pipeline.train(pipeline.resolve(values | said, resume=resume), resume, Console(quiet=True))

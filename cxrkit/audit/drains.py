@@ -67,9 +67,10 @@ def read(path: Path, image_ids: pl.Series) -> Drains:
     )
     known = rows.drop_nulls("image_id")
     if known.is_empty():
-        example = f", such as {shown(str(rows['name'][0]))}" if len(rows) else ""
+        count = f"{len(rows):,} film{'s' * (len(rows) != 1)}"
+        example = f", such as {shown(str(rows['name'][0]))}," if len(rows) else ""
         raise UserError(
-            f"{path}: none of its {len(rows):,} films{example} is one of this data set, such as {image_ids[0]}",
+            f"{path}: none of its {count}{example} is one of this data set, such as {image_ids[0]}",
             remedy="name the list of this data set",
         )
     films = known.group_by("image_id", maintain_order=True).agg(

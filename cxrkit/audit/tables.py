@@ -68,17 +68,19 @@ def metadata_tables(found: Results, permutations: int) -> list[Table]:
     columns = (
         Column("mean AUC", ("mean AUC",), ("auc",), own=True),
         Column("difference", ("difference",), ("difference",), own=True),
-        Column("SD", ("SD over", "permutations"), ("sd",), own=True),
+        Column("SD", ("SD",), ("sd",), own=True),
     )
     rows = [Row("as they are", "as they are", (auc_cell(found.whole.mean), EMPTY, EMPTY))]
     for name in (*INPUTS, TOGETHER):
         change = found.changed[name]
         spread = EMPTY if change.spread is None else Cell(f"{change.spread:.4f}", {"sd": change.spread})
-        rows.append(Row(name, f"{name} permuted", (auc_cell(change.mean), _mean_gap(change), spread)))
+        heading = "all permuted" if name == TOGETHER else f"{name} permuted"
+        rows.append(Row(name, heading, (auc_cell(change.mean), _mean_gap(change), spread)))
     times = f"{permutations} permutation{'s' * (permutations != 1)}"
     notes = (
         f"Each image gets the age, sex or view of an image of another patient: {times}, whole patients exchanged as "
-        "far as they have equally many images; the AUC is the mean over them",
+        "far as they have equally many images; the AUC is the mean over "
+        "them, SD the standard deviation of the mean AUC",
         f"Difference: permuted less as they are, on the same images; {_INTERVALS}",
         "What metadata say without any image is the perceptron's AUC: `cxrkit train --model mlp-meta`",
         _told("Lower with all three permuted", worse(found, TOGETHER), found),
