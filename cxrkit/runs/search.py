@@ -11,7 +11,7 @@ from cxrkit.base.errors import UserError
 
 MARKS = frozenset({"scores.json", "config.toml", "import.json", "predictions"})  # one of them makes a run folder
 _A_RUNS_OWN = frozenset(
-    {"predictions", "checkpoints", "derived", "done", "audit", "trackers", "tensorboard", "wandb"}
+    {"predictions", "checkpoints", "derived", "done", "trackers", "tensorboard", "wandb"}
 )  # folders in which no other run lies
 
 
