@@ -6,7 +6,7 @@ A newcomer reads this file first. Every stage reads and writes files, so each ca
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,7 +158,9 @@ def train(config: TrainConfig, resume: bool, console: Console, ranks: Ranks = AL
             if ranks.once(lambda: run.state() == "training" or not resuming.finished(run, config)):
                 # The scores of before would stand there as if they were those of what is trained now.
                 ranks.once(lambda: run.forget("train", "predict", "evaluate"))
-                log = following.follow(run, config, notes.through(console)) if ranks.first else nullcontext()
+                log: AbstractContextManager[None] = nullcontext()
+                if ranks.first:
+                    log = following.follow(run, config, notes.through(console), resumed=resume)
                 with display, log:
                     trainer(task)
                 ranks.once(lambda: checkpoints.restate_best(run.best, task.info, config.run.trainer))

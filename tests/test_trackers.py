@@ -118,6 +118,14 @@ def test_what_was_sent_is_not_sent_again_when_a_training_resumes(run: RunFolder)
     assert OPENED[0].run.name == "resnet14-small official"
 
 
+def test_a_new_training_in_the_place_of_one_that_was_taken_away_is_a_new_run(run: RunFolder) -> None:
+    write(run, [step(1, 2), epoch(1)])
+    for resumed in (True, False):
+        with following.follow(run, config(), print, resumed=resumed):
+            pass
+    assert [(tracker.run.run_id, len(tracker.points)) for tracker in OPENED] == [("", 2), ("", 2)]
+
+
 def test_a_tracker_that_fails_is_told_of_once_and_ends_nothing(run: RunFolder) -> None:
     notes: list[str] = []
     with following.follow(run, config(log_options={"fails_at": 1}), notes.append):

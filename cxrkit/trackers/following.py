@@ -39,16 +39,20 @@ class Logged:
 
 
 @contextmanager
-def follow(run: RunFolder, config: TrainConfig, note: Say) -> Iterator[None]:
+def follow(run: RunFolder, config: TrainConfig, note: Say, *, resumed: bool = True) -> Iterator[None]:
     """Within it, send what is added to the run's metrics to the trackers of `config.run.log`.
 
-    note: hears of trackers that fail. Nothing that they do ends the training, or holds it up for longer than
+    note: hears of trackers that fail. resumed: whether the training goes on; a new one is a new run of the trackers,
+    where one of before was taken away, too. Nothing that they do ends the training, or holds it up for longer than
     PATIENCE_SECONDS at its end.
     """
     chosen = tracking.names(config.run.log)
     if not chosen:
         yield
         return
+    if not resumed:
+        for name in chosen:
+            tracking.forget(run, name)
     ended, outcome = threading.Event(), {"failed": True}
     threads = [
         threading.Thread(target=_watch, args=(name, run, config, ended, outcome, note), daemon=True, name=f"log {name}")

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from cxrkit.base import registry, typed
 from cxrkit.base.errors import UserError
-from cxrkit.base.files import write_json
+from cxrkit.base.files import output_error, write_json
 from cxrkit.runs.config import TrainConfig, settings
 from cxrkit.runs.folder import RunFolder
 from cxrkit.trackers.points import Place, Point
@@ -92,6 +92,14 @@ def read_sent(run: RunFolder, name: str) -> Sent:
 def write_sent(run: RunFolder, name: str, sent: Sent) -> None:
     """Remember what a tracker has. Raises UserError where it cannot be written."""
     write_json(state_file(run, name), asdict(sent))
+
+
+def forget(run: RunFolder, name: str) -> None:
+    """Forget what a tracker has. Raises UserError where the file cannot be removed."""
+    try:
+        state_file(run, name).unlink(missing_ok=True)
+    except OSError as error:
+        raise output_error(state_file(run, name), error) from error
 
 
 def names(said: str) -> tuple[str, ...]:
