@@ -6,7 +6,7 @@ A newcomer reads this file first. Every stage reads and writes files, so each ca
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,10 +119,12 @@ def train(config: TrainConfig, resume: bool, console: Console, ranks: Ranks = AL
     from cxrkit.report import panel
     from cxrkit.runs import checkpoints
     from cxrkit.runs.scores import read_scores
+    from cxrkit.trackers import following, tracking
     from cxrkit.trainers import assembly, epochs, rehearsal, resuming, threads
     from cxrkit.trainers.display import TrainDisplay
 
     run = folder_of(config)
+    ranks.once(lambda: tracking.check(config.run.log, config.run.log_options))
     device = compute.choose_device(ranks.device(config.run.device))
     config = ranks.once(lambda: decided(config, run if resume else None, device, notes.through(console), ranks))
     threads.use(config.run.compute_threads)
@@ -158,7 +160,10 @@ def train(config: TrainConfig, resume: bool, console: Console, ranks: Ranks = AL
             if ranks.once(lambda: run.state() == "training" or not resuming.finished(run, config)):
                 # The scores of before would stand there as if they were those of what is trained now.
                 ranks.once(lambda: run.forget("train", "predict", "evaluate"))
-                with display:
+                log: AbstractContextManager[None] = nullcontext()
+                if ranks.first:
+                    log = following.follow(run, config, notes.through(console), resumed=resume)
+                with display, log:
                     trainer(task)
                 ranks.once(lambda: checkpoints.restate_best(run.best, task.info, config.run.trainer))
                 ranks.once(lambda: epochs.finish(task))

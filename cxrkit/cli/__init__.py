@@ -9,11 +9,13 @@ from cxrkit.cli import (  # isort: skip
     data,
     stats,
     training,
+    plot,
     reproduce,
     results,
     report,
     compare,
     explain,
+    audit,
     imports,
     splits,
     literature,
@@ -22,6 +24,7 @@ from cxrkit.cli import (  # isort: skip
 from cxrkit.cli.app import main
 
 __all__ = [
+    "audit",
     "compare",
     "data",
     "download",
@@ -30,6 +33,7 @@ __all__ = [
     "literature",
     "machine",
     "main",
+    "plot",
     "report",
     "reproduce",
     "results",

@@ -6,6 +6,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -109,6 +110,26 @@ def with_config_flags(
 
 
 app.command("train")(with_config_flags(train))
+
+
+@app.command()
+def log(
+    run: Annotated[Path, typer.Argument(help="Run folder, RUNS/MODEL/SPLIT.")],
+    to: Annotated[str, typer.Option(help="tensorboard, wandb or mlflow.")],
+    option: Annotated[
+        list[str] | None, typer.Option("--option", help="Option of the tracker, as name=value; may be repeated.")
+    ] = None,
+) -> None:
+    """Send the metrics of a run that was trained to a tracker: what it does not have yet."""
+    from cxrkit.base.errors import UserError
+    from cxrkit.runs.folder import RunFolder
+    from cxrkit.trackers.following import send
+
+    options = dict(text.partition("=")[::2] for text in option or ())
+    if "" in options:
+        raise UserError("--option: expected name=value", remedy="write it like --option project=chest")
+    sent = send(RunFolder(run), to, options)
+    console.print(f"{sent.lines:,} lines sent: {sent.where}", highlight=False, markup=False, soft_wrap=True)
 
 
 recipes_app = Commands(cls=Group, name="recipes", help="List the recipes, or show one.", invoke_without_command=True)

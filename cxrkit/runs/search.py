@@ -10,7 +10,9 @@ from pathlib import Path
 from cxrkit.base.errors import UserError
 
 MARKS = frozenset({"scores.json", "config.toml", "import.json", "predictions"})  # one of them makes a run folder
-_A_RUNS_OWN = frozenset({"predictions", "checkpoints", "derived", "done"})  # folders in which no other run lies
+_A_RUNS_OWN = frozenset(
+    {"predictions", "checkpoints", "derived", "done", "trackers", "tensorboard", "wandb"}
+)  # folders in which no other run lies
 
 
 @dataclass(frozen=True)

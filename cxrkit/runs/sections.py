@@ -291,3 +291,16 @@ class RunSettings:
         resumable=True,
     )
     log_steps: int = setting(50, "steps between two lines of metrics.jsonl", low=1, decides=False)
+    log: str = setting(
+        "",
+        "tensorboard, wandb, mlflow, or several joined by commas: trackers that are sent what metrics.jsonl has",
+        decides=False,
+        resumable=True,
+    )
+    log_options: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={
+            "help": "options of the trackers, for instance --set run.log_options.project=chest",
+            "low": None, "high": None, "choices": (), "flag": "", "decides": False, "resumable": True, "extra": False,
+        },
+    )  # fmt: skip

@@ -100,6 +100,25 @@ def _all_features(
 ) -> NDArray[np.float32]:
     """Return (N, F) for all rows of `inputs.frame`; those that no subset uses are 0."""
     rows = np.sort(np.concatenate([inputs.rows[subset] for subset in SUBSETS]))
+    found = of_rows(run, digest, rows, inputs, config, device, console)
+    all_NF = np.zeros((len(inputs.frame), found.shape[1]), np.float32)
+    all_NF[rows] = found
+    return all_NF
+
+
+def of_rows(
+    run: RunFolder,
+    digest: str,
+    rows: NDArray[np.int64],
+    inputs: Inputs,
+    config: TrainConfig,
+    device: str,
+    console: Console,
+) -> NDArray[np.float32]:
+    """Return the features (len(rows), F) of the images in `rows` of `inputs.frame`, from the run's folder if there.
+
+    digest: SHA-256 of the run's best checkpoint. config: its section `run` says the precision, the loader and threads.
+    """
     wanted = inputs.frame["image_id"].gather(rows)
     checksums = inputs.store.source_crc32[rows]
     precision = config.run.precision
@@ -113,9 +132,7 @@ def _all_features(
             found = _compute(run, rows, inputs, config, device, console)
             kept, places = Features(wanted, checksums, found), np.arange(len(rows))
             _keep(path, kept, about, console)
-    all_NF = np.zeros((len(inputs.frame), kept.vectors.shape[1]), np.float32)
-    all_NF[rows] = kept.vectors[places]
-    return all_NF
+    return kept.vectors[places]
 
 
 @contextmanager

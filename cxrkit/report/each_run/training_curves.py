@@ -50,23 +50,46 @@ _MEASURES = (
 )
 
 
-def training_curves(runs: Sequence[Run], names: Mapping[Path, str] | None = None) -> list[Figure]:
-    """Return the figure "training"; none where no run has a metrics.jsonl with a whole epoch.
+@dataclass(frozen=True)
+class Training:
+    """A run whose training is shown."""
 
-    names: what the legend calls the runs, by folder (`run_names`). Runs without metrics (those that were imported, and
-    folders of which only predictions were kept) are left out, and the caption says which.
+    name: str
+    """What the legend calls it."""
+
+    folder: Path
+    """Its run folder."""
+
+    epoch: int | None
+    """The one that was chosen, and is marked; None where none is known."""
+
+
+def training_curves(runs: Sequence[Run], names: Mapping[Path, str] | None = None) -> list[Figure]:
+    """Return the figure "training" of evaluated runs; see `curves_of`.
+
+    names: what the legend calls the runs, by folder (`run_names`).
     """
     called = run_names(runs) if names is None else names
-    found = {run.folder: _epochs(run) for run in runs}
-    shown = [run for run in runs if found[run.folder]]
+    # The run's own best epoch, or the one that a report has chosen.
+    return curves_of([Training(called[run.folder], run.folder, run.scores.epoch) for run in runs])
+
+
+def curves_of(trainings: Sequence[Training]) -> list[Figure]:
+    """Return the figure "training"; none where no run has a metrics.jsonl with a whole epoch.
+
+    Runs without metrics (those that were imported, and folders of which only predictions were kept) are left out, and
+    the caption says which.
+    """
+    found = {item.folder: _epochs(item.folder) for item in trainings}
+    shown = [item for item in trainings if found[item.folder]]
     panels = tuple(
         _panel(measure, lines)
         for measure in _MEASURES
-        if (lines := [line for run in shown for line in _lines(measure, called[run.folder], run, found[run.folder])])
+        if (lines := [line for item in shown for line in _lines(measure, item, found[item.folder])])
     )
     if not panels:
         return []
-    without = [called[run.folder] for run in runs if not found[run.folder]]
+    without = [item.name for item in trainings if not found[item.folder]]
     caption = (
         "Each point is an epoch; the training loss is the mean over it, the validation's follows it. The point "
         "marks the epoch whose network was tested."
@@ -76,10 +99,10 @@ def training_curves(runs: Sequence[Run], names: Mapping[Path, str] | None = None
     return [Figure("training", "Training curves", caption, panels, COLUMNS)]
 
 
-def _epochs(run: Run) -> list[dict[str, Any]]:
+def _epochs(folder: Path) -> list[dict[str, Any]]:
     """Return the epochs' lines by rising number; empty where there is no file of them."""
     try:
-        lines = [line for line in read_metrics(RunFolder(run.folder).metrics) if isinstance(line, dict)]
+        lines = [line for line in read_metrics(RunFolder(folder).metrics) if isinstance(line, dict)]
     except OSError:
         return []
     by_number = {line["epoch"]: line for line in lines if line.get("kind") == "epoch" and _number(line, "epoch")}
@@ -91,15 +114,15 @@ def _number(line: Mapping[str, Any], key: str) -> bool:
     return isinstance(line.get(key), int | float)
 
 
-def _lines(measure: _Measure, name: str, run: Run, epochs: Iterable[Mapping[str, Any]]) -> list[Line]:
+def _lines(measure: _Measure, training: Training, epochs: Iterable[Mapping[str, Any]]) -> list[Line]:
     """Return the curve of a measure, and the mark on the chosen epoch."""
     points = {line["epoch"]: float(line[measure.key]) for line in epochs if _number(line, measure.key)}
     if not points:
         return []
     x, y = np.array(list(points), float), np.array(list(points.values()), float)
     chosen = np.sort(by_importance(_scaled(x), _scaled(y), POINTS))
+    name, epoch = training.name, training.epoch
     lines = [Line(name, tuple(x[chosen].tolist()), tuple(y[chosen].tolist()), steps=measure.key == "lr")]
-    epoch = run.scores.epoch  # the run's own best one, or the one that a report has chosen
     if measure.marked and epoch in points:
         lines.append(Line(name, (float(epoch),), (points[epoch],), markers=True))
     return lines

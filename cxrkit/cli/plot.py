@@ -1,0 +1,52 @@
+"""`cxrkit plot`: how trainings went, as curves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, get_args
+
+import typer
+
+from cxrkit.cli.app import app, console
+
+if TYPE_CHECKING:
+    from cxrkit.report.document.figures import Figure
+
+
+@app.command()
+def plot(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, or folders of runs.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Picture, by its ending: .png, .svg, .pdf, .html.", show_default="the terminal")
+    ] = None,
+) -> None:
+    """Show losses, AUC, learning rate and speed of trainings, epoch by epoch; also of one that is running."""
+    from cxrkit.report.each_run.trainings import training_figure, trainings_in
+    from cxrkit.report.rendering.plain_curves import PlainCurves
+
+    figure = training_figure(trainings_in(runs))
+    if out is None:
+        console.print(PlainCurves(figure))
+        return
+    _write(figure, out)
+    console.print(f"written: {out}", highlight=False, markup=False)
+
+
+def _write(figure: Figure, out: Path) -> None:
+    from cxrkit import report as reports
+    from cxrkit.base.errors import UserError
+    from cxrkit.base.files import replacing
+    from cxrkit.report.document.tables import Report
+    from cxrkit.report.rendering.drawing import Format, draw
+
+    pictures = get_args(Format)
+    ending = out.suffix.removeprefix(".").lower()
+    if ending == "html":
+        reports.write(Report(figure.title, (), figures=(figure,), key="training"), out, "html")
+        return
+    if ending not in pictures:
+        known = ", ".join(f".{name}" for name in (*pictures, "html"))
+        raise UserError(f"--out {out}: the ending {out.suffix!r} names no picture", remedy=f"end it in {known}")
+    content = draw(figure, ending)
+    with replacing(out) as part:
+        part.write_bytes(content)
