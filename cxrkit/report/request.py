@@ -129,9 +129,11 @@ def write_all(request: ReportRequest, out: Path, console: Console) -> WrittenAll
     """Write all documents that the runs allow into `out`, with progress on the console. Raises UserError."""
     from cxrkit import __version__
     from cxrkit.base.progress import progress_bar
+    from cxrkit.report import beforehand
     from cxrkit.report.rendering.folder import PAGE, steps, write_folder
 
     material = request.material()
+    beforehand.work_out(material, console)
     with progress_bar("building", len(DOCUMENTS), console=console, unit="documents") as bar:
         made = everything(material, bar.advance)
     with progress_bar("writing", steps(made.documents), console=console, unit="parts") as bar:

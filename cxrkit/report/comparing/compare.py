@@ -63,6 +63,11 @@ def compare_all(runs: Iterable[Run], opened: Opened) -> Report:
     return Report("Differences between runs", tuple(tables), notes, tuple(figures), "compare")
 
 
+def compared(runs: Iterable[Run]) -> list[Run]:
+    """Return the runs that `comparisons` compares."""
+    return [run for group in _comparable(runs) for contender in group for run in contender.runs]
+
+
 def _comparable(runs: Iterable[Run]) -> list[list[Contender]]:
     """Return groups of two contenders or more on the same images, or over the same folds."""
     pooled: dict[Variant, list[Run]] = defaultdict(list)
