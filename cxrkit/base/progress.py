@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 LINE_EVERY_SECONDS = 30.0
@@ -38,6 +49,35 @@ def progress_bar(
         about = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
         with Progress(*about, _Speed(unit), TimeRemainingColumn(), console=console) as progress:
             yield _Live(progress, description, total)
+
+
+@contextmanager
+def working(description: str, console: Console | None = None) -> Iterator[None]:
+    """Show that something is being done, of which nobody knows how far it is: description and time passed.
+
+    console: standard error. On a terminal a live line, which is gone in the end; elsewhere a line every half minute.
+    """
+    console = Console(stderr=True, emoji=False) if console is None else console
+    if console.is_terminal:
+        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+        with Progress(*columns, console=console, transient=True) as progress:
+            progress.add_task(description, total=None)
+            yield
+        return
+    ended = threading.Event()
+    speaker = threading.Thread(target=_say_now_and_then, args=(description, console, ended), daemon=True)
+    speaker.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        speaker.join()
+
+
+def _say_now_and_then(description: str, console: Console, ended: threading.Event) -> None:
+    began = time.monotonic()
+    while not ended.wait(LINE_EVERY_SECONDS):
+        console.print(f"{description}: {duration(time.monotonic() - began)}", highlight=False, markup=False)
 
 
 class _Silent:

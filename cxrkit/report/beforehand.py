@@ -60,7 +60,7 @@ ASKED: dict[str, _Asked] = {
 
 
 @dataclass(frozen=True)
-class _Task:
+class Task:
     """What a process shall work out of one run."""
 
     run: Run
@@ -73,18 +73,17 @@ class _Task:
     """Where its labels are, see Opened."""
 
 
-def work_out(material: Material, console: Console | None = None) -> int:
-    """Work out what the documents will ask for and no run folder has, where that is enough for several processes.
+def work_out(tasks: Sequence[Task], console: Console | None = None) -> int:
+    """Work out what is `lacking`, where that is enough for several processes; returns of how many runs.
 
-    Returns of how many runs. Progress on the console.
+    Progress on the console.
     """
-    tasks = lacking(material)
     processes = min(available_cores(), MOST, len(tasks))
     if processes < 2 or sum(task.run.test.images * len(task.names) for task in tasks) < ENOUGH:
         return 0
     waiting = iter(tasks)
 
-    def take(_: Worker) -> _Task | None:
+    def take(_: Worker) -> Task | None:
         return next(waiting, None)
 
     with (
@@ -96,7 +95,7 @@ def work_out(material: Material, console: Console | None = None) -> int:
     return len(tasks)
 
 
-def lacking(material: Material) -> list[_Task]:
+def lacking(material: Material) -> list[Task]:
     """Return what the documents will ask for and is not kept, by run; nothing of a folder that cannot be written."""
     runs: dict[Path, Run] = {}
     names: dict[Path, list[str]] = {}
@@ -105,7 +104,7 @@ def lacking(material: Material) -> list[_Task]:
             if not _is_kept(run, asked, material.opened) and os.access(run.folder, os.W_OK):
                 runs[run.folder] = run
                 names.setdefault(run.folder, []).append(name)
-    return [_Task(run, tuple(names[folder]), material.data) for folder, run in runs.items()]
+    return [Task(run, tuple(names[folder]), material.data) for folder, run in runs.items()]
 
 
 def _is_kept(run: Run, asked: _Asked, opened: Opened) -> bool:
@@ -115,7 +114,7 @@ def _is_kept(run: Run, asked: _Asked, opened: Opened) -> bool:
         return True  # nothing can be worked out, and the document says why
 
 
-def work_out_of(task: _Task, _: int = -1) -> None:
+def work_out_of(task: Task, _: int = -1) -> None:
     """Work out what is lacking of one run, in a process of its own."""
     opened = _opened(task.data)
     for name in task.names:
