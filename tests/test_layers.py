@@ -32,7 +32,18 @@ FLOORS = [
 ]
 HEIGHT = {room: -floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # The rooms of report, each of which may import from those after it.
-REPORT = ["request", "beforehand", "everything", "panel", "data", "each_run", "other_labels", "paper", "comparing", "rendering"]
+REPORT = [
+    "request",
+    "beforehand",
+    "everything",
+    "panel",
+    "data",
+    "each_run",
+    "other_labels",
+    "paper",
+    "comparing",
+    "rendering",
+]
 REPORT += ["evidence", "literature", "document"]
 
 

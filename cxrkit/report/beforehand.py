@@ -54,7 +54,10 @@ ASKED: dict[str, _Asked] = {
     "curves": _Asked(lambda material: material.tested, lambda run, opened: CURVES),
     "reliability": _Asked(lambda material: material.tested, lambda run, opened: RELIABILITY),
     "calibration": _Asked(lambda material: material.tested, partial(metrics_by, evaluator="calibration", **OPTIONS)),
-    "thresholds": _Asked(lambda material: material.tested, partial(metrics_by, evaluator="thresholds")),
+    "thresholds": _Asked(
+        lambda material: [run for run in material.tested if "val" in run.scores.subsets],
+        partial(metrics_by, evaluator="thresholds"),
+    ),
     "subgroups": _Asked(lambda material: material.tested, partial(metrics_by, evaluator="subgroups")),
 }
 
