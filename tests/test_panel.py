@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from study_runs import Study
+from study_runs import REPLICATES, Study
 
 from cxrkit import pipeline
 from cxrkit.base.contracts import Metric
@@ -212,7 +212,7 @@ def test_the_aucs_stay_beside_what_else_is_asked(study: Study) -> None:
     console = Console(width=80, file=io.StringIO(), force_terminal=False, color_system=None)
     run = RunFolder(study.runs / "mlp-meta" / "official")
     before = read_scores(run.scores).subsets["test"].metric("auc", "Effusion")
-    scores = pipeline.evaluate(run, study.labels, console, replicates=5, evaluator="average-precision")
+    scores = pipeline.evaluate(run, study.labels, console, replicates=REPLICATES, evaluator="average-precision")
     assert scores.evaluators == ("auc", "average-precision")
     assert scores.subsets["test"].metric("auc", "Effusion") == before
     assert "with the AUCs of the paper" not in console.file.getvalue()
