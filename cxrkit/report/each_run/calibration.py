@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from cxrkit.report.evidence.run_names import run_names
 from cxrkit.report.evidence.runs import Run
 from cxrkit.statistics.calibration import BINS, reliability
 
-OPTIONS = {"replicates": 1}  # of the evaluator: the intervals are not shown
+OPTIONS: dict[str, Any] = {"replicates": 1}  # of the evaluator: the intervals are not shown
 _FEW = 4  # runs whose points are marked
 _PANELS = 3  # side by side
 _AS_TEMPERED = "as tempered: "  # begins the reason why a label is not corrected
