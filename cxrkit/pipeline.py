@@ -263,15 +263,17 @@ def digests_of_predictions(run: RunFolder) -> dict[str, str]:
 
 def import_predictions(request: ImportRequest, console: Console) -> RunFolder:
     """Make a run folder of predictions that were made elsewhere, and evaluate it. Raises UserError."""
+    from cxrkit.base.progress import working
     from cxrkit.evaluators.scoring import evaluate_run
     from cxrkit.imports import importing
     from cxrkit.report import panel
 
-    made = importing.import_predictions(request)
+    with working("reading the predictions"):
+        made = importing.import_predictions(request)
     console.print(f"imported into {made.run.path}", highlight=False, markup=False)
     for note in made.notes:
         console.print(f"  {note}", highlight=False, markup=False)
-    with claimed(made.run):
+    with claimed(made.run), working("evaluating"):
         scores = evaluate_run(made.run.path, made.truth)
         made.run.finish("evaluate", Scored({name: part.predictions_sha256 for name, part in scores.subsets.items()}))
     panel.tell(made.run, scores, console)
@@ -291,9 +293,11 @@ def evaluate(
     """Write `scores.json` of a run from its predictions and the labels of `data`, by default the run's prepared folder.
 
     replicates: of the bootstrap; default, the evaluator's own. evaluator: default, the run's; several are joined by
-    commas. options: of the evaluators, each as "name=value". held: this process has claimed the run already.
+    commas, and cxrkit's own keep the AUCs (choosing.with_aucs). options: of the evaluators, each as "name=value".
+    held: this process has claimed the run already.
     """
-    from cxrkit.evaluators.choosing import read_options
+    from cxrkit.base.progress import working
+    from cxrkit.evaluators.choosing import read_options, with_aucs
     from cxrkit.evaluators.epochs import evaluate_epochs
     from cxrkit.evaluators.scoring import evaluate_run
     from cxrkit.evaluators.truth import read_truth
@@ -301,10 +305,12 @@ def evaluate(
 
     labels, by = evaluated_with(run, data)  # before a claim would make the folder
     texts = [*options, *([] if replicates is None else [f"replicates={replicates}"])]
-    chosen = read_options(evaluator or by, texts)
-    with nullcontext() if held else claimed(run):
+    by = with_aucs(evaluator or by)
+    chosen = read_options(by, texts)
+    slowly = " (dcurves loads first)" * ("net-benefit" in by.split(","))
+    with nullcontext() if held else claimed(run), working(f"evaluating by {by}{slowly}"):
         truth = read_truth(labels)
-        scores = evaluate_run(run.path, truth, evaluator or by, chosen)
+        scores = evaluate_run(run.path, truth, by, chosen)
         kept = evaluate_epochs(run, truth, scores)
         run.finish("evaluate", Scored({name: part.predictions_sha256 for name, part in scores.subsets.items()}))
     panel.tell(run, scores, console)

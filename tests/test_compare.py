@@ -23,7 +23,7 @@ from cxrkit.cli.app import app
 from cxrkit.datasets.splits import Split
 from cxrkit.evaluators.scoring import evaluate_run
 from cxrkit.evaluators.truth import read_truth
-from cxrkit.report.comparing.compare import compare, comparisons
+from cxrkit.report.comparing.compare import compare, compared, comparisons
 from cxrkit.report.comparing.contenders import named
 from cxrkit.report.comparing.fold_differences import fold_differences
 from cxrkit.report.comparing.matrix import letters
@@ -266,6 +266,26 @@ def test_a_report_compares_all_that_can_be_compared(study: Study) -> None:
     assert "resnet50-large" in names  # both seeds
     assert not any("partial" in name for name in names)
     assert comparisons([], Opened()) == ([], [])
+
+
+def test_models_with_other_numbers_of_folds_are_compared_over_those_in_common(study: Study) -> None:
+    over = [run for run in find_runs(study.runs).runs if run.split.startswith("resample-")]
+    third = [replace(run, name="third") for run in over if run.name == "resnet50-large-meta"]
+    third = [run for run in third if run.split != "resample-2"]
+    tables, _ = comparisons([*over, *third], Opened(study.labels))
+    two, three = table(Report("", tuple(tables)), "compare"), table(Report("", tuple(tables)), "ties")
+    assert two.title.endswith("3 resampling folds")
+    assert three.title.endswith("2 resampling folds")
+    assert {row.key for row in three.rows} == {"resnet50-large", "resnet50-large-meta", "third, resnet50-large-meta"}
+    assert "Left out: resnet50-large on resample-2, which not all of them have" in "\n".join(three.notes)
+    one = [run for run in over if (run.name, run.split) != ("resnet50-large", "resample-1")]
+    assert {run.folder for run in compared(one)} == {run.folder for run in one}
+    setups: dict[str, dict[int, list[Run]]] = {}
+    for run in [*over, *third]:
+        setups.setdefault(run.name, {})[int(run.split[-1])] = [run]
+    most, common = fold_differences(setups, CHESTXRAY14)
+    assert [len(item.rows) for item in (most, common)] == [2, 3]
+    assert (most.key, common.key) == ("fold-differences", "fold-differences-common")
 
 
 def test_a_second_comparison_reads_what_was_kept(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:

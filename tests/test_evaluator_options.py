@@ -12,6 +12,7 @@ from click.testing import Result
 from tiny_runs import make_records, make_run, make_split
 from typer.testing import CliRunner
 
+from cxrkit.base import registry
 from cxrkit.base.contracts import IMAGE_SCHEMA, LABELS
 from cxrkit.base.errors import UserError
 from cxrkit.base.labels import CHESTXRAY14
@@ -98,12 +99,37 @@ def test_a_value_becomes_what_the_evaluator_wants() -> None:
         ("thresholds", ["validation=1"], "takes no 'validation'"),
         (f"{MODULE}:anything", ["images=1"], "takes no 'images'"),
         ("auc", ["labels=1"], "takes no 'labels'"),
-        ("acu", ["seed=1"], "unknown evaluator 'acu'"),
+        ("acu", ["seed=1"], r"unknown evaluator 'acu'\n  remedy: did you mean auc\? Known: auc, average-precision, "),
+        ("nosuch", [], "unknown evaluator 'nosuch'\n  remedy: known: auc, average-precision, calibration, mae"),
+        ("calibration", ["binss=3"], r"takes no 'binss'\n  remedy: did you mean bins\? calibration takes bins, "),
     ],
 )
 def test_a_wrong_option_is_told(names: str, texts: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         choosing.read_options(names, texts)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ("calibration", "auc,calibration"),
+        ("subgroups, thresholds", "auc,subgroups,thresholds"),
+        ("calibration,auc", "calibration,auc"),
+        ("youden", "youden"),
+        ("mae", "mae"),
+        (f"calibration,{MODULE}:typed", f"calibration,{MODULE}:typed"),
+    ],
+)
+def test_aucs_are_added_where_none_are_named(names: str, expected: str) -> None:
+    assert choosing.with_aucs(names) == expected
+
+
+def test_every_own_evaluator_has_aucs_or_is_given_them(run: Path) -> None:
+    """So a new one cannot be forgotten."""
+    for name in set(registry.BUILT_IN["evaluator"]) - {"mae", "net-benefit"}:
+        known = truth(sex="F", age_years=50)
+        scores = evaluate_run(run, known, choosing.with_aucs(name), {} if name == "mae" else {"confidence": 0.9})
+        assert scores.subsets["test"].metric("auc") is not None, name
 
 
 def test_scores_say_the_options_that_were_asked_for(run: Path) -> None:

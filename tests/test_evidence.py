@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from tiny_runs import make_records, make_run, make_split
 from cxrkit.base.errors import UserError
 from cxrkit.evaluators.scoring import evaluate_run
 from cxrkit.evaluators.truth import read_truth
+from cxrkit.report.evidence import keeping
 from cxrkit.report.evidence.opened import Derivation, Evidence, Opened
 from cxrkit.report.evidence.runs import Run, find_runs
 from cxrkit.runs.predictions import read_predictions, write_predictions
@@ -60,6 +62,70 @@ def test_what_is_derived_is_kept_until_something_changes(run: Run, truth: Path) 
     (run.folder / "derived" / "mean-test.npz").write_bytes(b"PK\x03\x04 cut short")
     Opened(truth).derived(run, Derivation("mean", 2, compute))
     assert len(asked) == 3
+
+
+def _damage(path: Path, how: str) -> None:
+    whole = dict(np.load(path))
+    content = path.read_bytes()
+    match how:
+        case "truncated":
+            path.write_bytes(content[: len(content) // 2])
+        case "one byte is another":
+            place = content.index(b"numbers") + 150
+            path.write_bytes(content[:place] + bytes([content[place] ^ 255]) + content[place + 1 :])
+        case "empty":
+            path.write_bytes(b"")
+        case "an array is missing":
+            np.savez(path, **{name: array for name, array in whole.items() if name != "numbers"})
+        case "an array is another":
+            np.savez(path, **whole | {"numbers": whole["numbers"][:3]})
+        case "nothing but the key":
+            np.savez(path, made_of=whole["made_of"])
+        case "a single array":
+            path.write_bytes(b"")
+            with open(path, "wb") as file:
+                np.save(file, whole["numbers"])
+        case "pickled":
+            np.savez(path, **whole | {"numbers": np.array([{}], object)})
+        case "a zip of something else":
+            with zipfile.ZipFile(path, "w") as file:
+                file.writestr("letter.txt", "dear reader")
+        case "a folder":
+            path.unlink()
+            path.mkdir()
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "truncated",
+        "one byte is another",
+        "empty",
+        "an array is missing",
+        "an array is another",
+        "nothing but the key",
+        "a single array",
+        "pickled",
+        "a zip of something else",
+        "a folder",
+    ],
+)
+def test_a_damaged_file_is_worked_out_anew_without_a_word(how: str, tmp_path: Path) -> None:
+    path = tmp_path / "derived.npz"
+    arrays = {"numbers": np.arange(50.0), "names": np.array(["one", "two"])}
+    keeping.keep(path, "key", arrays)
+    found = keeping.kept(path, "key")
+    assert found is not None
+    assert {name: array.tolist() for name, array in found.items()} == {
+        name: array.tolist() for name, array in arrays.items()
+    }
+    assert keeping.is_kept(path, "key")
+    assert keeping.kept(path, "other key") is None
+    assert not keeping.is_kept(path, "other key")
+    _damage(path, how)
+    assert keeping.kept(path, "key") is None
+    keeping.keep(path, "key", arrays)
+    assert (keeping.kept(path, "key") is None) == (how == "a folder")
 
 
 def test_what_is_kept_is_refused_for_labels_that_are_not_the_runs(run: Run, truth: Path, tmp_path: Path) -> None:

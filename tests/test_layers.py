@@ -32,8 +32,8 @@ FLOORS = [
 ]
 HEIGHT = {room: -floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # The rooms of report, each of which may import from those after it.
-REPORT = ["request", "everything", "panel", "data", "each_run", "other_labels", "paper", "comparing", "rendering"]
-REPORT += ["evidence", "literature", "document"]
+REPORT = ["request", "beforehand", "everything", "panel", "data", "each_run", "other_labels", "paper", "comparing"]
+REPORT += ["rendering", "evidence", "literature", "document"]
 
 
 def room_of(path: Path) -> str:

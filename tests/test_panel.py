@@ -13,10 +13,11 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
-from study_runs import Study
+from study_runs import REPLICATES, Study
 
 from cxrkit import pipeline
 from cxrkit.base.contracts import Metric
@@ -192,14 +193,29 @@ def test_evaluate_ends_with_the_panel(study: Study) -> None:
     assert text.endswith(f"scores in {run.scores}\n")
 
 
+def mean_score(scores: Any, truth: Any, clusters: Any, labels: Any) -> Iterator[Metric]:
+    yield Metric("mean_score", float(scores.mean()))
+
+
 def test_scores_without_aucs_say_how_to_have_them_again(study: Study) -> None:
     console = Console(width=80, file=io.StringIO(), force_terminal=False, color_system=None)
     run = RunFolder(study.runs / "mlp-meta" / "official")
-    pipeline.evaluate(run, study.labels, console, evaluator="average-precision")
-    again = f"with the AUCs of the paper: cxrkit evaluate {run.path} --evaluator auc,average-precision"
+    own = f"{__name__}:mean_score"
+    pipeline.evaluate(run, study.labels, console, evaluator=own)
+    again = f"with the AUCs of the paper: cxrkit evaluate {run.path} --evaluator auc,{own}"
     assert again in console.file.getvalue().splitlines()
-    pipeline.evaluate(run, study.labels, console, replicates=5, evaluator="auc,average-precision")
+    pipeline.evaluate(run, study.labels, console, replicates=5, evaluator=f"auc,{own}")
     assert console.file.getvalue().count("with the AUCs of the paper") == 1
+
+
+def test_the_aucs_stay_beside_what_else_is_asked(study: Study) -> None:
+    console = Console(width=80, file=io.StringIO(), force_terminal=False, color_system=None)
+    run = RunFolder(study.runs / "mlp-meta" / "official")
+    before = read_scores(run.scores).subsets["test"].metric("auc", "Effusion")
+    scores = pipeline.evaluate(run, study.labels, console, replicates=REPLICATES, evaluator="average-precision")
+    assert scores.evaluators == ("auc", "average-precision")
+    assert scores.subsets["test"].metric("auc", "Effusion") == before
+    assert "with the AUCs of the paper" not in console.file.getvalue()
 
 
 def test_a_finished_training_that_is_resumed_shows_its_panel(prepared: Path, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import threading
 import time
 
 import pytest
@@ -79,13 +78,17 @@ def test_what_is_waited_for_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     with progress.waiting("reading the tables", console):
         pass
     assert "reading the tables" in said(console)
+    silent = Console(file=io.StringIO(), width=80)
+    with progress.waiting("reading the tables", silent):
+        pass
+    assert silent.file.getvalue() == ""  # type: ignore[attr-defined]
     monkeypatch.setattr(progress, "SILENT_SECONDS", 0.0)
-    console = Console(file=io.StringIO(), width=80)
-    with progress.waiting("reading the tables", console):
-        for thread in threading.enumerate():
-            if isinstance(thread, threading.Timer):
-                thread.join()
-    assert console.file.getvalue() == "reading the tables ...\n"  # type: ignore[attr-defined]
+    monkeypatch.setattr(progress, "LINE_EVERY_SECONDS", 0.001)
+    pipe = Console(file=io.StringIO(), width=80)
+    with progress.waiting("reading the tables", pipe):
+        time.sleep(0.05)
+    lines = pipe.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert lines[:2] == ["reading the tables ...", "reading the tables: 0 s"]
     with progress.waiting("nothing", None):
         pass
 

@@ -6,8 +6,10 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import polars as pl
 import pytest
 from study_runs import Study
 
@@ -17,6 +19,8 @@ from cxrkit.report.document.tables import Report
 from cxrkit.report.everything import DOCUMENTS, everything
 from cxrkit.report.evidence.runs import FoundRuns, find_runs
 from cxrkit.report.request import FIGURES, TABLES, ReportRequest, answer, document_of
+from cxrkit.runs.predictions import read_predictions, write_predictions
+from cxrkit.runs.scores import read_scores, write_scores
 from cxrkit.runs.search import run_folders
 
 
@@ -201,12 +205,28 @@ def test_runs_kept_apart_are_a_short_table_until_asked_for(study: Study) -> None
         ["60 of 391 test images", "part-2 (official), part-3 (official), partial (official)"],
     )
     assert [cell.text for cell in second.cells] == ["its predictions/test.parquet is missing", "mlp-meta (official)"]
-    assert table.notes == ("`--apart` shows each of them, with its numbers",)
+    assert table.notes == ("`--apart` shows each of them, with its numbers",)  # no network predicts what is missing
     detailed = report.official(study.runs, apart=True)
     titles = [table.title for table in detailed.tables]
     assert "Not comparable: runs kept out of the comparison" in titles
     assert "Not comparable: their numbers" in titles
     assert len(detailed.tables) == len(shown.tables) + 1
+
+
+def test_what_mends_it_is_named(study: Study) -> None:
+    one, other = (study.runs / name / "official" for name in ("mlp-meta", "resnet38-large-meta"))
+    predictions = one / "predictions" / "test.parquet"
+    found = read_predictions(predictions)
+    write_predictions(predictions, found.frame.with_columns(Hernia=1 - pl.col("Hernia")), found.about)
+    scores = read_scores(other / "scores.json")
+    test = scores.subsets["test"]
+    named = replace(test, metrics=tuple(replace(metric, name="mine") for metric in test.metrics))
+    write_scores(other / "scores.json", replace(scores, evaluator="mine:brier", subsets={"test": named}))
+    for apart in (False, True):
+        table = next(item for item in report.official(study.runs, apart=apart).tables if item.key == "apart")
+        assert table.notes[-1] == (
+            f"What mends it: `cxrkit evaluate {one}`, `cxrkit evaluate {other} --evaluator auc,mine:brier`"
+        )
 
 
 # What is asked for

@@ -50,6 +50,8 @@ from cxrkit.standards.hub import front_matter, results_file
 from cxrkit.standards.items import ITEMS
 from cxrkit.standards.markup import plain, yaml
 from cxrkit.standards.model_card import model_card
+from cxrkit.standards.tables import performance_table
+from cxrkit.standards.words import main_metric
 
 GOLDEN = Path(__file__).parent / "golden"
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -276,6 +278,36 @@ def test_metrics_without_a_direction_are_named_as_left_out(study: Study) -> None
     check_every_eval_ever(document)
     assert len(document["evaluation_results"]) == 16
     assert document["eval_library"]["additional_details"]["metrics_left_out"] == "my_score"
+
+
+@pytest.mark.parametrize("evaluators", ["auc,subgroups,calibration", "subgroups,calibration,auc"])
+def test_numbers_of_groups_and_other_metrics_do_not_stand_for_the_run(evaluators: str, study: Study) -> None:
+    facts = facts_of(study, "resnet38-large-meta")
+    folder = facts.run.folder
+    before = (folder / "scores.json").read_bytes()
+    try:
+        scores = evaluate_run(folder, read_truth(study.labels), evaluators, {"replicates": 200})
+        facts = facts_of(study, "resnet38-large-meta")
+        mean = scores.subsets["test"].metric("auc")
+        assert main_metric(facts) == mean
+        assert f"value: {mean.value!r}\n" in results_file(facts)
+        said = {item.number: answer for item, answer in answers(facts).items()}
+        assert f"Mean AUC over 14 labels: {mean.value:.3f} [" in said[37].text
+        assert "and their unweighted mean over 14" in said[28].text
+        table = performance_table(facts)
+        effusion = next(row for row in table.rows if row.key == "Effusion")
+        value = scores.subsets["test"].metric("auc", "Effusion").value
+        place = [column.name for column in table.columns].index("auc")
+        assert effusion.cells[place].text.startswith(f"{value:.3f}")
+        document = every_eval_ever(facts, NOW)
+        check_every_eval_ever(document)
+        names = [item["evaluation_name"] for item in document["evaluation_results"]]
+        assert len(names) == len(set(names))
+        assert "groups of images" in document["eval_library"]["additional_details"]["metrics_left_out"]
+        indexed = re.findall(r'name: "(AUC, [^"]*)"', front_matter(facts))
+        assert len(indexed) == len(set(indexed)) == 16
+    finally:
+        (folder / "scores.json").write_bytes(before)
 
 
 # The rules of Every Eval Ever's aggregate schema 0.2.2 and of its validator, in our words: what must be there, what

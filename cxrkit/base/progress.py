@@ -8,11 +8,20 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 LINE_EVERY_SECONDS = 30.0
@@ -57,23 +66,42 @@ def progress_bar(
 
 @contextmanager
 def waiting(what: str, console: Console | None) -> Iterator[None]:
-    """Say what is waited for, where it cannot be said how long: beside a turning sign, or once, after two seconds.
+    """Say what is waited for, where it cannot be said how long: with the time that passed, gone in the end.
 
-    Without a console, nothing. No bar can be shown meanwhile.
+    Where nobody watches, a line after two seconds and then one every half minute. Without a console, nothing. No bar
+    can be shown meanwhile.
     """
     if console is None:
         yield
     elif console.is_terminal:
-        with console.status(what, spinner="line"):  # of ASCII: any console can show it
+        # A sign of ASCII: any console can show it.
+        columns = (SpinnerColumn("line"), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+        with Progress(*columns, console=console, transient=True) as progress:
+            progress.add_task(what, total=None)
             yield
     else:
-        said = threading.Timer(SILENT_SECONDS, console.print, (Text(f"{what} ..."),))
-        said.daemon = True
-        said.start()
+        ended = threading.Event()
+        speaker = threading.Thread(target=_say_now_and_then, args=(what, console, ended), daemon=True)
+        speaker.start()
         try:
             yield
         finally:
-            said.cancel()
+            ended.set()
+            speaker.join()
+
+
+def working(what: str) -> AbstractContextManager[None]:
+    """Say on standard error what is waited for, as `waiting` does: standard output is the answer's."""
+    return waiting(what, Console(stderr=True, emoji=False))
+
+
+def _say_now_and_then(what: str, console: Console, ended: threading.Event) -> None:
+    if ended.wait(SILENT_SECONDS):
+        return
+    began = time.monotonic() - SILENT_SECONDS
+    console.print(Text(f"{what} ..."))
+    while not ended.wait(LINE_EVERY_SECONDS):
+        console.print(Text(f"{what}: {duration(time.monotonic() - began)}"))
 
 
 class _Silent:

@@ -88,6 +88,7 @@ _CALLED_WITH: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "trainer": (("task",), ()),
     "executor": (("share",), ()),
 }
+_FEW = 12  # names that find room in a message beside those that are meant
 # Top-level packages of the plug-ins that were asked for; what is cxrkit's own is told from them by its name.
 _FOREIGN: set[str] = set()
 
@@ -290,6 +291,8 @@ def unknown(
     near = begun[:3] or difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     known_ones = f"`{listed}` lists what is known" if listed else f"known: {', '.join(known)}."
     hint = f"did you mean {' or '.join(near)}?" if near else known_ones
+    if near and not listed and len(near) < len(known) <= _FEW:
+        hint += f" Known: {', '.join(known)}."
     return UserError(
         f"unknown {kind} {name!r}",
         remedy=f"{hint} Your own goes in as {own}" if own else hint,

@@ -32,6 +32,7 @@ def compare(
 ) -> None:
     """Say whether runs differ: each AUC and the average, with intervals and p-values over patients."""
     from cxrkit import report as reports
+    from cxrkit.base.progress import working
     from cxrkit.report.comparing.compare import compare
     from cxrkit.report.comparing.contenders import named
     from cxrkit.report.evidence.opened import Opened
@@ -39,5 +40,6 @@ def compare(
     kind = format.value if format else None
     if out is not None:
         kind = kind or reports.format_of(out, choosable=True)  # a wrong ending is heard before the work
-    found = compare(named(run, runs), Opened(data), only=label or ())
+    with working("comparing"):
+        found = compare(named(run, runs), Opened(data), only=label or ())
     show(found, out, kind)

@@ -112,12 +112,14 @@ def _write_standards(request: ReportRequest, out: Path) -> None:
 
 def _show(request: ReportRequest, out: Path | None, format: ReportFormat | None, *, drawing: bool) -> None:
     from cxrkit import report as reports
+    from cxrkit.base.progress import working
     from cxrkit.report.request import answer
 
     written_as = ""
     if out is not None:  # a wrong ending is heard first
         written_as = format.value if format else reports.format_of(out, choosable=True)
-    document = answer(request)
+    with working("building the report"):
+        document = answer(request)
     if out is None and format is not None:
         sys.stdout.write(reports.render(document, format.value))
         return

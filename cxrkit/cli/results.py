@@ -67,7 +67,8 @@ def evaluate(
     """Compute a run's AUCs and their patient-level intervals from its predictions, or what other evaluators find.
 
     Evaluators: auc, average-precision, calibration, thresholds (Youden's, from val), subgroups, net-benefit; mae for
-    ages. What they find takes the place of the run's scores: auc,calibration keeps the AUCs beside the calibration.
+    ages. The AUCs stay beside what cxrkit's own find. An evaluator of your own takes their place, unless both are
+    named: auc,mine:brier.
     """
     from cxrkit import pipeline
     from cxrkit.runs.folder import RunFolder

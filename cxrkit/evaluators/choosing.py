@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import math
 import types
@@ -16,6 +17,9 @@ from cxrkit.base.contracts import Evaluator, Validation
 from cxrkit.base.errors import UserError
 
 _GIVEN = ("validation", "images")  # keyword arguments that cxrkit fills in, and no user
+_AUC = "auc"
+# Those of cxrkit's own that find no AUC of all images, but take what has AUCs.
+_WITHOUT_AUC = ("average-precision", "calibration", "net-benefit", "subgroups", "thresholds")
 _POSITIONAL = 4  # scores, truth, clusters, labels
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number"}
@@ -98,6 +102,16 @@ def quickly(item: ChosenEvaluator) -> ChosenEvaluator:
     return replace(item, options={**item.options, "replicates": 1})
 
 
+def with_aucs(evaluators: str) -> str:
+    """Return the names, `auc` before them where cxrkit's own evaluators without AUCs are named alone.
+
+    So the AUCs stay in a run's scores whatever else is asked of it. An evaluator of somebody else's may find AUCs of
+    its own, so beside it `auc` is asked only by name.
+    """
+    names = split_names(evaluators)
+    return ",".join([_AUC, *names]) if all(name in _WITHOUT_AUC for name in names) else evaluators
+
+
 def split_names(evaluators: str) -> list[str]:
     """Return the names that are joined by commas."""
     return [name.strip() for name in evaluators.split(",")]
@@ -139,12 +153,16 @@ def _not_taken(names: str, functions: Mapping[str, Evaluator], option: str) -> U
     """Return the error for an option that no chosen evaluator takes: what they take, and who takes this one."""
     who = f"evaluator {names!r} takes no" if len(functions) == 1 else f"none of the evaluators {names!r} takes"
     others = [name for name in registry.BUILT_IN["evaluator"] if option in options_of(registry.load("evaluator", name))]
+    leave = f"leave --{'option ' * (option != 'replicates')}{option} out"
     if others:
-        hint = f", or add --evaluator {names},{others[0]}"
-    else:
-        takes = (f"{name} takes {', '.join(options_of(function)) or 'none'}" for name, function in functions.items())
-        hint = f"; {'; '.join(takes)}"
-    return UserError(f"{who} {option!r}", remedy=f"leave --{'option ' * (option != 'replicates')}{option} out{hint}")
+        return UserError(f"{who} {option!r}", remedy=f"{leave}, or add --evaluator {names},{others[0]}")
+    takes = "; ".join(
+        f"{name} takes {', '.join(options_of(function)) or 'none'}" for name, function in functions.items()
+    )
+    known = [known for function in functions.values() for known in options_of(function)]
+    near = difflib.get_close_matches(option, dict.fromkeys(known), n=3, cutoff=0.6)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"{leave};"
+    return UserError(f"{who} {option!r}", remedy=f"{hint} {takes}")
 
 
 def _typed(option: str, text: str, function: Evaluator) -> Any:

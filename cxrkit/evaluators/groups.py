@@ -111,11 +111,9 @@ def _bands(age_edges: Sequence[int]) -> list[str]:
 def _age_bands(age_N: pl.Series, age_edges: Sequence[int]) -> pl.Series:
     """Return the age band of each image; null where the age is not known, or cannot be."""
     names = _bands(age_edges)
-    bands = [
-        None if age is None or not 0 <= age <= OLDEST_YEARS else names[sum(age >= edge for edge in age_edges)]
-        for age in age_N.to_list()
-    ]
-    return pl.Series(bands, dtype=pl.String)
+    possible_N = age_N.is_between(0, OLDEST_YEARS).fill_null(False).to_numpy()
+    place_N = np.searchsorted(age_edges, age_N.fill_null(0).to_numpy(), "right")
+    return pl.Series(np.array(names)[place_N].tolist(), dtype=pl.String).set(pl.Series(~possible_N), None)
 
 
 def compare_groups(

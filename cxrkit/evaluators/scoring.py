@@ -18,7 +18,7 @@ from cxrkit.base.errors import UserError
 from cxrkit.base.files import digest_lines
 from cxrkit.base.labels import LabelSet
 from cxrkit.evaluators import gates
-from cxrkit.evaluators.choosing import ChosenEvaluator, choose_evaluators, quickly, split_names
+from cxrkit.evaluators.choosing import ChosenEvaluator, choose_evaluators, quickly, split_names, with_aucs
 from cxrkit.evaluators.truth import Truth
 from cxrkit.runs.predictions import SUBSETS, Predictions, read_predictions
 from cxrkit.runs.scores import IDENTITY, Scores, SubsetScores, check_metrics, read_scores, write_scores
@@ -97,7 +97,7 @@ def is_by(run: Path, evaluator: str) -> bool:
     Their options are not the config's to say: what somebody asked of them by hand is kept.
     """
     with suppress(UserError):  # scores that cannot be read are by nobody
-        return list(read_scores(run / "scores.json").evaluators) == split_names(evaluator)
+        return list(read_scores(run / "scores.json").evaluators) == split_names(with_aucs(evaluator))
     return False
 
 

@@ -19,7 +19,7 @@ from cxrkit.explain.attribution import AUTO
 from cxrkit.explain.cases import Boxed, Found
 from cxrkit.explain.looking import Network, Weights, open_network
 from cxrkit.explain.measures import Measures, measures
-from cxrkit.report.evidence.opened import keep, kept
+from cxrkit.report.evidence.keeping import keep, kept
 from cxrkit.runs.checkpoints import CheckpointInfo
 from cxrkit.runs.folder import RunFolder
 from cxrkit.statistics.intervals import MIN_PATIENTS

@@ -196,8 +196,8 @@ def _side_by_side(entries: Sequence[tuple[str, str]], width: int) -> Grid:
 def _notes(scores: Scores, part: SubsetScores) -> list[str]:
     """Return how the intervals were made, and what the marks stand for."""
     means = [mean for subset in scores.subsets.values() if (mean := subset.metric(AUC)) is not None]
-    metrics = [*(metric for metric in part.metrics if metric.name == AUC), *means]
-    made = dict.fromkeys(metric.interval.partition(",")[0] for metric in part.metrics if metric.lower is not None)
+    metrics = [*(metric for metric in part.overall if metric.name == AUC), *means]
+    made = dict.fromkeys(metric.interval.partition(",")[0] for metric in part.overall if metric.lower is not None)
     notes = []
     mean = part.metric(AUC)
     if mean is not None and _of_several(mean):

@@ -128,10 +128,14 @@ def answer(request: ReportRequest) -> Report:
 def write_all(request: ReportRequest, out: Path, console: Console) -> WrittenAll:
     """Write all documents that the runs allow into `out`, with progress on the console. Raises UserError."""
     from cxrkit import __version__
-    from cxrkit.base.progress import progress_bar
+    from cxrkit.base.progress import progress_bar, working
+    from cxrkit.report import beforehand
     from cxrkit.report.rendering.folder import PAGE, steps, write_folder
 
-    material = request.material()
+    with working("reading the runs"):
+        material = request.material()
+        lacking = beforehand.lacking(material)
+    beforehand.work_out(lacking, console)
     with progress_bar("building", len(DOCUMENTS), console=console, unit="documents") as bar:
         made = everything(material, bar.advance)
     with progress_bar("writing", steps(made.documents), console=console, unit="parts") as bar:

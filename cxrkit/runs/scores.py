@@ -66,9 +66,14 @@ class SubsetScores:
         return None
 
     @property
+    def overall(self) -> tuple[Metric, ...]:
+        """The metrics that are of all images, of no group of them, in the evaluator's order."""
+        return tuple(metric for metric in self.metrics if not metric.group)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The names of the metrics that are of all images, each once, in the evaluator's order."""
-        return tuple(dict.fromkeys(metric.name for metric in self.metrics if not metric.group))
+        return tuple(dict.fromkeys(metric.name for metric in self.overall))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from cxrkit.standards.words import (
     how_intervals,
     kind,
     listed,
+    main_metric,
     metric_name,
     sentences,
 )
@@ -164,8 +165,8 @@ def ensembling(facts: RunFacts) -> Said:
 def metrics(facts: RunFacts) -> Said:
     """Item 28."""
     names = listed(metric_name(name) for name in facts.run.test.names)
-    labels = count(len({metric.label for metric in facts.run.test.metrics} - {None}), "label")
-    mean = next((metric for metric in facts.run.test.metrics if metric.label is None), None)
+    labels = count(len({metric.label for metric in facts.run.test.overall} - {None}), "label")
+    mean = main_metric(facts)
     over = f", and their unweighted mean over {mean.labels}" if mean is not None and mean.labels else ""
     return Said(f"{names[0].upper()}{names[1:]} of {labels}{over}.", "say why these metrics", (SCORES,))
 

@@ -34,8 +34,10 @@ def every_eval_ever(facts: RunFacts, now: datetime | None = None) -> dict[str, A
     stamp = f"{(now or datetime.now(UTC)).timestamp():.0f}"
     scores = facts.run.scores
     model = f"author/{facts.run.name}"
-    known = [metric for metric in facts.run.test.metrics if metric.name in _METRICS and metric.value is not None]
-    left_out = sorted({metric.name for metric in facts.run.test.metrics} - {metric.name for metric in known})
+    test = facts.run.test
+    known = [metric for metric in test.overall if metric.name in _METRICS and metric.value is not None]
+    left_out = sorted(set(test.names) - {metric.name for metric in known})
+    left_out += ["what is of groups of images"] * any(metric.group for metric in test.metrics)
     library: dict[str, Any] = {"name": "cxrkit", "version": scores.cxrkit_version}
     details = {"evaluator": scores.evaluator} | ({"metrics_left_out": ", ".join(left_out)} if left_out else {})
     return {

@@ -21,7 +21,8 @@ from cxrkit.base.origin import labels_digest, metadata_digest
 from cxrkit.evaluators.truth import Truth, read_truth
 from cxrkit.models import options
 from cxrkit.models.grammar import ALIASES, SPECS, ModelSpec
-from cxrkit.report.evidence.runs import Run, stale_reasons
+from cxrkit.report.evidence.runs import Run
+from cxrkit.report.evidence.staleness import stale_reasons
 from cxrkit.runs.config import TrainConfig, read_run_config
 from cxrkit.runs.folder import RunFolder, read_split
 from cxrkit.runs.imported import Imported, read_imported
@@ -104,7 +105,7 @@ class RunFacts:
         labels = self.run.scores.labels
         if labels.metadata:
             return labels
-        found = {metric.label for metric in self.run.test.metrics}
+        found = {metric.label for metric in self.run.test.overall}
         return replace(
             labels, labels=tuple(label for label in labels.labels if label in found or label in labels.averaged)
         )

@@ -56,13 +56,15 @@ def _model_index(facts: RunFacts) -> dict[str, Any]:
     result = {
         "task": {"type": task_type(facts), "name": _sentence(task(facts))},
         "dataset": data,
-        "metrics": [_indexed(facts, metric) for metric in test.metrics if metric.value is not None],
+        "metrics": [_indexed(facts, metric) for metric in test.overall if metric.value is not None],
     }
     return {"name": facts.run.name, "results": [result]}
 
 
 def _indexed(facts: RunFacts, metric: Metric) -> dict[str, Any]:
     of = facts.labels.heading(metric.label) if metric.label else f"mean over {metric.labels} labels"
+    if metric.label is None and metric.labels is None:  # of all labels at once: a temperature
+        of = "all labels"
     found: dict[str, Any] = {"type": metric_id(metric.name), "value": metric.value}
     found["name"] = f"{metric_name(metric.name)}, {of}"
     args = {"lower": metric.lower, "upper": metric.upper, "interval": metric.interval} if _has_interval(metric) else {}

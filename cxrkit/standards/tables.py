@@ -13,7 +13,7 @@ def performance_table(facts: RunFacts) -> Table:
     """Return every metric of the test images by label, then the mean, then the labels beside it."""
     test, labels = facts.run.test, facts.labels
     names = test.names
-    has_counts = any(metric.positives is not None for metric in test.metrics)
+    has_counts = any(metric.positives is not None for metric in test.overall)
     columns = [Column(name, (metric_name(name),)) for name in names]
     if has_counts:
         columns.append(Column("positive", ("Positive images (patients)",)))
@@ -30,7 +30,7 @@ def performance_table(facts: RunFacts) -> Table:
     whole = "" if test.complete else f" of {test.subset_images:,}"
     how = how_intervals(facts)
     notes = [f"In square brackets: intervals, {how}"] if how else []
-    if any(metric.mark for metric in test.metrics):
+    if any(metric.mark for metric in test.overall):
         notes.append("In round brackets: how far an interval can be trusted, by the number of patients behind it")
     title = f"Test metrics: {test.images:,}{whole} images of {count(test.patients, 'patient')}"
     return Table(title, "Label", tuple(columns), tuple(rows), tuple(notes), key="performance")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from cxrkit.base.contracts import Metric
 from cxrkit.base.words import count as count
 from cxrkit.datasets.splits import resample_number
+from cxrkit.report.evidence.runs import AUC
 from cxrkit.standards.cases import Cases
 from cxrkit.standards.facts import Partition, RunFacts
 
@@ -118,10 +119,14 @@ def metric_words(metric: Metric, decimals: int = 3) -> str:
 
 
 def main_metric(facts: RunFacts) -> Metric | None:
-    """Return the number that stands for the run: the mean of the first metric that has one, else its first number."""
-    metrics = facts.run.test.metrics
-    means = [metric for metric in metrics if metric.label is None]
-    return next(iter(means), next(iter(metrics), None))
+    """Return the number that stands for the run: the mean AUC or the AUC of its one label, else the first mean.
+
+    Where there is no mean it is the first number. Numbers of a group of images do not stand for all.
+    """
+    metrics = facts.run.test.overall
+    aucs = [metric for metric in metrics if metric.name == AUC]
+    means = [metric for metric in aucs or metrics if metric.label is None]
+    return next(iter(means), next(iter(aucs or metrics), None))
 
 
 def metric_name(name: str) -> str:
@@ -132,7 +137,7 @@ def metric_name(name: str) -> str:
 def how_intervals(facts: RunFacts) -> str:
     """Return how the intervals of the run were made, each way once."""
     ways = dict.fromkeys(
-        metric.interval for metric in facts.run.test.metrics if metric.lower is not None and metric.interval
+        metric.interval for metric in facts.run.test.overall if metric.lower is not None and metric.interval
     )
     return "; ".join(ways)
 
@@ -171,16 +176,18 @@ def limitations(facts: RunFacts) -> list[str]:
         found.append("What it was trained on is not known: whether test patients were among it was not checked")
     elif origin.basis.training == "declared":
         found.append("What it was trained on is declared, not checked")
-    if undefined := [metric for metric in test.metrics if metric.value is None and metric.label]:
+    main = main_metric(facts)
+    of_labels = [metric for metric in test.overall if main is not None and metric.name == main.name and metric.label]
+    if undefined := [metric for metric in of_labels if metric.value is None]:
         names = listed(
             f"{facts.labels.heading(item.label or '')} ({item.reason or 'no reason given'})" for item in undefined
         )
         found.append(f"Not defined on these test images: {metric_name(undefined[0].name)} of {names}")
-    unsure = [metric for metric in test.metrics if metric.mark and metric.label]
+    unsure = [metric for metric in of_labels if metric.mark]
     if unsure:
         names = listed(dict.fromkeys(facts.labels.heading(metric.label or "") for metric in unsure))
         found.append(f"Few patients stand behind the numbers of {names}: they have an approximate interval, or none")
-    if any(metric.constant for metric in test.metrics):
-        names = listed(facts.labels.heading(m.label or "") for m in test.metrics if m.constant)
+    if constant := [metric for metric in of_labels if metric.constant]:
+        names = listed(facts.labels.heading(metric.label or "") for metric in constant)
         found.append(f"Every image has the same score for {names}: the model says nothing of that")
     return found

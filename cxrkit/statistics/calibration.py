@@ -50,7 +50,11 @@ def reliability(
     Equal scores are in one bin, that of the lowest of them: otherwise the order of the images would matter.
     """
     score_N = np.asarray(score_N, np.float64)
-    below_N = np.searchsorted(np.sort(score_N), score_N, "left")
+    order = np.argsort(score_N)
+    rising = score_N[order]
+    starts = np.append(True, rising[1:] != rising[:-1])[: len(rising)]  # of each run of equal scores
+    below_N = np.empty(len(score_N), np.intp)  # how many scores are lower
+    below_N[order] = np.maximum.accumulate(np.where(starts, np.arange(len(rising)), 0))
     bin_N = below_N * bins // max(1, len(score_N))
     images_B, score_B, ill_B = (np.bincount(bin_N, what, bins) for what in (None, score_N, truth_N.astype(float)))
     return tuple(

@@ -74,9 +74,12 @@ def placements(
     Scores must be finite, and there must be both positives and negatives. The mean of either is the AUC.
     """
     positive_P, negative_Q = np.asarray(score_N)[truth_N], np.asarray(score_N)[~truth_N]
-    sorted_P, sorted_Q = np.sort(positive_P), np.sort(negative_Q)
-    below_P = np.searchsorted(sorted_Q, positive_P, "left") + np.searchsorted(sorted_Q, positive_P, "right")
-    below_Q = np.searchsorted(sorted_P, negative_Q, "left") + np.searchsorted(sorted_P, negative_Q, "right")
+    order_P, order_Q = np.argsort(positive_P), np.argsort(negative_Q)
+    sorted_P, sorted_Q = positive_P[order_P], negative_Q[order_Q]
+    below_P, below_Q = np.empty(len(sorted_P), np.intp), np.empty(len(sorted_Q), np.intp)
+    # Searching for rising values is several times as quick as for the same ones in any order.
+    below_P[order_P] = np.searchsorted(sorted_Q, sorted_P, "left") + np.searchsorted(sorted_Q, sorted_P, "right")
+    below_Q[order_Q] = np.searchsorted(sorted_P, sorted_Q, "left") + np.searchsorted(sorted_P, sorted_Q, "right")
     return below_P / (2 * len(negative_Q)), 1 - below_Q / (2 * len(positive_P))
 
 

@@ -48,7 +48,7 @@ def curves(score_N: NDArray[np.floating], truth_N: NDArray[np.bool_]) -> Curves 
     positives, negatives = int(truth_N.sum()), int((~truth_N).sum())
     if not positives or not negatives:
         return None
-    order = np.argsort(-score_N, kind="stable")
+    order = np.argsort(-score_N)  # equal scores in any order: only the last of them counts
     falling = score_N[order]
     last = np.append(np.flatnonzero(np.diff(falling)), len(falling) - 1)  # of each run of equal scores
     found, right = last + 1, np.cumsum(truth_N[order])[last]

@@ -10,9 +10,15 @@ from numpy.typing import NDArray
 
 def ranks(score_NL: NDArray[np.floating]) -> NDArray[np.float32]:
     """Return the rank of each image in each label, from 1, ties sharing the mean of theirs; exact up to 8 million."""
-    from scipy.stats import rankdata
-
-    return np.asarray(rankdata(score_NL, axis=0), np.float32)
+    order_NL = np.argsort(score_NL, axis=0)
+    rank_NL = np.empty(score_NL.shape, np.float32)
+    for order_N, score_N, rank_N in zip(
+        order_NL.T, np.take_along_axis(score_NL, order_NL, axis=0).T, rank_NL.T, strict=True
+    ):
+        first = np.append(True, score_N[1:] != score_N[:-1])  # of each run of equal scores
+        starts = np.flatnonzero(np.append(first, True))
+        rank_N[order_N] = ((starts[:-1] + starts[1:] + 1) / 2)[np.cumsum(first) - 1]
+    return rank_NL
 
 
 def correlations(rank_QNL: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:

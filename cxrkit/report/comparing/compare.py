@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -63,6 +63,11 @@ def compare_all(runs: Iterable[Run], opened: Opened) -> Report:
     return Report("Differences between runs", tuple(tables), notes, tuple(figures), "compare")
 
 
+def compared(runs: Iterable[Run]) -> list[Run]:
+    """Return the runs that `comparisons` compares."""
+    return [run for group in _comparable(runs) for contender in group for run in contender.runs]
+
+
 def _comparable(runs: Iterable[Run]) -> list[list[Contender]]:
     """Return groups of two contenders or more on the same images, or over the same folds."""
     pooled: dict[Variant, list[Run]] = defaultdict(list)
@@ -75,7 +80,7 @@ def _comparable(runs: Iterable[Run]) -> list[list[Contender]]:
     words = details(pooled, {})
     names = {terms: full_name(terms, said) for terms, said in words.items()}
     groups: dict[object, list[Contender]] = defaultdict(list)
-    folds: dict[object, list[Contender]] = defaultdict(list)
+    over_folds: dict[str, dict[object, list[Run]]] = {}
     for terms, members in pooled.items():
         alone: dict[object, list[Run]] = defaultdict(list)
         over: dict[object, list[Run]] = defaultdict(list)
@@ -84,10 +89,37 @@ def _comparable(runs: Iterable[Run]) -> list[list[Contender]]:
         for images, seeds in alone.items():
             groups[images].append(Contender(names[terms], tuple(seeds)))
         if over:
-            mine = [run for seeds in over.values() for run in seeds]
-            folds[frozenset(over)].append(Contender(names[terms], tuple(mine)))
-    together = [*groups.values(), *folds.values()]
+            over_folds[names[terms]] = over
+    together = [*groups.values(), *_over_common_folds(over_folds)]
     return [group for group in together if len(group) > 1]
+
+
+def _over_common_folds(over: Mapping[str, Mapping[object, Sequence[Run]]]) -> list[list[Contender]]:
+    """Return groups of contenders with the folds that all of a group have: once for each set of folds in common.
+
+    over: by name, the runs of each fold. Of five folds, five and three come two groups: the first two over five folds,
+    and all of them over three.
+    """
+    common: dict[frozenset[object], None] = {}
+    for folds in over.values():  # every set that is common to some of them
+        sets = [frozenset(folds), *(frozenset(folds) & other for other in common)]
+        common |= dict.fromkeys(found for found in sets if found)
+    groups: dict[tuple[str, ...], list[Contender]] = {}
+    for found in sorted(common, key=len, reverse=True):
+        who = tuple(name for name, folds in over.items() if found <= folds.keys())
+        if who not in groups:  # else they have these folds in common, and more
+            groups[who] = _with_folds(found, {name: over[name] for name in who})
+    return list(groups.values())
+
+
+def _with_folds(found: frozenset[object], over: Mapping[str, Mapping[object, Sequence[Run]]]) -> list[Contender]:
+    """Return contenders with their runs of these folds, and with those of splits that others lack: notes name them."""
+    every = {name: [(key, run) for key, seeds in folds.items() for run in seeds] for name, folds in over.items()}
+    shared = set.intersection(*({run.split for _, run in runs} for runs in every.values()))
+    return [
+        Contender(name, tuple(run for key, run in runs if key in found or run.split not in shared))
+        for name, runs in every.items()
+    ]
 
 
 def _images(run: Run) -> tuple[str, ...]:

@@ -13,7 +13,8 @@ from pathlib import Path
 from cxrkit.base.errors import UserError
 from cxrkit.base.origin import differences
 from cxrkit.datasets.splits import resample_number
-from cxrkit.report.evidence.runs import Run, stale_reasons
+from cxrkit.report.evidence.runs import Run
+from cxrkit.report.evidence.staleness import stale_reasons
 from cxrkit.report.evidence.variants import variant_of
 from cxrkit.runs.folder import RunFolder, read_split
 from cxrkit.runs.scores import read_scores

@@ -26,16 +26,29 @@ def fold_differences(setups: Mapping[str, Mapping[int, Sequence[Run]]], labels: 
     """Return the matrix of differences between set-ups, fold against fold; none where fewer than two can be compared.
 
     setups: by name, the runs of each fold, one for each seed; seeds are averaged in each fold first. Those that have
-    the most folds are compared, over the folds that all of them have; a note names the others.
+    the most folds are compared, over the folds that all of them have; a note names the others. Where these have several
+    folds in common with them, too, a second matrix compares all over those.
     """
     most = max((len(folds) for folds in setups.values()), default=0)
     compared = {name: folds for name, folds in setups.items() if len(folds) == most}
+    counts = {name: len(folds) for name, folds in setups.items() if name not in compared}
+    left_out = [f"Not compared: {name}, which has {n} fold{'s' * (n > 1)} of {most}" for name, n in counts.items()]
+    tables = _matrix(compared, labels, left_out, "fold-differences")
+    several = {name: folds for name, folds in setups.items() if len(folds) > 1}
+    if len(several) > len(compared):
+        left_out = [f"Not compared: {name}, which has 1 fold" for name in setups if name not in several]
+        tables += _matrix(several, labels, left_out, "fold-differences-common")
+    return tables
+
+
+def _matrix(
+    compared: Mapping[str, Mapping[int, Sequence[Run]]], labels: LabelSet, left_out: Sequence[str], key: str
+) -> list[Table]:
+    """Return the matrix over the folds that all have, with notes on the others; none for one, or for one fold."""
     common = sorted(set.intersection(*map(set, compared.values()))) if compared else []
     if len(compared) < 2 or len(common) < 2:
         return []
     value_QFL = np.array([[_aucs(folds[number], labels.averaged) for number in common] for folds in compared.values()])
-    counts = {name: len(folds) for name, folds in setups.items() if name not in compared}
-    left_out = [f"Not compared: {name}, which has {n} fold{'s' * (n > 1)} of {most}" for name, n in counts.items()]
     contest = OnFolds(
         tuple(compared),
         replace(labels, labels=labels.averaged),
@@ -46,7 +59,7 @@ def fold_differences(setups: Mapping[str, Mapping[int, Sequence[Run]]], labels: 
     order = sorted(range(len(compared)), key=lambda place: -contest.auc(place))
     table = matrix_table(contest, means, order, times=100)
     notes = (*table.notes, *fold_notes(contest), SAMPLING_NOTE, *left_out)
-    return [replace(table, title=f"{table.title}: average AUC x 100", notes=notes, key="fold-differences")]
+    return [replace(table, title=f"{table.title}: average AUC x 100", notes=notes, key=key)]
 
 
 def _aucs(seeds: Sequence[Run], labels: Sequence[str]) -> list[float]:

@@ -18,7 +18,8 @@ from cxrkit.base.errors import UserError
 from cxrkit.base.labels import LabelSet
 from cxrkit.report.comparing.contenders import Contender, is_fold, refuse_apart
 from cxrkit.report.comparing.contests import Contest, OnFolds, OnImages
-from cxrkit.report.evidence.opened import Arrays, Derivation, Evidence, Opened
+from cxrkit.report.evidence.keeping import Arrays
+from cxrkit.report.evidence.opened import Derivation, Evidence, Opened
 from cxrkit.report.evidence.runs import Run
 from cxrkit.statistics.clustered import Estimate
 

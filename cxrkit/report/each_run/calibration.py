@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,12 +13,14 @@ from cxrkit.base.labels import LabelSet
 from cxrkit.evaluators.calibration import BOUND, BRIER, ERROR, SHIFTED, STAGES, TEMPERATURE, TEMPERED
 from cxrkit.report.document.figures import Axis, Figure, Line, Panel
 from cxrkit.report.document.tables import AVERAGE, EMPTY, Cell, Column, Row, Table, heading_lines, label_rows
+from cxrkit.report.evidence.keeping import Arrays
 from cxrkit.report.evidence.measured import by_key, measured, of_all
-from cxrkit.report.evidence.opened import Arrays, Derivation, Evidence, Opened
+from cxrkit.report.evidence.opened import Derivation, Evidence, Opened
 from cxrkit.report.evidence.run_names import run_names
 from cxrkit.report.evidence.runs import Run
 from cxrkit.statistics.calibration import BINS, reliability
 
+OPTIONS: dict[str, Any] = {"replicates": 1}  # of the evaluator: the intervals are not shown
 _FEW = 4  # runs whose points are marked
 _PANELS = 3  # side by side
 _AS_TEMPERED = "as tempered: "  # begins the reason why a label is not corrected
@@ -44,7 +47,7 @@ def calibration(
     is mended. Nothing is returned where there is no run left.
     """
     names = run_names(runs) if names is None else names
-    found, left_out = of_all(runs, names, lambda run: by_key(measured(run, opened, "calibration", replicates=1)))
+    found, left_out = of_all(runs, names, lambda run: by_key(measured(run, opened, "calibration", **OPTIONS)))
     if not found:
         return [], []
     labels = runs[0].scores.labels

@@ -15,7 +15,8 @@ import numpy as np
 from cxrkit.base.errors import UserError
 from cxrkit.base.labels import LabelSet
 from cxrkit.report.document.figures import Axis, Figure, Line, Panel
-from cxrkit.report.evidence.opened import Arrays, Derivation, Evidence, Opened
+from cxrkit.report.evidence.keeping import Arrays
+from cxrkit.report.evidence.opened import Derivation, Evidence, Opened
 from cxrkit.report.evidence.run_names import run_names
 from cxrkit.report.evidence.runs import Run
 from cxrkit.statistics.curves import Floats, by_importance

@@ -6,6 +6,7 @@ own scores say: how much was trained and tested, what is undefined, whether they
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, fields, replace
@@ -14,7 +15,8 @@ from itertools import takewhile
 from cxrkit.base.origin import Difference, Origin, Part, differences
 from cxrkit.report.document.tables import UNCHECKED
 from cxrkit.report.evidence.reference import KnownSplit, known_splits, reference_origin
-from cxrkit.report.evidence.runs import AUC, Run, stale_reasons
+from cxrkit.report.evidence.runs import AUC, Run
+from cxrkit.report.evidence.staleness import stale
 
 _AUC_BY = {AUC, "youden"}  # the evaluators whose AUC is cxrkit's own
 _ANYWHERE: tuple[Part, ...] = ("data set", "labels", "metadata", "pixels")
@@ -33,6 +35,9 @@ class Verdict:
 
     doubts: tuple[str, ...]
     """What of their origin nobody has checked, or must be known with them; such a run is marked."""
+
+    mended_by: tuple[str, ...] = ()
+    """Commands after which some of the reasons are gone."""
 
     elsewhere: bool = False
     """Whether the one reason is that it is of another data set or label set: such runs compare with each other."""
@@ -55,10 +60,12 @@ def doubt_notes(verdict: Verdict, name: str) -> list[str]:
 
 def _verdict(run: Run, splits: Collection[str], label_release: str) -> Verdict:
     found, known = _from_the_reference(run, splits, label_release)
-    of_its_own = _of_its_own(run, known, found)
+    old = stale(run)
+    of_its_own = (*_of_its_own(run, known, found), *(one.reason for one in old))
     reasons = (*(_words(difference, run.origin) for difference in found), *of_its_own)
     elsewhere = known is not None and not of_its_own and [item.part for item in found] == ["data set"]
-    return Verdict(run, reasons, tuple(_doubts(run)), elsewhere)
+    mended_by = dict.fromkeys(command for command in (*(one.mended_by for one in old), _with_auc(run)) if command)
+    return Verdict(run, reasons, tuple(_doubts(run)), tuple(mended_by), elsewhere)
 
 
 def _from_the_reference(
@@ -87,8 +94,15 @@ def _of_its_own(run: Run, known: KnownSplit | None, found: Collection[Difference
         *_other_images(run, known, found),
         *_seen_before(run),
         *_gaps(run),
-        *stale_reasons(run),
     ]
+
+
+def _with_auc(run: Run) -> str:
+    """Return the command that adds the AUCs to scores of findings without any; "" where they are there."""
+    if run.has_auc or run.scores.labels.unit:
+        return ""
+    evaluators = shlex.quote(f"{AUC},{run.scores.evaluator}")
+    return f"cxrkit evaluate {shlex.quote(str(run.folder))} --evaluator {evaluators}"
 
 
 def _words(difference: Difference, origin: Origin) -> str:

@@ -14,7 +14,8 @@ import numpy as np
 from cxrkit.base import registry
 from cxrkit.base.contracts import Metric, Validation
 from cxrkit.base.errors import UserError
-from cxrkit.report.evidence.opened import Arrays, Derivation, Evidence, Opened
+from cxrkit.report.evidence.keeping import Arrays
+from cxrkit.report.evidence.opened import Derivation, Evidence, Opened
 from cxrkit.report.evidence.runs import Run
 
 # Raised where one of the evaluators would find other numbers.
@@ -28,6 +29,12 @@ def measured(run: Run, opened: Opened, evaluator: str, **options: Any) -> list[M
     One that asks for the validation images is given those, where they were predicted. Raises UserError when predictions
     or labels cannot be read, and for what the evaluator refuses.
     """
+    kept = opened.derived(run, metrics_by(run, opened, evaluator, **options))
+    return [Metric(**item) for item in json.loads(kept["metrics"].tobytes())]
+
+
+def metrics_by(run: Run, opened: Opened, evaluator: str, **options: Any) -> Derivation:
+    """Return how `measured` finds its metrics. Raises UserError as that does."""
     function = registry.load("evaluator", evaluator)
     asks = inspect.signature(function).parameters
     val = run.scores.subsets.get("val") if "validation" in asks else None
@@ -47,8 +54,7 @@ def measured(run: Run, opened: Opened, evaluator: str, **options: Any) -> list[M
     settings = json.dumps([options, "" if val is None else val.predictions_sha256])
     if "images" in asks:  # their ages, sexes and views are not the run's own: it may be shown with those of a table
         settings += opened.metadata_digest(run)
-    kept = opened.derived(run, Derivation(evaluator, _VERSION, compute, settings))
-    return [Metric(**item) for item in json.loads(kept["metrics"].tobytes())]
+    return Derivation(evaluator, _VERSION, compute, settings)
 
 
 def _packed(metrics: Iterable[Metric]) -> str:

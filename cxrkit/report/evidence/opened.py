@@ -8,7 +8,6 @@ since it was scored, and labels that are not the run's, are refused whether anyt
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,21 +19,21 @@ from numpy.typing import NDArray
 
 from cxrkit.base.contracts import Subset
 from cxrkit.base.errors import UserError
-from cxrkit.base.files import digest_lines, replacing
+from cxrkit.base.files import digest_lines
 from cxrkit.base.labels import LabelSet
 from cxrkit.base.origin import metadata_digest
 from cxrkit.evaluators import gates
 from cxrkit.evaluators.scoring import scored_arrays
 from cxrkit.evaluators.truth import Truth, read_truth
+from cxrkit.report.evidence import keeping
+from cxrkit.report.evidence.keeping import Arrays
 from cxrkit.report.evidence.runs import Run
 from cxrkit.runs import epochs
 from cxrkit.runs.folder import RunFolder
 from cxrkit.runs.opening import evaluated_with
-from cxrkit.runs.predictions import PredictionInfo, read_prediction_info, read_predictions
+from cxrkit.runs.predictions import PredictionInfo, Predictions, read_prediction_info, read_predictions
 from cxrkit.statistics import clustered
 from cxrkit.statistics.clustered import Estimate
-
-Arrays = dict[str, NDArray[np.generic]]
 
 
 @dataclass(frozen=True)
@@ -90,6 +89,20 @@ class Derivation:
     """What decides the arrays beside the evidence and the version: thresholds that were chosen on val, say."""
 
 
+@dataclass(frozen=True)
+class _Labelled:
+    """What the labels' source says of the images of one prediction file."""
+
+    ids: pl.DataFrame
+    """image_id and patient_id, in the order of the file."""
+
+    images: pl.DataFrame
+    """See Evidence.images."""
+
+    truth: NDArray[np.float32]
+    """(N, L) of 1, 0, or NaN where it is not known; of all labels of the set."""
+
+
 class Opened:
     """The evidence of runs, opened on demand. One object serves a whole report."""
 
@@ -101,6 +114,7 @@ class Opened:
         self._metadata: dict[Path, str] = {}
         self._unchanged: set[Path] = set()
         self._fitting: set[tuple[object, ...]] = set()
+        self._labelled: dict[tuple[object, ...], _Labelled] = {}
 
     def evidence(self, run: Run, subset: Subset = "test") -> Evidence:
         """Return the evidence of a run. Raises UserError when predictions or labels are not there, or do not fit."""
@@ -112,14 +126,22 @@ class Opened:
     def derived(self, run: Run, derivation: Derivation, subset: Subset = "test") -> Arrays:
         """Return what `derivation` makes of a run's evidence, from its folder where that is there. Raises UserError."""
         self.check(run, subset)
-        epoch = "" if run.own is None else f"-epoch-{run.scores.epoch}"
-        path = RunFolder(run.folder).derived(f"{derivation.name}-{subset}{epoch}")
+        path = _file(run, derivation, subset)
         made_of = _made_of(run, derivation, subset)
-        found = kept(path, made_of)
+        found = keeping.kept(path, made_of)
         if found is None:
             found = derivation.compute(self.evidence(run, subset))
-            keep(path, made_of, found)
+            keeping.keep(path, made_of, found)
         return found
+
+    def is_kept(self, run: Run, derivation: Derivation, subset: Subset = "test") -> bool:
+        """Return whether `derived` finds what it needs in the run folder. Raises UserError as that does."""
+        self.check(run, subset)
+        return keeping.is_kept(_file(run, derivation, subset), _made_of(run, derivation, subset))
+
+    def close(self) -> None:
+        """Let go of predictions that were opened; the labels stay."""
+        self._evidence.clear()
 
     def check(self, run: Run, subset: Subset = "test") -> None:
         """Raise UserError for predictions that were replaced after they were scored, and for labels of another run.
@@ -161,10 +183,19 @@ class Opened:
         predictions = read_predictions(path)
         _refuse_replaced(run, path, subset, predictions.sha256)
         truth = self.truth(run)
-        records = gates.check_labels(path, predictions.about, truth)
-        truth_NL = gates.true_labels(path, predictions, records, truth.source)
-        score_NL, truth_NL = scored_arrays(predictions, truth_NL)
-        return Evidence(truth.images(predictions.frame), score_NL, truth_NL, predictions.about.scored)
+        self._check_labels(path, predictions.about, truth)
+        labelled = self._labels_of(path, predictions, truth)
+        score_NL, truth_NL = scored_arrays(predictions, labelled.truth)
+        return Evidence(labelled.images, score_NL, truth_NL, predictions.about.scored)
+
+    def _labels_of(self, path: Path, predictions: Predictions, truth: Truth) -> _Labelled:
+        """Return what is true of the predicted images, found once for all runs that predict the same ones."""
+        about, ids = predictions.about, predictions.frame.select("image_id", "patient_id")
+        of = (truth.source, about.labels.name, about.labels.labels, about.origin.split, about.subset)
+        if of not in self._labelled or not self._labelled[of].ids.equals(ids):
+            truth_NL = gates.true_labels(path, predictions, truth.records(about.labels), truth.source)
+            self._labelled[of] = _Labelled(ids, truth.images(ids), truth_NL)
+        return self._labelled[of]
 
     def truth(self, run: Run) -> Truth:
         """Return the labels of the whole data set that a run is evaluated with. Raises UserError."""
@@ -172,6 +203,12 @@ class Opened:
         if labels not in self._truths:
             self._truths[labels] = read_truth(labels)
         return self._truths[labels]
+
+
+def _file(run: Run, derivation: Derivation, subset: Subset) -> Path:
+    """Return where the arrays of a derivation are kept."""
+    epoch = "" if run.own is None else f"-epoch-{run.scores.epoch}"
+    return RunFolder(run.folder).derived(f"{derivation.name}-{subset}{epoch}")
 
 
 def _predictions(run: Run, subset: Subset) -> Path:
@@ -193,23 +230,3 @@ def _made_of(run: Run, derivation: Derivation, subset: Subset) -> str:
     origin = scores.origin
     lines = [f"{derivation.version}", predictions, origin.labels_digest, origin.metadata_digest]
     return digest_lines(lines + [derivation.settings] * bool(derivation.settings))
-
-
-def kept(path: Path, made_of: str) -> Arrays | None:
-    """Return the arrays that were kept in `path`, None where there are none, or they were made of something else."""
-    try:
-        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-            if str(file["made_of"]) != made_of:
-                return None
-            return {name: file[name] for name in file.files if name != "made_of"}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
-        return None
-
-
-def keep(path: Path, made_of: str, found: Arrays) -> None:
-    """Keep arrays for the next time, with a digest of what they were made of; a folder that is read-only stays so."""
-    try:
-        with replacing(path) as part, open(part, "wb") as file:
-            np.savez(file, made_of=np.array(made_of), **found)  # type: ignore[arg-type]
-    except UserError:
-        pass  # they are worked out again next time

@@ -5,18 +5,14 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cxrkit.base.contracts import Metric
 from cxrkit.base.errors import UserError
-from cxrkit.base.files import file_digest
 from cxrkit.base.origin import Origin
 from cxrkit.report.evidence.selection import chosen, names_of, place_of
-from cxrkit.runs import epochs
-from cxrkit.runs.folder import RunFolder
-from cxrkit.runs.predictions import read_prediction_info
-from cxrkit.runs.scores import IDENTITY, Scores, SubsetScores, read_scores
+from cxrkit.runs.scores import Scores, SubsetScores, read_scores
 from cxrkit.runs.search import run_folders
 
 AUC = "auc"  # the metric that the paper's tables are of
@@ -164,50 +160,6 @@ def without_probes(found: FoundRuns) -> tuple[FoundRuns, list[str]]:
 
 def _scores(path: Path) -> Scores | None:
     return read_scores(path / "scores.json") if (path / "scores.json").exists() else None
-
-
-def stale_reasons(run: Run) -> list[str]:
-    """Return why the run's scores are not those of the files that lie beside them now; empty: they are."""
-    folder = RunFolder(run.folder)
-    if run.own is None:
-        return _stale(run, folder.predictions("test")) or _newer_checkpoint(run)
-    # What was kept belongs to this training as long as its own scores do.
-    return stale_reasons(run.own) or _stale(run, epochs.predictions_of(folder, run.scores.epoch, "test"))
-
-
-def _stale(run: Run, path: Path) -> list[str]:
-    name = path.relative_to(run.folder).as_posix()
-    try:
-        about, sha256 = read_prediction_info(path)
-    except UserError as error:
-        if not path.exists():
-            return [f"its {name} is missing"]
-        return [f"its {name} cannot be read ({str(error).splitlines()[0]})"]
-    if sha256 != run.test.predictions_sha256:
-        return [f"its {name} was replaced after it was scored"]
-    if other := [name for name in IDENTITY if getattr(about, name) != getattr(run.scores, name)]:
-        return [f"its scores.json says another {_field(about.origin, run.origin, other[0])} than its predictions"]
-    return []
-
-
-def _field(one: Origin, other: Origin, name: str) -> str:
-    if name != "origin":
-        return name
-    return next(item.name for item in fields(Origin) if getattr(one, item.name) != getattr(other, item.name))
-
-
-def _newer_checkpoint(run: Run) -> list[str]:
-    """Return a reason when the best checkpoint is newer than the scores, and another one than they were made with."""
-    folder = RunFolder(run.folder)
-    try:
-        scored = folder.scores.stat().st_mtime_ns
-        # An older file is not read at all: it may have 500 MB, and a report may have forty of them.
-        newer = [path for path in (folder.best, folder.last) if path.exists() and path.stat().st_mtime_ns > scored]
-        if folder.best in newer and run.scores.checkpoint_sha256 not in map(file_digest, newer):
-            return ["its checkpoint was replaced after it was scored"]
-    except OSError as error:
-        return [f"its checkpoint cannot be read ({error.strerror})"]
-    return []
 
 
 def _told_apart(runs: list[Run], root: Path) -> list[Run]:

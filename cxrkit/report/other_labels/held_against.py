@@ -19,8 +19,10 @@ from cxrkit.evaluators import auc
 from cxrkit.evaluators import label_sources as sources_of
 from cxrkit.evaluators.label_sources import Aligned, LabelSource
 from cxrkit.report.document.tables import AVERAGE
-from cxrkit.report.evidence.opened import Arrays, Derivation, Evidence, Opened
-from cxrkit.report.evidence.runs import Run, is_probe, stale_reasons
+from cxrkit.report.evidence.keeping import Arrays
+from cxrkit.report.evidence.opened import Derivation, Evidence, Opened
+from cxrkit.report.evidence.runs import Run, is_probe
+from cxrkit.report.evidence.staleness import stale_reasons
 from cxrkit.statistics import clustered, comparing
 from cxrkit.statistics.comparing import Comparison
 

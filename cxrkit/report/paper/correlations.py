@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrkit.report.evidence.opened import Arrays, Derivation, Evidence, Opened
+from cxrkit.report.evidence.keeping import Arrays
+from cxrkit.report.evidence.opened import Derivation, Evidence, Opened
 from cxrkit.report.evidence.runs import Run
 from cxrkit.statistics import rank_correlation
 

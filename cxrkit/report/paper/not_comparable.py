@@ -22,6 +22,7 @@ from cxrkit.report.evidence.variants import details, full_name, variant_of
 
 # Runs side by side in a table of their numbers; a page of text has no room for more.
 SIDE_BY_SIDE = 4
+_COMMANDS = 3  # that are named below a table
 
 
 def not_comparable_tables(verdicts: Iterable[Verdict], apart: bool, detailed: Callable[[Run], bool]) -> Iterator[Table]:
@@ -65,9 +66,17 @@ def _summary(verdicts: list[Verdict]) -> Table:
         "Runs",
         (Column("why", ("Why",), left=True), Column("names", ("Names",), left=True)),
         tuple(rows),
-        ("`--apart` shows each of them, with its numbers",),
+        ("`--apart` shows each of them, with its numbers", *_mending(verdicts)),
         key="apart",
     )
+
+
+def _mending(verdicts: list[Verdict]) -> list[str]:
+    """Return the commands that mend what keeps runs apart, where there are any; the first of many."""
+    commands = list(dict.fromkeys(command for verdict in verdicts for command in verdict.mended_by))
+    more = f", and {len(commands) - _COMMANDS} more" if len(commands) > _COMMANDS else ""
+    said = ", ".join(f"`{command}`" for command in commands[:_COMMANDS])
+    return [f"What mends it: {said}{more}"] if commands else []
 
 
 def _names(runs: Iterable[Run]) -> str:
@@ -122,5 +131,6 @@ def _reasons_table(verdicts: list[Verdict]) -> Table:
         "Run",
         (*columns, Column("why", ("Why",), left=True)),
         tuple(rows),
+        tuple(_mending(verdicts)),
         key="apart",
     )

@@ -72,23 +72,37 @@ def table4(runs: Sequence[Run], opened: Opened) -> Report:
     labels of a run are gone.
     """
     paper = published()
+    tables: list[Table] = []
+    figures: list[Figure] = []
+    for models, where, beside in _groups(runs, paper):
+        table, figure = _document(models, where, beside, opened, len(tables))
+        tables.append(table)
+        figures.append(figure)
+    notes = [] if tables else ["Table 4 takes two models or more that were tested on the same images"]
+    return Report("Rank correlation of predictions", tuple(tables), tuple(notes), tuple(figures), "table4")
+
+
+def correlated(runs: Sequence[Run]) -> list[Run]:
+    """Return the runs whose predictions `table4` asks for."""
+    groups = _groups(runs, published())
+    return [verdict.run for models, _, _ in groups for members in models.values() for verdict in members]
+
+
+def _groups(
+    runs: Sequence[Run], paper: Published4
+) -> list[tuple[dict[Variant, list[Verdict]], str, Published4 | None]]:
+    """Return for each table its models, where they were tested, and what the paper says, where it says it."""
     folds = tuple(map(resample, range(1, paper.folds + 1)))
     runs = [run for run in runs if run.has_auc and run.scores.labels.averaged]
     over = judge([run for run in runs if is_fold(run.split)], folds, paper.label_release)
     alone = judge([run for run in runs if run.split == OFFICIAL], (OFFICIAL,), paper.label_release)
-    tables: list[Table] = []
-    figures: list[Figure] = []
-    for verdicts, where, beside in (
+    groups = (
         (_comparable(over), "resampling folds", paper),
         (_comparable(alone), "official split", None),
         *((group, f"resampling folds, {group[0].run.origin.dataset}", None) for group in _elsewhere(over)),
-    ):
-        if len(found := _models(verdicts)) > 1:
-            table, figure = _document(found, where, beside, opened, len(tables))
-            tables.append(table)
-            figures.append(figure)
-    notes = [] if tables else ["Table 4 takes two models or more that were tested on the same images"]
-    return Report("Rank correlation of predictions", tuple(tables), tuple(notes), tuple(figures), "table4")
+    )
+    found = [(_models(verdicts), where, beside) for verdicts, where, beside in groups]
+    return [group for group in found if len(group[0]) > 1]
 
 
 def _comparable(verdicts: Sequence[Verdict]) -> list[Verdict]:

@@ -81,11 +81,13 @@ def write_folder(
     left_out: dict[str, None] = {}
     figures = _draw([item for report in documents for item in report.figures], best, folder, before, left_out, done)
     drawn = all(figures.values())
+    jsons = {report.key: document.as_json(report) for report in documents}  # once: it takes longer than all others
     for report in documents:
         for name, ending in _TEXTS.items():
-            write_text(folder / f"{report.key}{ending}", formats.render(report, name, FIGURES if drawn else ""))
+            text = jsons[report.key] if name == "json" else formats.render(report, name, FIGURES if drawn else "")
+            write_text(folder / f"{report.key}{ending}", text)
         done()
-    shown = digest_lines([_program(), title, made, *best, *map(document.as_json, documents)])
+    shown = digest_lines([_program(), title, made, *best, *jsons.values()])
     if before.page != shown or not (folder / PAGE).exists():
         svgs = {key: (folder / FIGURES / f"{key}.svg").read_text(encoding="utf-8") for key in figures if figures[key]}
         _write_page(documents, folder, title, made, best, svgs, left_out)
