@@ -250,7 +250,7 @@ class _Kept:
         everything = int((sampled**2).sum()) * len(rows)
         # A random crop may need a level that none of those drawn did; evaluation samples one level alone.
         largest = int(self._sides[0] if plan.train else sampled.max(initial=0))
-        together = plan.batch_size // len(plan.views)  # of an image that is looked at several times, the pixels are read once
+        together = plan.batch_size // len(plan.views)  # all views of an image are sampled from the same pixels
         a_batch = together * largest**2
         batches = min(plan.bundled(made_together), max(plan.steps, 1))
         if not plan.train and everything <= budget:
