@@ -213,4 +213,6 @@ def test_layers_of_a_small_recipe_learn_at_falling_rates() -> None:
     model = models.build(config.model.name, options=small(config), pretrained=False)
     settings_ = OptimizerSettings(lr=1.0, layer_decay=0.55, name="adamw")
     found = optimizers.groups(settings_, model, config.model.name)
-    assert sorted({group[optimizers.SCALE] for group in found}) == pytest.approx([0.55**depth for depth in (3, 2, 1, 0)])
+    assert sorted({group[optimizers.SCALE] for group in found}) == pytest.approx(
+        [0.55**depth for depth in (3, 2, 1, 0)]
+    )

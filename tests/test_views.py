@@ -121,9 +121,7 @@ def test_a_view_does_not_know_the_others(backend: str, folder: Path) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("images", [1, 3])
-def test_an_image_is_decoded_once(
-    backend: str, images: int, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_image_is_decoded_once(backend: str, images: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each time it is, its bytes are asked for."""
     asked: list[int] = []
     original = ShardStore.encoded_window

@@ -102,9 +102,7 @@ def _class_activation(model: Any, image_BCHW: Tensor, meta_B3: Tensor, labels: S
     return maps[:, list(labels)]
 
 
-def grad_cam(
-    model: nn.Module, layer: Layer, image_BCHW: Tensor, meta_B3: Tensor, labels: Sequence[int]
-) -> Tensor:
+def grad_cam(model: nn.Module, layer: Layer, image_BCHW: Tensor, meta_B3: Tensor, labels: Sequence[int]) -> Tensor:
     """Return ReLU(sum over k of a_k A_k), with a_k the mean over all places of the derivative of the logit by A_k.
 
     Selvaraju et al. 2017 (arXiv 1610.02391), equations 1 and 2; A is the output of `layer`. Images do not mix in
