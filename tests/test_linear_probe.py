@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -88,7 +89,7 @@ def test_layers_are_in_the_order_in_which_an_image_passes_them(name: str) -> Non
     size = model.spec.input_size
     with torch.inference_mode():
         model(torch.zeros(1, model.spec.channels, size, size), torch.zeros(1, 3))
-    for one, following in zip(passed, passed[1:], strict=False):
+    for one, following in itertools.pairwise(passed):
         assert max(one) <= min(following)
     assert len(passed) > len(set(layer.values())) / 2
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -171,18 +171,18 @@ def _last_patches(model: nn.Module, image_BCHW: Tensor) -> Layer | None:
     Not what the block puts out: of a network that is read off its class token the patches have no gradient there. It is
     the layer that pytorch-grad-cam names for vision transformers, too. Class and register tokens come first.
     """
-    net = getattr(getattr(model, "backbone", None), "net", None)
+    net: Any = getattr(getattr(model, "backbone", None), "net", None)
     blocks, embed = getattr(net, "blocks", None), getattr(net, "patch_embed", None)
     if not isinstance(blocks, nn.Sequential | nn.ModuleList) or not hasattr(embed, "dynamic_feat_size"):
         return None
     module = getattr(blocks[-1], "norm1", None)
     if not isinstance(module, nn.Module):
         return None
-    rows, columns = embed.dynamic_feat_size(tuple(image_BCHW.shape[2:]))
+    rows, columns = cast(Any, embed).dynamic_feat_size(tuple(image_BCHW.shape[2:]))
 
     def as_map(tokens_BTC: Tensor) -> Tensor:
         patches_BPC = tokens_BTC[:, tokens_BTC.shape[1] - rows * columns :]
-        return patches_BPC.transpose(1, 2).unflatten(2, (rows, columns))
+        return patches_BPC.transpose(1, 2).reshape(len(patches_BPC), -1, rows, columns)
 
     return Layer(module, as_map, "the patches that the last block attends to")
 

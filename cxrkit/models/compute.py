@@ -270,7 +270,7 @@ def score(
                 losses.append(unknown if loss is None else loss(outputs, batch).double() * len(batch.index))
                 index.append(batch.index[::views].clone())
                 seen = outputs.logits if spec.unit else outputs.logits.sigmoid()
-                scores.append(seen if views == 1 else seen.unflatten(0, (-1, views)).mean(dim=1))
+                scores.append(seen if views == 1 else seen.reshape(-1, views, seen.shape[1]).mean(dim=1))
                 targets.append(batch.target[::views].clone())
                 if progress is not None:
                     progress(len(index[-1]))
