@@ -1,4 +1,4 @@
-"""Recipes of today's systems: complete, refused without their weights, and filled from files as their authors write them.
+"""Recipes of today's systems: complete, refused without their weights, and filled from their authors' files.
 
 Networks are those of the recipes with few channels and layers, at the smallest input; everything else is theirs.
 """
