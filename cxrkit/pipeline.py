@@ -18,7 +18,7 @@ from cxrkit.base.errors import UserError
 from cxrkit.base.files import file_digest
 from cxrkit.base.ranks import ALONE, Ranks
 from cxrkit.datasets import splits
-from cxrkit.runs.config import TrainConfig, read_run_config
+from cxrkit.runs.config import TrainConfig, changes, read_run_config, recipe_digest
 from cxrkit.runs.folder import Predicted, RunFolder, Scored, Trained, claimed, read_split
 from cxrkit.runs.opening import evaluated_with, run_config
 
@@ -195,12 +195,15 @@ def predict(
     loader: str = "auto",
     threads: int | None = None,
     subsets: tuple[Subset, ...] = EVALUATED,
+    views: str | None = None,
     held: bool = False,
     ranks: Ranks = ALONE,
 ) -> None:
     """Write `predictions/{val,test}.parquet` of a run, from its best checkpoint or the one given.
 
-    held: this process has claimed the run already. ranks: the processes that share the images.
+    views: how images are looked at, by default as the run's recipe says (`test.views`); with others than those the
+    predictions are of another recipe, and say so. held: this process has claimed the run already. ranks: the processes
+    that share the images.
     """
     from cxrkit import models
     from cxrkit.base.progress import progress_bar
@@ -210,6 +213,8 @@ def predict(
     from cxrkit.trainers import threads as using
 
     config = ranks.once(lambda: run_config(run))  # before a claim would make the folder
+    asked = config if views is None else config.with_values({"test.views": views})
+    restated = {} if asked == config else terms_of(asked, config)
     device = compute.choose_device(ranks.device(device))
     computing = None
     if compute.on_cpu(device):
@@ -249,11 +254,23 @@ def predict(
                         progress=ranks.counting(bar.advance, images),
                         before_writing=lambda: run.forget("predict", "evaluate"),
                         ranks=ranks,
+                        views=asked.test.views,
+                        restated=restated,
                     )
         finally:
             inputs.close()
-        asked = checkpoint or run.best
-        ranks.once(lambda: run.finish("predict", Predicted(file_digest(asked), digests_of_predictions(run))))
+        by = checkpoint or run.best
+        ranks.once(lambda: run.finish("predict", Predicted(file_digest(by), digests_of_predictions(run))))
+
+
+def terms_of(asked: TrainConfig, config: TrainConfig) -> dict[str, Any]:
+    """Return what predictions say of their recipe where they are made as `asked`, and the run was trained by `config`.
+
+    So they stand in a column of their own, beside those of the run's own recipe.
+    """
+    from cxrkit import recipes
+
+    return {"recipe_digest": recipe_digest(asked), "changes": changes(recipes.origin_of(config), asked)}
 
 
 def digests_of_predictions(run: RunFolder) -> dict[str, str]:

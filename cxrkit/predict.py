@@ -50,12 +50,15 @@ def predict(
     progress: Any = None,
     before_writing: Callable[[], None] = lambda: None,
     ranks: Ranks = ALONE,
+    views: str = "none",
+    restated: Mapping[str, Any] | None = None,
 ) -> int:
     """Write the scores of `checkpoint` for the prepared images of `subset` to `out`; returns how many images.
 
     seen: the run's split table (runs.read_split). loader_options: what of them the loader takes. compile: compile the
     network for full batches. batch_size: default, compute.batch_size. before_writing: called when the scores are there,
     before the file is replaced as a whole. ranks: share the images; the first one reads the checkpoint and writes.
+    views: how each image is looked at (`test.views`). restated: what the file says otherwise than the checkpoint.
     Raises UserError for a checkpoint of another model than `model_name`, and
     for one of another split, data set, labels or pixels: it could have seen the images, or be measured against other
     labels.
@@ -77,7 +80,7 @@ def predict(
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     together = batch_size or compute.batch_size(device, spec.input_size)
     feed = inputs.loader(
-        inputs.eval_plan(subset, spec, together, ranks),
+        plan := inputs.eval_plan(subset, spec, together, ranks, views),
         loader,
         device,
         threads,
@@ -85,13 +88,16 @@ def predict(
         known_only=True,
     )
     forward = compute.Forward(model, spec, device, precision, compile=compile)
-    scored = compute.score(model, feed, spec, device, precision, progress=progress, forward=forward, ranks=ranks)
+    scored = compute.score(
+        model, feed, spec, device, precision, progress=progress, forward=forward, ranks=ranks, views=len(plan.views)
+    )
     feed.close()
     _check(scored, inputs, subset, spec, loader)
     if not ranks.first:
         return len(scored.index)
     frame = table(scored, inputs, info)
-    about = identity(info, inputs, subset, epoch=info.epoch, checkpoint_sha256=file_digest(checkpoint))
+    about = identity(info, inputs, subset, epoch=info.epoch, checkpoint_sha256=file_digest(checkpoint), views=views)
+    about = replace(about, **(restated or {}))
     before_writing()
     predictions.write_predictions(out, frame, about)
     return frame.height
@@ -105,7 +111,7 @@ def table(scored: compute.Scored, inputs: Inputs, info: CheckpointInfo) -> pl.Da
 
 
 def identity(
-    info: CheckpointInfo, inputs: Inputs, subset: Subset, *, epoch: int, checkpoint_sha256: str
+    info: CheckpointInfo, inputs: Inputs, subset: Subset, *, epoch: int, checkpoint_sha256: str, views: str
 ) -> predictions.PredictionInfo:
     """Return what a prediction file says of itself, for a network that was trained as `info` says."""
     return predictions.PredictionInfo(
@@ -123,6 +129,7 @@ def identity(
         # The folder may have grown since the training: the pixels are those that were looked at now.
         origin=replace(info.origin, pixels_digest=inputs.origin().pixels_digest),
         unscored=info.masked,
+        views=views,
     )
 
 

@@ -213,6 +213,7 @@ OTHER = {
 }
 OTHER_CHOICE = {"run.precision": "bf16", "run.cache": "gpu", "selection.metric": "val_auc"}
 OTHER_CHOICE |= {"optimizer.name": "sgd", "optimizer.decay_norms": False, "schedule.name": "cosine"}
+OTHER_CHOICE |= {"test.views": "flip"}
 
 
 @pytest.mark.parametrize("item", list(settings()), ids=lambda item: item.path)
@@ -256,7 +257,7 @@ def test_a_config_of_before_there_were_other_optimizers_is_read(tmp_path: Path) 
     config = TrainConfig(recipe="old").with_values({"optimizer.lr": 0.02, "schedule.patience": 1})
     values = tomllib.loads(to_toml(config))
     extra = [item for item in settings() if item.field.metadata["extra"]]
-    assert len(extra) == 13
+    assert len(extra) == 14
     for item in extra:
         del values[item.section][item.key]
     (tmp_path / "config.toml").write_text(tomli_w.dumps(values))

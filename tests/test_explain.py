@@ -219,7 +219,7 @@ def test_a_network_without_maps_is_told_of_grad_cam() -> None:
 
 
 def test_tokens_are_no_map() -> None:
-    with pytest.raises(UserError, match=r"no last map of features[^\0]*network of convolutions"):
+    with pytest.raises(UserError, match=r"no last map of features, and no blocks of patches[^\0]*of convolutions"):
         attribution.choose(Tokens().eval(), "auto", *example())
 
 

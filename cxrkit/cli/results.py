@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from cxrkit.cli.app import app, console, load_torch
+from cxrkit.runs.sections import VIEWS
 
 
 class SubsetName(StrEnum):
@@ -16,6 +17,9 @@ class SubsetName(StrEnum):
 
     val = "val"
     test = "test"
+
+
+ViewsName = StrEnum("ViewsName", {name: name for name in VIEWS})  # type: ignore[misc]
 
 
 @app.command()
@@ -28,6 +32,10 @@ def predict(
     precision: Annotated[str | None, typer.Option(help="fp32, bf16, fp16, tf32.", show_default="the run's")] = None,
     loader: Annotated[str, typer.Option(help="opencv, dali, auto.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="Loader threads.", show_default="one per core")] = None,
+    views: Annotated[
+        ViewsName | None,
+        typer.Option(help="How each image is looked at: none, flip, ten-crop.", show_default="the run's"),
+    ] = None,
 ) -> None:
     """Write a run's scores for the validation and test images."""
     load_torch()
@@ -38,7 +46,7 @@ def predict(
     subsets: Any = tuple(item.value for item in subset) if subset else EVALUATED
     pipeline.predict(
         RunFolder(run), console, checkpoint=checkpoint, data=data, device=device, precision=precision, loader=loader,
-        threads=threads, subsets=subsets,
+        threads=threads, subsets=subsets, views=views.value if views else None,
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,20 @@ LIBRARY = {
 METHODS = (AUTO, CAM, GRAD_CAM, *LIBRARY)
 
 Compute = Callable[[Tensor, Tensor, Sequence[int]], Tensor]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The last layer of a network whose output has places."""
+
+    module: nn.Module
+    """That puts it out."""
+
+    as_map: Callable[[Tensor], Tensor]
+    """From what it puts out, or its gradient, to (B, C, h, w)."""
+
+    words: str
+    """What it is."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +80,10 @@ def choose(model: nn.Module, method: str, image_BCHW: Tensor, meta_B3: Tensor) -
                 f"--method cam: {_name(model)} makes no map that its dense layer could be asked at",
                 remedy="choose --method grad-cam, or leave it out",
             )
-    layer, channels_last = last_map(model, image_BCHW, meta_B3)
+    layer = last_layer(model, image_BCHW, meta_B3)
     if method in LIBRARY:
-        return _of_library(method, model, layer, channels_last)
-    return Attribution(
-        GRAD_CAM, "Grad-CAM on the last map of features", lambda *given: grad_cam(model, layer, channels_last, *given)
-    )
+        return _of_library(method, model, layer)
+    return Attribution(GRAD_CAM, f"Grad-CAM on {layer.words}", lambda *given: grad_cam(model, layer, *given))
 
 
 def _own_maps(model: nn.Module, image_BCHW: Tensor, meta_B3: Tensor, labels: Sequence[int]) -> Tensor:
@@ -90,29 +102,25 @@ def _class_activation(model: Any, image_BCHW: Tensor, meta_B3: Tensor, labels: S
     return maps[:, list(labels)]
 
 
-def grad_cam(
-    model: nn.Module, layer: nn.Module, channels_last: bool, image_BCHW: Tensor, meta_B3: Tensor, labels: Sequence[int]
-) -> Tensor:
+def grad_cam(model: nn.Module, layer: Layer, image_BCHW: Tensor, meta_B3: Tensor, labels: Sequence[int]) -> Tensor:
     """Return ReLU(sum over k of a_k A_k), with a_k the mean over all places of the derivative of the logit by A_k.
 
     Selvaraju et al. 2017 (arXiv 1610.02391), equations 1 and 2; A is the output of `layer`. Images do not mix in
     evaluation mode, so one pass backwards gives the maps of all images for a label. For a network that averages A
     before its dense layer, it is the positive part of the class activation map without its bias, divided by the places.
     """
-    with torch.enable_grad(), _kept(layer) as kept:
+    with torch.enable_grad(), _kept(layer.module) as kept:
         logits_BL = model(image_BCHW, meta_B3).logits
         (features,) = kept
         found = []
         for label in labels:
             (slope,) = torch.autograd.grad(logits_BL[:, label].sum(), features, retain_graph=True)
-            found.append(_weighted(features.detach(), slope, channels_last))
+            found.append(_weighted(layer.as_map(features.detach()), layer.as_map(slope)))
     return torch.stack(found, dim=1)
 
 
-def _weighted(features: Tensor, slope: Tensor, channels_last: bool) -> Tensor:
+def _weighted(features: Tensor, slope: Tensor) -> Tensor:
     """Return ReLU(sum over k of a_k A_k), (B, h, w)."""
-    if channels_last:
-        features, slope = features.permute(0, 3, 1, 2), slope.permute(0, 3, 1, 2)
     weights = slope.float().mean(dim=(2, 3), keepdim=True)
     return (weights * features.float()).sum(dim=1).relu()
 
@@ -134,11 +142,53 @@ def _kept(layer: nn.Module) -> Iterator[list[Tensor]]:
         handle.remove()
 
 
-def last_map(model: nn.Module, image_BCHW: Tensor, meta_B3: Tensor) -> tuple[nn.Module, bool]:
-    """Return the module that puts out the last map of more than one place, and whether its channels come last.
+def last_layer(model: nn.Module, image_BCHW: Tensor, meta_B3: Tensor) -> Layer:
+    """Return the last layer that puts out a map of more than one place; of a vision transformer of timm, patches.
 
-    Raises UserError where there is none, or tokens come after it (vision transformers).
+    Raises UserError where there is none.
     """
+    found = _last_map(model, image_BCHW, meta_B3) or _last_patches(model, image_BCHW)
+    if found is None:
+        raise UserError(
+            f"{_name(model)}: has no last map of features, and no blocks of patches, that could be shown",
+            remedy="explain a network of convolutions, a transformer of timm: with blocks of one size (vit, deit, "
+            "eva02), or one with --set model.options.head=maps",
+        )
+    return found
+
+
+def _unchanged(features: Tensor) -> Tensor:
+    return features
+
+
+def _channels_first(features_BHWC: Tensor) -> Tensor:
+    return features_BHWC.permute(0, 3, 1, 2)
+
+
+def _last_patches(model: nn.Module, image_BCHW: Tensor) -> Layer | None:
+    """Return what the last block of a transformer of timm attends to, as a map; None where it is no such network.
+
+    Not what the block puts out: of a network that is read off its class token the patches have no gradient there. It is
+    the layer that pytorch-grad-cam names for vision transformers, too. Class and register tokens come first.
+    """
+    net: Any = getattr(getattr(model, "backbone", None), "net", None)
+    blocks, embed = getattr(net, "blocks", None), getattr(net, "patch_embed", None)
+    if not isinstance(blocks, nn.Sequential | nn.ModuleList) or not hasattr(embed, "dynamic_feat_size"):
+        return None
+    module = getattr(blocks[-1], "norm1", None)
+    if not isinstance(module, nn.Module):
+        return None
+    rows, columns = cast(Any, embed).dynamic_feat_size(tuple(image_BCHW.shape[2:]))
+
+    def as_map(tokens_BTC: Tensor) -> Tensor:
+        patches_BPC = tokens_BTC[:, tokens_BTC.shape[1] - rows * columns :]
+        return patches_BPC.transpose(1, 2).reshape(len(patches_BPC), -1, rows, columns)
+
+    return Layer(module, as_map, "the patches that the last block attends to")
+
+
+def _last_map(model: nn.Module, image_BCHW: Tensor, meta_B3: Tensor) -> Layer | None:
+    """Return the module that puts out the last map of more than one place; None where tokens come after it."""
     seen: list[tuple[nn.Module, tuple[int, ...]]] = []
 
     def note(module: nn.Module, _inputs: Any, output: Any) -> None:
@@ -158,18 +208,14 @@ def last_map(model: nn.Module, image_BCHW: Tensor, meta_B3: Tensor) -> tuple[nn.
         if len(shape) == 4:
             last = channels is not None and shape[1] != channels and shape[3] == channels
             places = shape[1] * shape[2] if last else shape[2] * shape[3]
-            found = (module, last) if places > 1 else found
+            if places > 1:
+                found = Layer(module, _channels_first if last else _unchanged, "the last map of features")
         elif len(shape) == 3 and shape[1] > 1:
             found = None  # tokens: what stood before them is far from what the network says
-    if found is None:
-        raise UserError(
-            f"{_name(model)}: has no last map of features that could be shown; a vision transformer has tokens",
-            remedy="explain a network of convolutions, or one with --set model.options.head=maps",
-        )
     return found
 
 
-def _of_library(method: str, model: nn.Module, layer: nn.Module, channels_last: bool) -> Attribution:
+def _of_library(method: str, model: nn.Module, layer: Layer) -> Attribution:
     try:
         import pytorch_grad_cam
         from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
@@ -180,15 +226,12 @@ def _of_library(method: str, model: nn.Module, layer: nn.Module, channels_last: 
         ) from None
     from importlib.metadata import version
 
-    def reshape(features: Tensor) -> Tensor:
-        return features.permute(0, 3, 1, 2) if channels_last else features
-
     def compute(image_BCHW: Tensor, meta_B3: Tensor, labels: Sequence[int]) -> Tensor:
         of_logits = _Logits(model, meta_B3)
         found = []
         made = getattr(pytorch_grad_cam, LIBRARY[method])
         # The input asks for a gradient, so that frozen layers pass one on.
-        with made(of_logits, [layer], reshape_transform=reshape) as cam, torch.enable_grad():
+        with made(of_logits, [layer.module], reshape_transform=layer.as_map) as cam, torch.enable_grad():
             cam.compute_input_gradient = True
             for label in labels:
                 maps = cam(image_BCHW, [ClassifierOutputTarget(label)] * len(image_BCHW))

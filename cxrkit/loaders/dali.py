@@ -80,7 +80,7 @@ class DaliLoader:
         self._tiles = tiles
         on_gpu = self._device.type == "cuda"
         self.graph = dali_graph.Graph(
-            images=min(plan.bundled(made_together), max(plan.steps, 1)) * plan.batch_size,
+            images=min(plan.bundled(made_together), max(plan.steps, 1)) * plan.batch_size // len(plan.views),
             side=plan.input_size,
             gpu=_device_index(self._device) if on_gpu else None,
             threads=self._threads,
@@ -90,6 +90,7 @@ class DaliLoader:
             pixels=store.codec in ("raw", "zstd") or (store.codec == "htj2k" and not on_gpu),
             region=not on_gpu if region is None else region,
             hw_decoder_load=hw_decoder_load,
+            views=len(plan.views),
         )
         self._source = _Source()
         self._pipeline: Any = None
@@ -136,12 +137,13 @@ class DaliLoader:
             raise
 
     def _bundle(self, pipeline: Any) -> Batch:
-        image_BHWC = self._take(pipeline)
+        image = self._take(pipeline)
         rows = self._source.delivered().rows
-        return self._tables.batch(image_BHWC.view(len(rows), 1, *image_BHWC.shape[1:3]), rows)
+        side = self._plan.input_size
+        return self._tables.batch(image.view(len(rows), 1, side, side), rows)
 
     def _take(self, pipeline: Any) -> torch.Tensor:
-        """Return the next bundle of images, (B, H, W, 1) uint8, and let the pipeline go on.
+        """Return the next bundle of images as `dali_graph.build` says, uint8, and let the pipeline go on.
 
         Nothing is copied, and the host waits only until the work is queued. What orders DALI's work and torch's is
         DLPack, both ways: `from_dlpack` makes torch's current stream wait for DALI's event behind the images; and when
@@ -153,7 +155,7 @@ class DaliLoader:
             # Given a stream, DALI does not make the host wait for the images; that is all it is given for.
             stream = torch.cuda.current_stream(self._device) if self._device.type == "cuda" else None
             (images,) = pipeline.share_outputs(cuda_stream=stream)
-            image_BHWC: torch.Tensor = torch.utils.dlpack.from_dlpack(images.as_tensor())
+            image: torch.Tensor = torch.utils.dlpack.from_dlpack(images.as_tensor())
             pipeline.release_outputs()  # the default executor gives memory away with its last reference, not here
             pipeline.schedule_run()
         except BaseException as error:
@@ -161,7 +163,7 @@ class DaliLoader:
             if isinstance(error, RuntimeError) and (failed := self._failed(error)) is not None:
                 raise failed from error
             raise
-        return image_BHWC
+        return image
 
     def _drain(self, pipeline: Any) -> None:
         """Finish what the pipeline has begun, so that the next epoch finds it empty."""
@@ -203,13 +205,15 @@ class DaliLoader:
         reading: deque[tuple[PlannedBatch, list[Future[list[_Encoded]]]]] = deque()
         while True:
             while len(reading) < self._prefetch and (planned := next(upcoming, None)) is not None:
-                parts = [planned[start : start + CHUNK] for start in range(0, len(planned), CHUNK)]
+                once = planned[:: self.graph.views]
+                parts = [once[start : start + CHUNK] for start in range(0, len(once), CHUNK)]
                 reading.append((planned, [pool.submit(self._read, part) for part in parts]))
             if not reading:
                 return
             planned, futures = reading.popleft()
             data, origin = zip(*(item for future in futures for item in future.result()), strict=True)
-            yield planned, dali_graph.inputs(planned, list(data), None if self.graph.pixels else np.array(origin))
+            begins = None if self.graph.pixels else np.array(origin)
+            yield planned, dali_graph.inputs(planned, list(data), begins, self.graph.views)
 
     def _read(self, planned: PlannedBatch) -> list[_Encoded]:
         """Return encoded bytes of each image, or the pixels (H, W, 1) in its window; in memory, off the disk."""

@@ -25,7 +25,7 @@ class Graph:
     """What a pipeline is built from."""
 
     images: int
-    """The most images that are made at a time."""
+    """The most images that are decoded at a time."""
 
     side: int
     """Pixels along each side of an image that is made."""
@@ -48,9 +48,14 @@ class Graph:
     hw_decoder_load: float
     """Share of JPEGs for a GPU's decoding engines."""
 
+    views: int = 1
+    """How often each image is sampled, once it is decoded."""
+
 
 def build(graph: Graph, source: Callable[[Any], Arrays]) -> Any:
     """Return a built pipeline that asks `source` for `inputs`; its one output is (images, side, side, 1) uint8.
+
+    With several views it is (images, views, side, side, 1).
 
     Raises RuntimeError where DALI does not fit the machine, its CUDA driver above all.
     """
@@ -66,7 +71,8 @@ def define(graph: Graph, source: Callable[[Any], Arrays]) -> Any:
     pipeline = dali.Pipeline(graph.images, graph.threads, graph.gpu, prefetch_queue_depth=graph.prefetch)
     # data, matrix, sigma; what is encoded has a window to cut out, too.
     kinds = [types.UINT8, types.FLOAT, types.FLOAT, *([] if graph.pixels else [types.INT32, types.INT32])]
-    dimensions = [3 if graph.pixels else 1, 2, 1, *([] if graph.pixels else [1, 1])]
+    of_views = int(graph.views > 1)  # matrices and sigmas then have the views first
+    dimensions = [3 if graph.pixels else 1, 2 + of_views, 1 + of_views, *([] if graph.pixels else [1, 1])]
     with pipeline:
         data, matrix, sigma, *window = fn.external_source(
             source=source,
@@ -78,10 +84,21 @@ def define(graph: Graph, source: Callable[[Any], Arrays]) -> Any:
             layout=["HWC" if graph.pixels else "", *[""] * (len(kinds) - 1)],
         )
         image = _decoded(graph, data, *window) if window else data
-        image = fn.gaussian_blur(image.gpu() if on_gpu else image, sigma=sigma, window_size=3)
-        # No fill_value: outside the image its edge is repeated.
-        pipeline.set_outputs(fn.warp_affine(image, matrix=matrix, size=(graph.side, graph.side), inverse_map=True))
+        image = image.gpu() if on_gpu else image
+        if graph.views == 1:
+            pipeline.set_outputs(_sampled(graph, image, matrix, sigma))
+        else:
+            seen = [_sampled(graph, image, matrix[view], sigma[view]) for view in range(graph.views)]
+            pipeline.set_outputs(fn.stack(*seen))
     return pipeline
+
+
+def _sampled(graph: Graph, image: Any, matrix: Any, sigma: Any) -> Any:
+    """Return the image blurred and sampled."""
+    _, fn, _ = modules()
+    blurred = fn.gaussian_blur(image, sigma=sigma, window_size=3)
+    # No fill_value: outside the image its edge is repeated.
+    return fn.warp_affine(blurred, matrix=matrix, size=(graph.side, graph.side), inverse_map=True)
 
 
 def _decoded(graph: Graph, data: Any, start: Any, shape: Any) -> Any:
@@ -102,14 +119,19 @@ def _decoded(graph: Graph, data: Any, start: Any, shape: Any) -> Any:
     return fn.slice(fn.decoders.image(data, **how), **window)
 
 
-def inputs(planned: PlannedBatch, data: list[NDArray[np.uint8]], origin: NDArray[np.int64] | None = None) -> Arrays:
+def inputs(
+    planned: PlannedBatch, data: list[NDArray[np.uint8]], origin: NDArray[np.int64] | None = None, views: int = 1
+) -> Arrays:
     """Return what the graph takes: images, matrices, sigmas (y, x), and starts and sizes (y, x) of the windows.
 
     data: with `origin`, encoded images, and (B, 2) where in its level, (x, y), each of them begins; without, the
-    pixels of the windows.
+    pixels of the windows. views: how many of those that `planned` names are of one image; it is given once.
     """
     matrix = planned.window_matrix.astype(np.float32)
     sigma = np.ascontiguousarray(planned.sigma[:, ::-1], dtype=np.float32)  # DALI counts rows first
+    if views > 1:
+        matrix, sigma = matrix.reshape(-1, views, 2, 3), sigma.reshape(-1, views, 2)
+        planned = planned[::views]  # they share their window
     if origin is None:
         return data, matrix, sigma
     # A window is (left, top, right, bottom): [1::-1] takes (top, left), [:1:-1] takes (bottom, right).

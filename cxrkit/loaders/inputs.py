@@ -27,6 +27,7 @@ from cxrkit.datasets import splits
 from cxrkit.datasets.splits import Split
 from cxrkit.loaders import plan as plans
 from cxrkit.loaders import targets
+from cxrkit.loaders import views as test_time
 from cxrkit.shards.store import ShardStore
 
 if TYPE_CHECKING:
@@ -223,17 +224,28 @@ class Inputs:
             ),
         )
 
-    def eval_plan(self, subset: Subset, spec: ModelSpec, batch_size: int, ranks: Ranks = ALONE) -> plans.Plan:
-        """Return the plan of `subset`: every image once, in order, the centre crop; this rank's batches of it."""
+    def eval_plan(
+        self, subset: Subset, spec: ModelSpec, batch_size: int, ranks: Ranks = ALONE, views: str = "none"
+    ) -> plans.Plan:
+        """Return the plan of `subset`: every image once, in order, the centre crop; this rank's batches of it.
+
+        views: how each image is looked at, as `test.views` says; a batch then holds at most `batch_size` views, those
+        of one image at least. Raises UserError for views of a network without images, and for levels that are too
+        small.
+        """
+        test_time.check(views, spec)
+        seen = test_time.VIEWS[views]
+        images = max(1, batch_size // len(seen))
         return plans.Plan(
-            rows=ranks.own_batches(self.rows[subset], batch_size),
+            rows=ranks.own_batches(self.rows[subset], images),
             train=False,
             seed=0,
-            batch_size=batch_size,
+            batch_size=images * len(seen),
             input_size=spec.input_size,
-            resize=spec.resize,
+            resize=test_time.resize_for(views, spec.input_size, spec.resize),
             levels=self.store.levels if spec.image else (),
             image_size=self.store.image_size,
+            views=seen,
         )
 
     def loader(

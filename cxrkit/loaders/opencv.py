@@ -27,7 +27,9 @@ from cxrkit.loaders.running import Batches, Running, at_least_one, threads_or_de
 from cxrkit.loaders.tables import Tables, cut
 from cxrkit.shards.store import ShardStore
 
-CHUNK = 4  # images; small enough for all threads to share a batch of 16, large enough to hide the hand-over
+# Images, or more where an image has more views: few enough for all threads to share a batch of 16, many enough to
+# hide the hand-over.
+CHUNK = 4
 _FLAGS = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
 
 
@@ -63,7 +65,7 @@ class _Slot:
     """The bundle that is made in it."""
 
     pending: list[Future[None]] = field(default_factory=list)
-    """The chunks that are being made, CHUNK images each, in their order."""
+    """The chunks that are being made, in their order."""
 
     copied: torch.cuda.Event | None = None
     """The end of the last copy to the GPU."""
@@ -99,6 +101,9 @@ class OpenCVLoader:
         self._threads = threads_or_default(threads)
         self._prefetch = prefetch
         self._mapped = store.codec == "raw"
+        # All views of an image are in one chunk, so that it is decoded once.
+        self._views = len(plan.views)
+        self._chunk = -(-CHUNK // self._views) * self._views
         self._running = Running()
         self.steps = plan.steps
 
@@ -148,8 +153,8 @@ class OpenCVLoader:
         slot.planned = planned
         work = planned, opencv_matrix(planned.window_matrix), slot.image[:, 0].numpy()
         slot.pending = [
-            pool.submit(self._fill, *work, slice(start, min(start + CHUNK, len(planned))))
-            for start in range(0, len(planned), CHUNK)
+            pool.submit(self._fill, *work, slice(start, min(start + self._chunk, len(planned))))
+            for start in range(0, len(planned), self._chunk)
         ]
         return slot
 
@@ -157,10 +162,12 @@ class OpenCVLoader:
         self, planned: PlannedBatch, matrix: NDArray[np.float64], out_BHW: NDArray[np.uint8], part: slice
     ) -> None:
         lists = (values[part].tolist() for values in (planned.rows, planned.level, planned.window, planned.sigma))
-        for row, level, window, sigma, matrix_23, out_HW in zip(*lists, matrix[part], out_BHW[part], strict=True):
-            window_HW = self._store.window(row, level, window)
-            if self._mapped and max(sigma) <= NO_SIGMA:
-                window_HW = copied(window_HW)
+        each = zip(*lists, matrix[part], out_BHW[part], strict=True)
+        for place, (row, level, window, sigma, matrix_23, out_HW) in enumerate(each):
+            if place % self._views == 0:
+                window_HW = self._store.window(row, level, window)
+                if self._mapped and max(sigma) <= NO_SIGMA:
+                    window_HW = copied(window_HW)
             sample(window_HW, matrix_23, sigma, out_HW)
 
     def _batches(self, slot: _Slot) -> Batches:
@@ -180,7 +187,7 @@ class OpenCVLoader:
             return
         for start in range(0, len(rows), size):
             part = slice(start, start + size)
-            _wait(slot.pending[start // CHUNK : -(-part.stop // CHUNK)])
+            _wait(slot.pending[start // self._chunk : -(-part.stop // self._chunk)])
             yield Batch(bundle.image[part], bundle.target[part], bundle.meta[part], bundle.index[part])
 
 

@@ -26,6 +26,7 @@ from cxrkit.loaders.geometry import (
     windows,
 )
 from cxrkit.loaders.philox import join, philox4x32
+from cxrkit.loaders.views import CENTRE, View, crops, shared_windows
 
 __all__ = ["Augmentation", "Plan", "PlannedBatch", "default_resize"]
 
@@ -89,7 +90,7 @@ class Plan:
     """Of order and augmentation."""
 
     batch_size: int
-    """Images of a batch on this rank."""
+    """Images of a batch on this rank, each view of an image counted as one: a multiple of the views."""
 
     input_size: int
     """Pixels along each side of the output."""
@@ -124,6 +125,9 @@ class Plan:
     """(N,) what order and crops are drawn from, one per row: the image's place in the whole data set, so that they do
     not depend on which images happen to be prepared. Default: the rows."""
 
+    views: tuple[View, ...] = CENTRE
+    """Without `train`, how each image is looked at: a batch holds all views of an image, one after the other."""
+
     _number_of_row: NDArray[np.int64] = field(init=False, repr=False, compare=False)
     _orders: dict[int, NDArray[np.int64]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -137,6 +141,8 @@ class Plan:
         assert self.batch_size > 0
         assert 0 <= self.rank < self.world_size
         assert self.train or not self.drop_last, "evaluation leaves no image out"
+        assert self.batch_size % len(self.views) == 0, "a batch has whole images"
+        assert not self.train or self.views == CENTRE, "a training image is seen once"
         assert self.drop_last or not self.train or self.world_size == 1, "ranks that train take equal shares"
         if self.levels:
             _check_levels(self.levels, self.resize, self.input_size, self.min_scale)
@@ -149,13 +155,18 @@ class Plan:
     @property
     def steps(self) -> int:
         """Number of batches of one epoch on this rank."""
-        full, rest = divmod(len(self.rows), self.batch_size * self.world_size)
+        full, rest = divmod(len(self.rows), self._images_together)
         return full + (not self.drop_last and rest > self.rank)
 
     @property
     def dropped(self) -> int:
         """Number of images that each epoch leaves out (others every time): the last, short batch with drop_last."""
-        return len(self.rows) % (self.batch_size * self.world_size) if self.drop_last else 0
+        return len(self.rows) % self._images_together if self.drop_last else 0
+
+    @property
+    def _images_together(self) -> int:
+        """Number of different images in a batch of all ranks."""
+        return self.batch_size // len(self.views) * self.world_size
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """Return all N rows in the order of `epoch`, over all ranks."""
@@ -187,7 +198,7 @@ class Plan:
     def rows_of(self, epoch: int, start_step: int = 0) -> Iterator[NDArray[np.int64]]:
         """Yield the rows of each batch of `epoch` on this rank from `start_step` on: the order, without any pixel."""
         for step in range(start_step, self.steps):
-            yield self._rows(epoch, step, step + 1)
+            yield np.repeat(self._rows(epoch, step, step + 1), len(self.views))
 
     def bundles(self, epoch: int, start_step: int = 0, images: int = MADE_TOGETHER) -> Iterator[PlannedBatch]:
         """Yield the batches of `epoch` from `start_step` on, as many in one as make about `images`; at least one.
@@ -211,31 +222,29 @@ class Plan:
     def _run(self, epoch: int, first: int, last: int) -> PlannedBatch:
         """Return the batches `first` to `last - 1` in one."""
         rows = self._rows(epoch, first, last)
-        crops = self.crops(epoch, rows)
-        level = choose_levels(crops.box, self.image_size, self.input_size, self.levels, self.min_scale)
+        seen = self.crops(epoch, rows)
+        level = choose_levels(seen.box, self.image_size, self.input_size, self.levels, self.min_scale)
         sides = np.asarray(self.levels)[level]
-        matrix = matrices(crops, sides / self.image_size, self.input_size)
+        matrix = matrices(seen, sides / self.image_size, self.input_size)
         return PlannedBatch(
-            rows,
+            np.repeat(rows, len(self.views)),
             level,
             matrix,
             sigmas(matrix),
-            windows(matrix, sides, self.input_size),
+            shared_windows(windows(matrix, sides, self.input_size), len(self.views)),
         )
 
     def _rows(self, epoch: int, first: int, last: int) -> NDArray[np.int64]:
-        together = self.batch_size * self.world_size
+        """Return the rows of the batches `first` to `last - 1`, each once however often it is looked at."""
+        together = self._images_together
         return self.order(epoch)[first * together : last * together][self.rank :: self.world_size]
 
     def crops(self, epoch: int, rows: NDArray[np.int64]) -> Crops:
-        """Return what part of each image is seen in `epoch`: the centre crop, or with `train` a random one."""
+        """Return what part of each image is seen in `epoch`: with `train` a random crop, else one for each view."""
         if self.train:
             numbers = self._number_of_row[rows]
             return random_crops(self.augmentation, self.seed, epoch, numbers, self.image_size)
-        side = self.image_size * self.input_size / self.resize
-        edge = (self.image_size - side) / 2
-        box = np.tile([edge, edge, side, side], (len(rows), 1))
-        return Crops(box, np.zeros(len(rows)), np.zeros(len(rows), dtype=bool))
+        return crops(self.views, len(rows), self.image_size, self.input_size, self.resize)
 
 
 def _check_levels(levels: tuple[int, ...], resize: int, input_size: int, min_scale: float) -> None:

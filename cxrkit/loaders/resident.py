@@ -152,7 +152,8 @@ class ResidentLoader:
 
     def _start(self, pool: ThreadPoolExecutor, kept: _Kept, planned: PlannedBatch) -> _Pending:
         """Locate the pixels of `planned`, and let the threads read those that are not kept."""
-        base, missing = kept.locate(planned)
+        views = len(self._plan.views)
+        base, missing = kept.locate(planned, views)
         # What the kernel reads of each image is one row of a table of numbers, so that a batch is one upload: where its
         # window lies among the pixels, and the map and the blur within it. float64 holds any offset exactly.
         left, top, right, bottom = planned.window.T
@@ -166,12 +167,13 @@ class ResidentLoader:
             table = np.concatenate([table, np.repeat(table[:1], kept.images - len(table), axis=0)])
         pending = _Pending(planned, torch.from_numpy(table), torch.empty(0), [])
         if missing.any():
-            size = int(((right - left) * (bottom - top))[missing].sum())
+            size = int(((right - left) * (bottom - top))[::views][missing[::views]].sum())
             pending.staging = torch.empty(size, dtype=torch.uint8, pin_memory=self._on_gpu)
             out = pending.staging.numpy()
             pending.reading = [
                 pool.submit(self._read, planned, i, out[base[i] - kept.scratch :])
                 for i in np.flatnonzero(missing).tolist()
+                if i % views == 0
             ]
         return pending
 
@@ -248,7 +250,8 @@ class _Kept:
         everything = int((sampled**2).sum()) * len(rows)
         # A random crop may need a level that none of those drawn did; evaluation samples one level alone.
         largest = int(self._sides[0] if plan.train else sampled.max(initial=0))
-        a_batch = plan.batch_size * largest**2
+        together = plan.batch_size // len(plan.views)  # all views of an image are sampled from the same pixels
+        a_batch = together * largest**2
         batches = min(plan.bundled(made_together), max(plan.steps, 1))
         if not plan.train and everything <= budget:
             room = 0  # nothing will be missing
@@ -261,7 +264,7 @@ class _Kept:
         self.images = batches * plan.batch_size
         if room > budget:
             raise UserError(
-                f"--cache gpu: a batch of {plan.batch_size} images takes up to {gigabytes(room)}, and all that is "
+                f"--cache gpu: a batch of {together} images takes up to {gigabytes(room)}, and all that is "
                 f"sampled {gigabytes(everything)}, but only {gigabytes(budget)} of the memory of {device} may be used",
                 remedy="use --cache none, a smaller --batch-size or a larger --cache-gb, or free memory on the device",
             )
@@ -323,14 +326,18 @@ class _Kept:
             target.copy_(staging)
         bar.advance(len(rows))
 
-    def locate(self, planned: PlannedBatch) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Return per image where it begins in `pixels`, or where its window shall if it is missing; and which are."""
-        base = self._offset[planned.rows, planned.level]
+    def locate(self, planned: PlannedBatch, views: int = 1) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Return per image where it begins in `pixels`, or where its window shall if it is missing; and which are.
+
+        views: how many that follow each other are of one image, whose window they share.
+        """
+        once = planned[::views]
+        base = self._offset[once.rows, once.level]
         missing = base < 0
-        left, top, right, bottom = planned.window[missing].T
+        left, top, right, bottom = once.window[missing].T
         size = (right - left) * (bottom - top)
         base[missing] = self.scratch + np.cumsum(size) - size
-        return base, missing
+        return np.repeat(base, views), np.repeat(missing, views)
 
 
 def gigabytes(count: int) -> str:

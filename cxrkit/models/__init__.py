@@ -156,14 +156,23 @@ def _started_from(model: Any, name: str, weights: Path | None, pretrained: bool)
         raise _takes_no_weights(name, weights)
     if not ours:
         return model.initial_weights  # type: ignore[no-any-return]
-    if weights is None and not model.spec.pretrained:
+    weights_of = getattr(model, "weights_of", "")
+    if weights is None and not model.spec.pretrained and not weights_of:
         return SCRATCH
     if not pretrained:
         return NOT_SAID
+    if weights is None and weights_of:
+        raise UserError(
+            f"model {name!r}: starts from {weights_of}, and no file is given",
+            remedy="get the file from its authors and name it with --weights FILE; to train from random numbers, "
+            "--set model.options.weights_of=''",
+        )
     from cxrkit.models import fitting
 
     assert isinstance(backbone, Backbone), "what starts from ImageNet weights has a backbone"
-    return fitting.load(backbone, backbone.name, weights)
+    found = fitting.load(backbone, backbone.name, weights)
+    # What the file FILE.toml beside it says goes first.
+    return replace(found, declared=weights_of) if weights_of and not found.declared else found
 
 
 def _factory(name: str, options: Mapping[str, Any] | None) -> Callable[..., Any]:

@@ -7,7 +7,7 @@ keep their authors' names behind "net.", so that their weights load as they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -50,22 +50,31 @@ class Backbone(nn.Module):
         return self._pooled(self.net, image_BCHW)
 
 
-def build(name: str, *, channels: int, input_size: int, drop_path: float = 0.0) -> Backbone:
+def build(
+    name: str, *, channels: int, input_size: int, drop_path: float = 0.0, options: Mapping[str, Any] | None = None
+) -> Backbone:
     """Return the backbone `name` with fresh parameters, drawn from torch's global generator.
 
     channels: of the image, 1 or 3. input_size: in pixels, for networks that are built for one. drop_path: the share of
-    residual branches that are left out in training, where the network knows of it (stochastic depth). Raises UserError
-    for an unknown network, a missing package, and for an option that the network does not take.
+    residual branches that are left out in training, where the network knows of it (stochastic depth). options: of
+    timm's networks, as its `create_model` takes them: {"global_pool": "avg"}. Raises UserError for an unknown network,
+    a missing package, and for an option that the network does not take.
     """
     source, _, of = name.partition(":")
-    sources = {"torchvision": _torchvision, "timm": _timm, "xrv": _xrv}
-    if not of or source not in sources:
+    sources = {"torchvision": _torchvision, "xrv": _xrv}
+    if not of or source not in ("timm", *sources):
         raise UserError(
             f"backbone {name!r}: expected one of torchvision, timm or xrv, a colon and a network",
             remedy="name it as torchvision:resnet50 or timm:convnext_tiny",
         )
-    build_one = sources[source]
-    made = build_one(of, channels, input_size, drop_path)
+    if source == "timm":
+        made = _timm(of, channels, input_size, drop_path, options or {})
+    elif options:
+        raise UserError(
+            f"model {name!r}: takes no backbone_options", remedy="leave them out, or choose a network of timm:"
+        )
+    else:
+        made = sources[source](of, channels, input_size, drop_path)
     made.name = name
     return made
 
@@ -187,7 +196,7 @@ _MAPS: dict[str, Forward] = {
 }
 
 
-def _timm(name: str, channels: int, input_size: int, drop_path: float) -> Backbone:
+def _timm(name: str, channels: int, input_size: int, drop_path: float, more: Mapping[str, Any]) -> Backbone:
     timm = _package("timm", f"model 'timm:{name}'")
     architecture = name.partition(".")[0]  # behind a dot stand weights, which are asked for by themselves
     if not timm.is_model(architecture):
@@ -196,13 +205,14 @@ def _timm(name: str, channels: int, input_size: int, drop_path: float) -> Backbo
     needs_size = timm.get_pretrained_cfg(architecture)
     if needs_size is not None and needs_size.fixed_input_size:
         options["img_size"] = input_size
+    of_timm = {key: tuple(value) if isinstance(value, list) else value for key, value in more.items()}
     try:
-        net = timm.create_model(architecture, pretrained=False, in_chans=channels, num_classes=0, **options)
+        net = timm.create_model(architecture, pretrained=False, in_chans=channels, num_classes=0, **(options | of_timm))
     except (TypeError, RuntimeError, AssertionError, ValueError) as error:
         line = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"model 'timm:{name}' at {input_size} px: timm cannot build it ({line})",
-            remedy="choose an input size that it takes, or leave out drop_path",
+            remedy="choose an input size that it takes, or leave out drop_path" + " and backbone_options" * bool(more),
         ) from None
     return Backbone(net, net.num_features, _timm_maps, _timm_pooled)
 

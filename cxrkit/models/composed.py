@@ -40,6 +40,7 @@ class Parts:
         pooling_options: Mapping[str, Any],
         transition: int,
         dropout: float,
+        head_std: float = 0.0,
     ) -> None:
         """Take the options of `build`. Raises UserError for those that cannot be."""
         if head not in ("dense", "maps"):
@@ -48,7 +49,10 @@ class Parts:
             raise UserError(f"model option dropout={dropout}: expected 0 to below 1", remedy="0 is the default")
         if transition < 0:
             raise UserError(f"model option transition={transition}: expected channels", remedy="0: no transition")
+        if not 0 <= head_std <= 10:
+            raise UserError(f"model option head_std={head_std}: expected 0 to 10", remedy="0: torch's own")
         self.labels, self.head, self.transition, self.dropout = labels, head, transition, dropout
+        self.head_std = head_std
         self.pooling, self.pooling_options = pooling, dict(pooling_options)
         self.build_pooling()  # what cannot be is told before a backbone is built
 
@@ -77,6 +81,10 @@ class Composed(nn.Module):
         # Drawn last: a network and its counterpart with metadata start from the same convolutions.
         self.fc = nn.Linear(features + META_FEATURES * spec.meta, len(parts.labels))
         self.width = features
+        if parts.head_std:
+            nn.init.trunc_normal_(self.fc.weight, std=parts.head_std)
+            nn.init.zeros_(self.fc.bias)
+        self.weights_of = ""  # whose file its backbone is to be filled from
         if spec.frozen_backbone:
             self.requires_grad_(False)
             self.fc.requires_grad_(True)
@@ -159,6 +167,9 @@ def build(
     transition: int = 0,
     dropout: float = 0.0,
     drop_path: float = 0.0,
+    backbone_options: Mapping[str, Any] | None = None,
+    head_std: float = 0.0,
+    weights_of: str = "",
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
     label_set: str = "",
@@ -167,8 +178,10 @@ def build(
 
     backbone: see backbones.py. channels: of the image, by default 3 with ImageNet weights (`pretrained`), else 1.
     transition: channels of a 1 x 1 convolution behind the backbone; 0: none. pooling: "own" for the backbone's own, or
-    a registered one, with its options. mean, std: by default what the network's weights were trained with for 3
-    channels, and ChestX-ray14's for 1. label_set: the one that the network is for; "": any.
+    a registered one, with its options. backbone_options: of timm's networks (backbones.py). head_std: the dense layer's
+    weights are drawn with this deviation, its bias is 0; 0: as torch does it. weights_of: what --weights must be given,
+    in words; without a file the network is then refused. mean, std: by default what the network's weights were trained
+    with for 3 channels, and ChestX-ray14's for 1. label_set: the one that the network is for; "": any.
     Raises UserError for what cannot be built.
     """
     if label_set not in ("", labels.name):
@@ -176,9 +189,11 @@ def build(
             f"model option label_set={label_set!r}: the prepared folder has the labels of {labels.name}",
             remedy=f"name with --data a folder that was prepared with the labels of {label_set}",
         )
-    parts = Parts(labels, head, pooling, pooling_options or {}, transition, dropout)
+    parts = Parts(labels, head, pooling, pooling_options or {}, transition, dropout, head_std)
     channels = channels or (3 if pretrained and not backbone.startswith("xrv:") else 1)
-    made = backbones.build(backbone, channels=channels, input_size=input_size, drop_path=drop_path)
+    made = backbones.build(
+        backbone, channels=channels, input_size=input_size, drop_path=drop_path, options=backbone_options
+    )
     usual_mean, usual_std = _pixel_statistics(made, backbone, channels)
     spec = ModelSpec(
         name=backbone,
@@ -197,4 +212,6 @@ def build(
         width=0,
         source="own",
     )
-    return Composed(spec, made, parts)
+    built = Composed(spec, made, parts)
+    built.weights_of = weights_of
+    return built

@@ -222,10 +222,10 @@ class Scored:
     """What a model says of the images of one loader."""
 
     index: np.ndarray
-    """(N,) int64, rows of the store's index."""
+    """(N,) int64, rows of the store's index, each once."""
 
     score: np.ndarray
-    """(N, L) float32, probabilities; amounts where the labels have a unit."""
+    """(N, L) float32, probabilities; amounts where the labels have a unit. Of several views the mean."""
 
     target: np.ndarray
     """(N, L) float32: 1, 0, or NaN where a label is not known."""
@@ -245,13 +245,15 @@ def score(
     *,
     forward: Forward | None = None,
     ranks: Ranks = ALONE,
+    views: int = 1,
 ) -> Scored:
     """Run `model` in evaluation mode over all of `loader`; its training mode is restored afterwards.
 
     loss: computed batch by batch; without one, `Scored.loss` is NaN. progress: called with the number of images after
-    each batch. forward: of the same model, where it is to be compiled. ranks: each scores the batches that its loader
-    delivers (Ranks.own_batches), and all get the scores of all. Only what is kept of a batch is copied, and the host
-    waits for the device once, at the end.
+    each batch. forward: of the same model, where it is to be compiled. views: how many images that follow each other
+    are views of one (loaders/views.py), whose probabilities are averaged. ranks: each scores the batches that its
+    loader delivers (Ranks.own_batches), and all get the scores of all. Only what is kept of a batch is copied, and the
+    host waits for the device once, at the end.
     """
     import numpy as np
     import torch
@@ -266,11 +268,12 @@ def score(
             for batch in loader.epoch(0):
                 outputs = forward(batch)
                 losses.append(unknown if loss is None else loss(outputs, batch).double() * len(batch.index))
-                index.append(batch.index.clone())
-                scores.append(outputs.logits if spec.unit else outputs.logits.sigmoid())
-                targets.append(batch.target.clone())
+                index.append(batch.index[::views].clone())
+                seen = outputs.logits if spec.unit else outputs.logits.sigmoid()
+                scores.append(seen if views == 1 else seen.reshape(-1, views, seen.shape[1]).mean(dim=1))
+                targets.append(batch.target[::views].clone())
                 if progress is not None:
-                    progress(len(batch.index))
+                    progress(len(index[-1]))
             found = [_by_batch(parts, [len(part) for part in index]) for parts in (index, scores, targets)]
             found.append(torch.stack(losses).tolist() if losses else [])
     finally:

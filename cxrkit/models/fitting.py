@@ -34,6 +34,8 @@ _HEADS = (
     "head_dist.",
     "decoder",
     "mask_token",
+    "lm_head.",
+    "segmentation_head.",
     "projector.",
     "op_",
 )
@@ -124,8 +126,21 @@ def fitted(net: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     wanted = net.state_dict()
     found = _as_timm_reads_it(net, _without_prefix(state, wanted))
     found = {_OLD_DENSENET.sub(r"\1\2", name): value for name, value in found.items()}
+    found = _with_fresh_norm(found, wanted)
     found = {name: value for name, value in found.items() if name in wanted or not name.startswith(_HEADS)}
     return {name: _for_channels(value, wanted.get(name)) for name, value in found.items()}
+
+
+def _with_fresh_norm(state: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Let a transformer that normalises what it has pooled keep the new normalisation that it was built with.
+
+    A masked autoencoder normalises its tokens before they are pooled: that one is left out, as MAE's authors do when
+    they fine-tune (main_finetune.py of facebookresearch/mae, and of lambert-x/medical_mae).
+    """
+    fresh = {name: value for name, value in wanted.items() if name.startswith("fc_norm.") and name not in state}
+    if not fresh or "norm.weight" in wanted:
+        return state
+    return {name: value for name, value in state.items() if name not in ("norm.weight", "norm.bias")} | fresh
 
 
 def _without_prefix(state: Mapping[str, Tensor], wanted: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -26,7 +26,8 @@ FILE_NAME = "resnet50-0676ba61.pth"  # torchvision names a file after the first 
 # The whole of it, and the size, as nine public projects that pin or have measured this file give them, all the same.
 FILE_SHA256 = "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a"
 FILE_BYTES = 102_530_333
-CONTAINERS = ("state_dict", "model", "model_state_dict", "teacher", "net")  # what people save a state dict under
+# What people save a state dict under; an average of the weights goes before the weights themselves.
+CONTAINERS = ("state_dict", "model_ema", "model", "module", "model_state_dict", "teacher", "target_encoder", "net")
 USE_A_FILE = (
     f"name a file with --weights FILE (.pth or .safetensors): {FILE_NAME} ({FILE_BYTES:,} bytes), from that address "
     "by a browser, or from another machine's torch cache (hub/checkpoints). Check it with `sha256sum`; its SHA-256 "

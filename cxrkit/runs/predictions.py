@@ -78,6 +78,9 @@ class PredictionInfo:
     unscored: tuple[str, ...] = ()
     """Labels beside the mean without scores, whose columns are null: a foreign model need not know "No Finding"."""
 
+    views: str = "none"
+    """How each image was looked at (`test.views`): by the centre crop alone, or by the mean over several views."""
+
     @property
     def labels(self) -> LabelSet:
         """The label set that the columns are of."""

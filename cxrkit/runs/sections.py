@@ -11,6 +11,7 @@ CACHES = ("none", "gpu")
 METRICS = ("val_loss", "val_auc")
 OPTIMIZERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("plateau", "cosine", "constant")
+VIEWS = ("none", "flip", "ten-crop")
 
 
 def setting(
@@ -206,6 +207,13 @@ class EvaluationSettings:
         "evaluator name, or package.module:function; several, as in auc,mine:brier, stand side by side",
         decides=False,
         resumable=True,
+    )
+    views: str = setting(
+        "none",
+        "how validation and test images are looked at in prediction: none is the centre crop alone, flip also its "
+        "mirror image, ten-crop also the corners; probabilities are averaged. Epochs are chosen without",
+        choices=VIEWS,
+        extra=True,
     )
 
 

@@ -87,6 +87,7 @@ def assemble(
     together = max(compute.batch_size(device, spec.input_size), config.optimizer.batch_size)
     train_plan = inputs.train_plan(config, spec, ranks)
     val_plan = inputs.eval_plan("val", spec, together, ranks)
+    inputs.eval_plan("test", spec, together, ranks, config.test.views)  # what cannot be should be heard before
     model = models.build(
         config.model.name,
         labels=inputs.labels,

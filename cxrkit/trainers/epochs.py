@@ -17,6 +17,7 @@ import torch
 from cxrkit.base import notes
 from cxrkit.base.contracts import Loader, Subset
 from cxrkit.base.ranks import Ranks
+from cxrkit.loaders import views as test_time
 from cxrkit.loaders.inputs import Inputs
 from cxrkit.models import ModelSpec, compute
 from cxrkit.predict import identity, table
@@ -40,6 +41,12 @@ class Keeper:
     compile: bool
     """Whether the network is compiled for it."""
 
+    val: Loader | None = None
+    """Delivers the validation images in the recipe's views (`test.views`); None where the validation's own will do."""
+
+    views: str = "none"
+    """How images are looked at."""
+
     _forward: compute.Forward | None = field(default=None, init=False)
 
     def forward(self, task: TrainTask, model: Any) -> compute.Forward:
@@ -60,9 +67,14 @@ def keeper(
         return None
     together = compute.batch_size(device, spec.input_size)
     options: Mapping[str, Any] = config.run.loader_options
-    plan = inputs.eval_plan("test", spec, together, ranks)
-    test = inputs.loader(plan, config.run.loader, device, threads, options=options, known_only=True)
-    return Keeper(inputs, test, bool(config.run.compile) and not compute.on_cpu(device))
+    views = config.test.views
+
+    def loader(subset: Subset) -> Loader:
+        plan = inputs.eval_plan(subset, spec, together, ranks, views)
+        return inputs.loader(plan, config.run.loader, device, threads, options=options, known_only=True)
+
+    compile = bool(config.run.compile) and not compute.on_cpu(device)
+    return Keeper(inputs, loader("test"), compile, loader("val") if views != "none" else None, views)
 
 
 def begin(task: TrainTask, taken: int) -> None:
@@ -86,30 +98,42 @@ def tell_missing(task: TrainTask, taken: int) -> None:
 
 
 def keep(task: TrainTask, model: torch.nn.Module, epoch: int, scored: compute.Scored) -> None:
-    """Write what the network of `epoch`, from 1, says of the validation images (`scored`) and of the test images."""
+    """Write what the network of `epoch`, from 1, says of the validation images (`scored`) and of the test images.
+
+    In views of its own the validation is asked once more: `scored`, whose loss chooses epochs, is of the centre crop.
+    """
     if task.keep is None:
         return
-    images = len(task.keep.inputs.rows["test"])
+    loss, val = scored.loss, task.keep.val
+    found: dict[Subset, compute.Scored] = {"val": scored if val is None else _asked(task, model, "val", val)}
+    found["test"] = _asked(task, model, "test", task.keep.test)
+    if not task.ranks.first:
+        return
+    for subset, said in found.items():
+        views = task.keep.views
+        about = identity(task.info, task.keep.inputs, subset, epoch=epoch, checkpoint_sha256="", views=views)
+        write_predictions(
+            epochs.predictions_of(task.run, epoch, subset), table(said, task.keep.inputs, task.info), about
+        )
+    epochs.commit(task.run, KeptEpoch(epoch, loss))
+
+
+def _asked(task: TrainTask, model: torch.nn.Module, subset: Subset, loader: Loader) -> compute.Scored:
+    """Return what the network says of the images of a subset."""
+    assert task.keep is not None, "who keeps epochs has what it takes"
+    images = len(task.keep.inputs.rows[subset])
     task.display.testing(images)
-    test = compute.score(
+    return compute.score(
         model,
-        task.keep.test,
+        loader,
         task.spec,
         task.device,
         task.precision,
         progress=task.ranks.counting(task.display.validated, images),
         forward=task.keep.forward(task, model),
         ranks=task.ranks,
+        views=len(test_time.VIEWS[task.keep.views]),
     )
-    if not task.ranks.first:
-        return
-    found: dict[Subset, compute.Scored] = {"val": scored, "test": test}
-    for subset, said in found.items():
-        about = identity(task.info, task.keep.inputs, subset, epoch=epoch, checkpoint_sha256="")
-        write_predictions(
-            epochs.predictions_of(task.run, epoch, subset), table(said, task.keep.inputs, task.info), about
-        )
-    epochs.commit(task.run, KeptEpoch(epoch, scored.loss))
 
 
 def finish(task: TrainTask) -> None:

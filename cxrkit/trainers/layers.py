@@ -48,6 +48,8 @@ def of_backbone(model: Any) -> dict[str, int]:
         from timm.models import group_parameters
 
         found = group_parameters(net, net.group_matcher(coarse=False), reverse=True)
+        # What normalises pooled features learns as the head does, as in BEiT's and MAE's fine-tuning.
+        found = {path: layer for path, layer in found.items() if not path.startswith("fc_norm.")}
     else:
         names = (path for path, _ in net.named_parameters())
         found = stages(path for path in names if prefix or path.partition(".")[0] not in _HEADS)
