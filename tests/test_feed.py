@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pytest
 import torch
 from conftest import REPOSITORY
@@ -18,7 +16,6 @@ import cxrkit
 from cxrkit.base.errors import UserError
 from cxrkit.loaders import targets
 from cxrkit.loaders.inputs import Inputs
-from cxrkit.shards.store import ShardStore
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +162,7 @@ def test_a_loop_of_ones_own(folder: Path) -> None:
     assert known.item() == pytest.approx(np.log(2))
 
 
+@pytest.mark.filterwarnings("default")  # what the framework says of torch is not ours to mend
 @pytest.mark.usefixtures("_importable")
 def test_under_lightning(folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("lightning", reason="lightning is not installed")
@@ -176,6 +174,7 @@ def test_under_lightning(folder: Path, tmp_path: Path) -> None:
     assert 0 < lightning_loop.train(folder, 2, quiet, **OPTIONS) < 1
 
 
+@pytest.mark.filterwarnings("default")  # what the framework says of torch is not ours to mend
 @pytest.mark.usefixtures("_importable")
 def test_under_hugging_faces_trainer(folder: Path, tmp_path: Path) -> None:
     for package in ("accelerate", "transformers"):
