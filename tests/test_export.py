@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def told(folder: Path) -> RunFolder:
-    options = {"model.options": {"told": True}, "precision": "bf16", "name": "told"}
+    options = {"sets": ["model.options.told=true"], "precision": "bf16", "name": "told"}
     return tiny_own.run_of("tiny_own:build_tiny", folder / "shards", folder / "runs", **options)
 
 
@@ -114,7 +114,7 @@ def test_pt2_runs_in_torch_alone(folder: Path, untold: RunFolder, tmp_path: Path
 
 def test_safetensors_holds_the_weights(untold: RunFolder, tmp_path: Path) -> None:
     made = exporting.export(untold, tmp_path / "net.safetensors")
-    assert made.difference == 0
+    assert made.difference < 1e-6  # of one image alone and of three together
     with safe_open(made.path, framework="pt") as file, safe_open(untold.best, framework="pt") as best:
         about = json.loads(file.metadata()["cxrkit"])
         assert {f"model/{name}" for name in file.keys()} == set(best.keys())  # noqa: SIM118
@@ -145,7 +145,9 @@ def test_a_file_that_says_something_else_is_not_put_in_place(
         return lambda arrays: [output + 0.001 for output in run(arrays)]
 
     monkeypatch.setitem(exporting._WRITERS, "safetensors", wrong)
-    with pytest.raises(UserError, match=r"differs from torch by 0\.001 in a score, more than 0\.0001, on 3 real images"):
+    with pytest.raises(
+        UserError, match=r"differs from torch by 0\.001 in a score, more than 0\.0001, on 3 real images"
+    ):
         exporting.export(untold, tmp_path / "net.safetensors")
     assert not list(tmp_path.iterdir())
 

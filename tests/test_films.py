@@ -54,7 +54,9 @@ def ask(*arguments: object) -> tuple[int, str]:
 # The same scores
 
 
-def test_a_film_of_the_data_set_gets_the_score_that_it_has_there(folder: Path, plain: RunFolder, tmp_path: Path) -> None:
+def test_a_film_of_the_data_set_gets_the_score_that_it_has_there(
+    folder: Path, plain: RunFolder, tmp_path: Path
+) -> None:
     frame, files = films_of(folder, plain, "test")
     out = tmp_path / "scores.csv"
     predict_films(plain, Wanted(tuple(files), out=out), threads=1)
@@ -171,12 +173,12 @@ def test_a_folder_without_an_image(plain: RunFolder, tmp_path: Path) -> None:
         predict_films(plain, Wanted((tmp_path,)))
 
 
-def test_a_run_without_its_data_is_asked_all_the_same(
-    folder: Path, plain: RunFolder, tmp_path: Path
-) -> None:
+def test_a_run_without_its_data_is_asked_all_the_same(folder: Path, plain: RunFolder, tmp_path: Path) -> None:
     """Where the preparation was the default one; the checkpoint's digest says whether it was."""
     _, files = films_of(folder, plain, "test")
-    with pytest.raises(UserError, match=r"does not say how the images were prepared that resnet14-small was trained on"):
+    with pytest.raises(
+        UserError, match=r"does not say how the images were prepared that resnet14-small was trained on"
+    ):
         predict_films(plain, Wanted(tuple(files)), data=tmp_path / "gone")
 
 
@@ -207,7 +209,9 @@ def test_pixels_of_other_kinds_are_made_gray_8_bit_and_square() -> None:
     assert np.array_equal(gray.square(wide, 32), np.repeat([[0] * 16 + [200] * 16], 32, axis=0))
 
 
-@pytest.mark.parametrize("kind", ["tiff16", "png16", "jpeg", "png interlaced as 8-bit gray", "bmp", "pages", "tiny", "empty"])
+@pytest.mark.parametrize(
+    "kind", ["tiff16", "png16", "jpeg", "png interlaced as 8-bit gray", "bmp", "pages", "tiny", "empty"]
+)
 def test_files_of_other_kinds(tmp_path: Path, kind: str) -> None:
     import cv2
     from PIL import Image
@@ -298,7 +302,9 @@ def test_real_films_are_not_inverted_and_turned_over_they_are(nih_raw: Path) -> 
     import cv2
 
     files = sorted((nih_raw / "images").glob("*.png"))[::6]
-    corners = [looks.bright_corners(cv2.resize(cv2.imread(str(file), 0), (256, 256), interpolation=3)) for file in files]
+    corners = [
+        looks.bright_corners(cv2.resize(cv2.imread(str(file), 0), (256, 256), interpolation=3)) for file in files
+    ]
     assert max(corners) <= looks.BRIGHT_CORNERS
     inverted = np.array([-corner for corner in corners])
     assert (inverted > looks.BRIGHT_CORNERS).mean() > 0.8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +69,13 @@ def prepared(folder: Path) -> Path:
     return folder / "shards"
 
 
-def run_of(model: str, data: Path, runs: Path, *, predicted: bool = True, **said: Any) -> RunFolder:
+def run_of(
+    model: str, data: Path, runs: Path, *, predicted: bool = True, sets: Sequence[str] = (), **said: Any
+) -> RunFolder:
     """Return a run whose network is as it was drawn, with its dense layer made to say something."""
     values = {"model": model, "data": data, "runs": runs, "fold": str(data.parent / "split.csv"), "batch_size": 4}
-    config = pipeline.resolve(values | {"input_size": 64, "precision": "fp32", "device": "cpu"} | said)
+    said = values | {"input_size": 64, "precision": "fp32", "device": "cpu"} | said
+    config = pipeline.resolve(said, sets=sets)
     run, spec = pipeline.folder_of(config), models.spec_of(config)
     inputs = Inputs.of(data, config.run.fold, None)
     assert config.input.size is not None

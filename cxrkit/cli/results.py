@@ -43,7 +43,9 @@ def predict(
     explain: Annotated[
         bool, typer.Option("--explain", help="Draw what the network looks at, as PNG: into OUT-maps.", **_OWN)
     ] = False,
-    age: Annotated[int | None, typer.Option(help="Years of age of all films.", show_default="the header's", **_OWN)] = None,
+    age: Annotated[
+        int | None, typer.Option(help="Years of age of all films.", show_default="the header's", **_OWN)
+    ] = None,
     sex: Annotated[str | None, typer.Option(help="M, F.", show_default="the header's", **_OWN)] = None,
     view: Annotated[str | None, typer.Option(help="AP, PA.", show_default="the header's", **_OWN)] = None,
     table: Annotated[
@@ -61,7 +63,9 @@ def predict(
 
     own = {"--out": out, "--explain": explain or None, "--age": age, "--sex": sex, "--view": view, "--table": table}
     if images:
-        _refuse({"--subset": subset, "--loader": None if loader == "auto" else loader}, "of the data set, not of --images")
+        _refuse(
+            {"--subset": subset, "--loader": None if loader == "auto" else loader}, "of the data set, not of --images"
+        )
         computing = {"checkpoint": checkpoint, "data": data, "device": device, "precision": precision}
         _predict_films(RunFolder(run), images, own, computing | {"threads": threads})
         return

@@ -202,7 +202,8 @@ def _write_onnx(network: _Network, path: Path) -> Runner:
         import torch
     except ImportError as error:
         raise UserError(
-            f"--format onnx: needs the package {error.name}, which is not installed", remedy="pip install 'cxrkit[export]'"
+            f"--format onnx: needs the package {error.name}, which is not installed",
+            remedy="pip install 'cxrkit[export]'",
         ) from None
     from cxrkit.export.network import OUTPUTS
 

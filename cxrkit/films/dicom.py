@@ -202,7 +202,9 @@ def _age(dataset: Any) -> int | None:
     if found:
         return int(int(found[1]) * _YEARS[found[2]] + 1e-9)
     try:
-        born, studied = (datetime.strptime(_text(dataset, name), "%Y%m%d") for name in ("PatientBirthDate", "StudyDate"))
+        born, studied = (
+            datetime.strptime(_text(dataset, name), "%Y%m%d") for name in ("PatientBirthDate", "StudyDate")
+        )
     except ValueError:
         return None
     years = studied.year - born.year - ((studied.month, studied.day) < (born.month, born.day))

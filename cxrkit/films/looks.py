@@ -47,7 +47,9 @@ def gray_of(inputs: Inputs) -> tuple[tuple[float, float], tuple[float, float]] |
         return None
     count = min(_SAMPLED, len(rows))
     level = len(inputs.store.levels) - 1
-    found = np.array([_moments(inputs.store.image(int(row), level)) for row in rows[np.arange(count) * len(rows) // count]])
+    found = np.array(
+        [_moments(inputs.store.image(int(row), level)) for row in rows[np.arange(count) * len(rows) // count]]
+    )
     (low_mean, low_sd), (high_mean, high_sd) = found.min(axis=0), found.max(axis=0)
     return (float(low_mean), float(high_mean)), (float(low_sd), float(high_sd))
 

@@ -15,6 +15,7 @@ from cxrkit.evaluators.thresholds import youden_on
 from cxrkit.evaluators.truth import read_truth
 from cxrkit.runs.folder import RunFolder
 from cxrkit.runs.predictions import read_predictions
+from cxrkit.statistics.intervals import Support
 from cxrkit.statistics.thresholds import operating_point
 
 
@@ -38,7 +39,7 @@ class Meaning:
     """At the threshold, on the same images."""
 
     few: str
-    """Set where the threshold rests on few patients: "14 patients with the finding"."""
+    """Set where the threshold rests on few patients: "14" with the finding, or "15 without it"."""
 
     scores: NDArray[np.float32]
     """(images,) sorted."""
@@ -82,7 +83,14 @@ def meanings(run: RunFolder, data: Path, checkpoint_sha256: str) -> tuple[dict[s
             chosen.value,
             point.sensitivity.value if point else None,
             point.specificity.value if point else None,
-            chosen.support.reason if chosen.support.mark else "",
+            _few(chosen.support),
             np.sort(score),
         )
     return found, ""
+
+
+def _few(support: Support) -> str:
+    if not support.mark:
+        return ""
+    without = " without it" if support.negative_patients < support.positive_patients else ""
+    return f"{support.fewest}{without}"

@@ -198,5 +198,3 @@ def _write(out: Path, rows: Sequence[dict[str, object]], failed: Sequence[tuple[
     frame = frame.with_columns(checkpoint_sha256=pl.lit(scorer.checkpoint_sha256))
     with replacing(out) as part:
         part.write_bytes(frame.write_csv().encode())
-
-

@@ -159,5 +159,3 @@ def _decoded(data: bytes) -> NDArray[Any]:
     if len(pages) > 1:
         raise DamagedImage(f"{len(pages):,} pages, expected one film")
     return np.asarray(pages[0])
-
-

@@ -127,9 +127,7 @@ class Scorer:
     def metadata(self, known: Sequence[Said]) -> NDArray[np.float32]:
         """Return (N, 3) what the network is told: contracts.Batch.meta."""
         rows = [(item.age_years, item.sex, item.view) for item in known]
-        frame = pl.DataFrame(
-            rows, schema={"age_years": pl.Int32, "sex": pl.String, "view": pl.String}, orient="row"
-        )
+        frame = pl.DataFrame(rows, schema={"age_years": pl.Int32, "sex": pl.String, "view": pl.String}, orient="row")
         return targets.metadata(frame, self.info.age_range)
 
     def score(self, films: Sequence[Film], known: Sequence[Said]) -> NDArray[np.float32]:
@@ -144,7 +142,8 @@ class Scorer:
         score = np.asarray(scored.score[np.argsort(scored.index)])
         if not np.isfinite(score).all():
             raise UserError(
-                f"{self.run.best}: its scores are no numbers", remedy="train again: see RUN/metrics.jsonl where it failed"
+                f"{self.run.best}: its scores are no numbers",
+                remedy="train again: see RUN/metrics.jsonl where it failed",
             )
         score[:, [self.labels.labels.index(label) for label in self.info.masked]] = np.nan
         return score

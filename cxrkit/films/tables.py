@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from cxrkit.base.labels import LabelSet
 from cxrkit.films.meaning import Meaning
 from cxrkit.report.document.tables import EMPTY, Cell, Column, Report, Row, Table, heading_lines
+from cxrkit.statistics.intervals import FEW_PATIENTS
 
 RESEARCH = "Research output of a network that was trained on one data set; not for clinical use."
 SIDE_BY_SIDE = 6  # films that have a column each
@@ -116,12 +117,18 @@ def _one(film: Scored, labels: LabelSet, meanings: Mapping[str, Meaning]) -> Tab
             Column("sensitivity", ("Sens.", "%"), ("sensitivity",)),
             Column("specificity", ("Spec.", "%"), ("specificity",)),
         ]
-    cells = {label: (_score(value[label], meanings.get(label)), *_meant(value[label], meanings, label)) for label in value}
-    few = tuple(f"{labels.heading(label)}: the threshold rests on {meanings[label].few}" for label in order(labels)
-                if label in meanings and meanings[label].few)  # fmt: skip
+    cells = {
+        label: (_score(value[label], meanings.get(label)), *_meant(value[label], meanings, label)) for label in value
+    }
+    few = [
+        f"{labels.heading(label)} ({meanings[label].few})"
+        for label in order(labels)
+        if label in meanings and meanings[label].few
+    ]
+    doubtful = (f"~: a threshold of fewer than {FEW_PATIENTS} patients of val, by their number: {', '.join(few)}",)
     return Table(
         f"Scores of {film.name}", "Finding", tuple(columns), _rows(labels, cells),
-        (*_notes(meanings, detailed=True), *few), key="scores",
+        (*_notes(meanings, detailed=True), *(doubtful if few else ())), key="scores",
     )  # fmt: skip
 
 
