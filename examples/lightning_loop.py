@@ -14,7 +14,7 @@ from cxrkit.feed import FeedBatch
 from examples.own_loop import SmallNet, masked_loss
 
 
-class Module(lightning.LightningModule):
+class Module(lightning.LightningModule):  # type: ignore[misc, unused-ignore]
     """SmallNet with its loss and its optimizer."""
 
     def __init__(self, labels: int) -> None:

@@ -48,7 +48,7 @@ def train(data: Path, epochs: int = 1, **options: Any) -> list[float]:
                 net.to(batch["image"].device)
                 loss = masked_loss(net(batch["image"]), batch["label"])
                 optimizer.zero_grad()
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 total += loss.item()
             losses.append(total / len(feed))

@@ -11,8 +11,8 @@ import tiny_own
 from tiny_cohort import image_id, picture, png
 from typer.testing import CliRunner
 
-from cxrkit.cli.app import app
 from cxrkit.base.errors import UserError
+from cxrkit.cli.app import app
 from cxrkit.films import gray, looks, reading, said
 from cxrkit.films.film import Film, Header
 from cxrkit.films.predicting import Wanted, predict_films

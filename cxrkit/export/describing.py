@@ -62,8 +62,8 @@ def _image(spec: ModelSpec, settings: ShardSettings, level: int) -> dict[str, An
             f"{settings.image_size} pixels without keeping the aspect",
             f"averaged over areas to {level} x {level} pixels"
             + (f"; stored as JPEG of quality {settings.quality}" if settings.codec == "jpeg" else ""),
-            f"resized to {spec.resize} x {spec.resize} pixels, antialiased and bilinear; the middle {spec.input_size} x "
-            f"{spec.input_size} of it",
+            f"resized to {spec.resize} x {spec.resize} pixels, antialiased and bilinear; of it the middle "
+            f"{spec.input_size} x {spec.input_size}",
             "each channel: the gray level times scale plus shift, which is (gray level / 255 - mean) / std",
         ],
         "canvas": settings.image_size,

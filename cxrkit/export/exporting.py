@@ -77,8 +77,8 @@ class _Network:
 def export(run: RunFolder, out: Path, file_format: str | None = None, data: Path | None = None) -> Exported:
     """Write the best network of a run to `out`, and OUT.json beside it with what it eats.
 
-    file_format: one of FORMATS; default, the ending of `out`. data: prepared folder whose images are asked about; default,
-    the run's. Raises UserError for a network that cannot be exported, with the reason, and where the file says
+    file_format: one of FORMATS; default, the ending of `out`. data: prepared folder whose images are asked about;
+    default, the run's. Raises UserError for a network that cannot be exported, with the reason, and where the file says
     something else than torch does; what stood at `out` before is then still there.
     """
     kind = _format(out, file_format)
@@ -110,13 +110,13 @@ def _format(out: Path, said: str | None) -> str:
 
 def _open(run: RunFolder, data: Path | None, kind: str) -> _Network:
     """Return the network in float32 on the CPU, whatever it was trained in, with real images of its validation set."""
+    import torch
+
     from cxrkit.export.network import Plain, takes_metadata
     from cxrkit.films.scoring import open_scorer
     from cxrkit.loaders.inputs import Inputs
     from cxrkit.models import prepare_input
     from cxrkit.runs.folder import read_split
-
-    import torch
 
     scorer = open_scorer(run, data=data, device="cpu", precision="fp32")
     model = scorer.model.to(memory_format=torch.contiguous_format)
@@ -247,7 +247,6 @@ def _write_safetensors(network: _Network, path: Path) -> Runner:
     import copy
 
     import torch
-
     from safetensors.torch import load_file, save_file
 
     weights = {name: value.detach().contiguous().clone() for name, value in network.plain.model.state_dict().items()}

@@ -1,8 +1,8 @@
 """One DICOM file -> gray levels as its own display settings show them, and what its header says.
 
 Stored values go through the modality's rescale (or its table), then the VOI table or the first window, as the standard
-has it (PS3.3, C.11.1 and C.11.2), to 0 to 255; MONOCHROME1 is turned over, and padding is black. NIH did the like: "their
-intensity ranges are rescaled using the default window settings" (Wang et al. 2017, section 3).
+has it (PS3.3, C.11.1 and C.11.2), to 0 to 255; MONOCHROME1 is turned over, and padding is black. NIH did the like:
+"their intensity ranges are rescaled using the default window settings" (Wang et al. 2017, section 3).
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _opened(data: bytes, *, pixels: bool) -> Any:
 
 def _stored(dataset: Any) -> NDArray[Any]:
     """Return the stored values, (H, W) or, in colour, (H, W, 3) as blue, green and red."""
-    from pydicom.pixels import apply_color_lut
+    from pydicom.pixels.processing import apply_color_lut
 
     if "TransferSyntaxUID" not in dataset.file_meta:
         from pydicom.uid import ImplicitVRLittleEndian
@@ -108,7 +108,7 @@ def _in_colour(values: NDArray[Any]) -> Levels:
 
 def _displayed(dataset: Any, stored: NDArray[Any]) -> Levels:
     """Return what a viewer shows at first."""
-    from pydicom.pixels import apply_modality_lut
+    from pydicom.pixels.processing import apply_modality_lut
 
     padding = _padding(dataset, stored)
     try:
@@ -134,7 +134,7 @@ def _padding(dataset: Any, stored: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def _windowed(dataset: Any, values: NDArray[Any], padding: NDArray[np.bool_]) -> Levels:
-    from pydicom.pixels import apply_voi
+    from pydicom.pixels.processing import apply_voi
 
     if dataset.get("VOILUTSequence"):
         table = np.asarray(apply_voi(np.rint(values).astype(np.int64), dataset, 0))

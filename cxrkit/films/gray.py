@@ -2,8 +2,8 @@
 
 Wang et al. 2017 (ChestX-ray8, section 3) took the DICOM's own display window and resized to 1024 x 1024; Baltruschat et
 al. 2019 (section 3): "without preserving the aspect ratio". That is so in the PNGs: of 242 at hand, 164 were not square
-(OriginalImage[Width,Height] of NIH's table, by more than 4 %), and none of these has the bands that padding would leave.
-So a film is stretched to the square here, too: with bands the network would see what it never saw.
+(OriginalImage[Width,Height] of NIH's table, by more than 4 %), and none of these has the bands that padding leaves. So
+a film is stretched to the square here, too: with bands the network would see what it never saw.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def _shape(film: Film) -> list[str]:
 
 
 def _gray(film: Film, seen: Seen) -> list[str]:
-    mean, deviation = _moments(film.image)
+    _, deviation = _moments(film.image)
     if deviation < FLAT:
         return [f"nearly the same gray everywhere (standard deviation {deviation:.1f} of 255)"]
     if bright_corners(film.image) > BRIGHT_CORNERS:

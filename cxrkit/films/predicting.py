@@ -189,7 +189,7 @@ def _row(film: Film, known: Said, scored: Scored, scorer: Scorer) -> dict[str, o
 
 
 def _write(out: Path, rows: Sequence[dict[str, object]], failed: Sequence[tuple[str, str]], scorer: Scorer) -> None:
-    """Write the scores as CSV: a row for each film, in the order of the names; a film that was not read has a problem."""
+    """Write the scores as CSV: a row for each film, by name; one that was not read has a problem instead."""
     labels = dict.fromkeys(scorer.labels.labels, pl.Float32())
     schema = {"image": pl.String(), **labels, "age_years": pl.Int32(), "sex": pl.String(), "view": pl.String()}
     schema |= {"width": pl.Int32(), "height": pl.Int32(), "warnings": pl.String(), "problem": pl.String()}

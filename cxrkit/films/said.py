@@ -73,8 +73,8 @@ def read_table(path: Path) -> dict[str, Said]:
         raise UserError(f"--table {path}: cannot be read ({error.strerror})", remedy=remedy) from None
     except (pl.exceptions.PolarsError, ValueError) as error:
         raise UserError(f"--table {path}: not a readable table ({str(error).splitlines()[0]})", remedy=remedy) from None
-    columns = {what: next((name for name in names if name in frame.columns), None) for what, names in _COLUMNS.items()}
-    if columns["image"] is None or not any(columns[what] for what in _WORDS):
+    columns = {what: next((name for name in names if name in frame.columns), "") for what, names in _COLUMNS.items()}
+    if not columns["image"] or not any(columns[what] for what in _WORDS):
         found = ", ".join(frame.columns)[:200]
         raise UserError(f"--table {path}: needs image and age_years, sex or view; found {found}", remedy=remedy)
     table: dict[str, Said] = {}
