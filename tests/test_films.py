@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,11 @@ from cxrkit.films import gray, looks, reading, said
 from cxrkit.films.film import Film, Header
 from cxrkit.films.predicting import Wanted, predict_films
 from cxrkit.films.said import Said
+from cxrkit.films.scoring import preparation
+from cxrkit.runs.checkpoints import read_info
 from cxrkit.runs.folder import RunFolder
 from cxrkit.runs.predictions import read_predictions
+from cxrkit.shards.file import ShardSettings
 from cxrkit.sources.pixels import DamagedImage
 
 
@@ -173,13 +177,17 @@ def test_a_folder_without_an_image(plain: RunFolder, tmp_path: Path) -> None:
         predict_films(plain, Wanted((tmp_path,)))
 
 
-def test_a_run_without_its_data_is_asked_all_the_same(folder: Path, plain: RunFolder, tmp_path: Path) -> None:
-    """Where the preparation was the default one; the checkpoint's digest says whether it was."""
-    _, files = films_of(folder, plain, "test")
-    with pytest.raises(
-        UserError, match=r"does not say how the images were prepared that resnet14-small was trained on"
-    ):
-        predict_films(plain, Wanted(tuple(files)), data=tmp_path / "gone")
+def test_a_run_without_its_data_is_asked_where_its_preparation_was_the_default(
+    plain: RunFolder, tmp_path: Path
+) -> None:
+    """The digest in the checkpoint says whether it was."""
+    info, gone = read_info(plain.best), tmp_path / "gone"
+    with pytest.raises(UserError, match=r"gone: does not say how the images were prepared that resnet14-small was"):
+        preparation(info, gone)
+    for codec, quality in (("jpeg", 95), ("raw", 0)):
+        settings = ShardSettings("tiny", codec, quality, (1024, 512, 256), 1024)
+        known = replace(info, origin=replace(info.origin, preparation_digest=settings.digest))
+        assert preparation(known, gone) == settings
 
 
 # Pixels
