@@ -41,7 +41,10 @@ def predict(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Also write the films' scores to this CSV.", **_OWN)] = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Draw what the network looks at, as PNG: into OUT-maps.", **_OWN)
+        bool,
+        typer.Option(
+            "--explain", help="Draw what the network looks at, as PNG, into OUT-maps; without --out into maps.", **_OWN
+        ),
     ] = False,
     age: Annotated[
         int | None, typer.Option(help="Years of age of all films.", show_default="the header's", **_OWN)
