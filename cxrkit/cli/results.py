@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cxrkit.cli.app import app, console, load_torch
+from cxrkit.base.errors import UserError
+from cxrkit.cli.app import app, console, errors, load_torch, print_as_it_is, show
 from cxrkit.runs.sections import VIEWS
+
+if TYPE_CHECKING:
+    from cxrkit.runs.folder import RunFolder
+
+_OWN: dict[str, Any] = {"rich_help_panel": "Films of your own"}
 
 
 class SubsetName(StrEnum):
@@ -36,18 +43,83 @@ def predict(
         ViewsName | None,
         typer.Option(help="How each image is looked at: none, flip, ten-crop.", show_default="the run's"),
     ] = None,
+    images: Annotated[
+        list[Path] | None,
+        typer.Option(help="Films of your own: PNG, JPEG, TIFF, DICOM, or a folder. Again for more.", **_OWN),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the films' scores to this CSV.", **_OWN)] = None,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain", help="Draw what the network looks at, as PNG, into OUT-maps; without --out into maps.", **_OWN
+        ),
+    ] = False,
+    age: Annotated[
+        int | None, typer.Option(help="Years of age of all films.", show_default="the header's", **_OWN)
+    ] = None,
+    sex: Annotated[str | None, typer.Option(help="M, F.", show_default="the header's", **_OWN)] = None,
+    view: Annotated[str | None, typer.Option(help="AP, PA.", show_default="the header's", **_OWN)] = None,
+    table: Annotated[
+        Path | None, typer.Option(help="CSV with image and age_years, sex, view, film by film.", **_OWN)
+    ] = None,
 ) -> None:
-    """Write a run's scores for the validation and test images."""
+    """Write a run's scores for the validation and test images; or show them for films of your own (--images).
+
+    Films are decoded as those of the data set were. The scores are research output, not for clinical use. Films that
+    cannot be read are named, the others scored; the exit code is then 1.
+    """
+    from cxrkit.runs.folder import RunFolder
+
+    own = {"--out": out, "--explain": explain or None, "--age": age, "--sex": sex, "--view": view, "--table": table}
+    if images:
+        _refuse(
+            {"--subset": subset, "--loader": None if loader == "auto" else loader, "--views": views},
+            "of the data set, not of --images",
+        )
+        load_torch()
+        computing = {"checkpoint": checkpoint, "data": data, "device": device, "precision": precision}
+        _predict_films(RunFolder(run), images, own, computing | {"threads": threads})
+        return
+    _refuse(own, "for films of your own, and --images names none")
     load_torch()
     from cxrkit import pipeline
     from cxrkit.base.contracts import EVALUATED
-    from cxrkit.runs.folder import RunFolder
 
     subsets: Any = tuple(item.value for item in subset) if subset else EVALUATED
     pipeline.predict(
         RunFolder(run), console, checkpoint=checkpoint, data=data, device=device, precision=precision, loader=loader,
         threads=threads, subsets=subsets, views=views.value if views else None,
     )  # fmt: skip
+    print_as_it_is(f"written: {' and '.join(str(RunFolder(run).predictions(name)) for name in subsets)}")
+    print_as_it_is(f"next: cxrkit evaluate {run}")
+
+
+def _refuse(given: Mapping[str, Any], why: str) -> None:
+    if wrong := [flag for flag, value in given.items() if value is not None]:
+        raise UserError(f"{', '.join(wrong)}: {why}", remedy="leave it out, or give what it belongs to")
+
+
+def _predict_films(run: RunFolder, images: list[Path], own: Mapping[str, Any], computing: Mapping[str, Any]) -> None:
+    """Show the scores of films; exits with 1 where some could not be read."""
+    from cxrkit.films import said
+    from cxrkit.films.predicting import Wanted, predict_films
+
+    out: Path | None = own["--out"]
+    folder = None
+    if own["--explain"]:
+        folder = Path("maps") if out is None else out.with_name(f"{out.stem}-maps")
+    flags = said.by_flags(own["--age"], own["--sex"], own["--view"])
+    wanted = Wanted(tuple(images), flags, own["--table"], out, folder)
+    asked = predict_films(run, wanted, console=errors, **computing)
+    show(asked.report)
+    if out is not None:
+        print_as_it_is(f"written: {out}")
+    if folder is not None:
+        print_as_it_is(f"{asked.maps:,} map{'s' * (asked.maps != 1)} in {folder}")
+    if asked.failed:
+        count = len(asked.failed)
+        errors.print(f"{count:,} of {count + asked.films:,} films could not be read: exit code 1", highlight=False)
+        raise typer.Exit(1)
 
 
 @app.command()

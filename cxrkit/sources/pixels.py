@@ -89,6 +89,32 @@ def image_size(start: bytes) -> tuple[int, int] | None:
     return None
 
 
+def check_png_is_whole(data: bytes) -> None:
+    """Raise DamagedImage unless every chunk of a PNG, of any size and depth, is there up to the end chunk."""
+    names = [name for name, _ in _chunks(data)]
+    if not names or names[-1] != b"IEND":
+        raise DamagedImage("the PNG is cut off: pixels are missing")
+
+
+def read_jpeg(data: bytes) -> np.ndarray:
+    """Return the pixels of a JPEG of any size, (H, W, 1) or (H, W, 3) with blue first, uint8.
+
+    By a decoder that, unlike OpenCV's and Pillow's, takes a corrupt stream for an error. Raises DamagedImage.
+    """
+    from kornia_rs import io
+
+    frame = _jpeg_frame(data)
+    if frame is None:
+        raise DamagedImage(f"the JPEG is cut off inside its header ({len(data):,} bytes)")
+    if frame.depth != 8 or frame.channels not in (1, 3):
+        raise DamagedImage(f"a JPEG of {frame.channels} channels of {frame.depth} bits, expected 1 or 3 of 8")
+    try:
+        image_HWC = io.decode_image_jpegturbo(data, "mono" if frame.channels == 1 else "rgb")
+    except Exception:  # it does not say what is wrong
+        raise DamagedImage("the JPEG is cut off or damaged") from None
+    return np.asarray(image_HWC).reshape(frame.height, frame.width, frame.channels)[..., ::-1]
+
+
 def what_it_is(start: bytes) -> str:
     """Return what a file that is no whole image is, from its first bytes: "a GIF", "a Git LFS pointer, ..."."""
     for magic, name in _OTHERS.items():
@@ -235,20 +261,11 @@ class _JpegFrame:
 
 
 def _read_jpeg(data: bytes, side: int) -> Pixels:
-    """Decode a JPEG by a decoder that, unlike OpenCV's and Pillow's, takes a corrupt stream for an error."""
-    from kornia_rs import io
-
+    """Decode a JPEG of `side` x `side` pixels."""
     frame = _jpeg_frame(data)
-    if frame is None:
-        raise DamagedImage(f"the JPEG is cut off inside its header ({len(data):,} bytes)")
-    _check_size(frame.width, frame.height, side)
-    if frame.depth != 8 or frame.channels not in (1, 3):
-        raise DamagedImage(f"a JPEG of {frame.channels} channels of {frame.depth} bits, expected 1 or 3 of 8")
-    try:
-        image_HWC = io.decode_image_jpegturbo(data, "mono" if frame.channels == 1 else "rgb")
-    except Exception:  # it does not say what is wrong
-        raise DamagedImage("the JPEG is cut off or damaged") from None
-    return _gray(image_HWC.reshape(side, side, frame.channels)[..., ::-1], "JPEG")
+    if frame is not None:
+        _check_size(frame.width, frame.height, side)
+    return _gray(read_jpeg(data), "JPEG")
 
 
 def _jpeg_frame(data: bytes) -> _JpegFrame | None:

@@ -1,0 +1,47 @@
+"""`cxrkit export`: a trained network for other programs."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cxrkit.cli.app import app, print_as_it_is
+
+
+class NetworkFormat(StrEnum):
+    """Formats of a network."""
+
+    onnx = "onnx"
+    pt2 = "pt2"
+    safetensors = "safetensors"
+    torchscript = "torchscript"
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Run folder, RUNS/MODEL/SPLIT.")],
+    out: Annotated[Path, typer.Option(help="File to write; what the network eats goes beside it, as OUT.json.")],
+    format: Annotated[
+        NetworkFormat | None,
+        typer.Option(
+            help="onnx; pt2, by torch.export: PyTorch's successor of torchscript, which is refused; safetensors, "
+            "the weights alone.",
+            show_default="by the ending of --out",
+        ),
+    ] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="Prepared folder.", show_default="the run's")] = None,
+) -> None:
+    """Write a run's best network for other programs, with its preprocessing, checked on real images first.
+
+    In fp32, whatever it was trained in, for any number of images at a time.
+    """
+    from cxrkit.export.exporting import export as write
+    from cxrkit.runs.folder import RunFolder
+
+    made = write(RunFolder(run), out, format.value if format else None, data)
+    images = f"{made.images} real image{'s' * (made.images != 1)}"
+    print_as_it_is(f"written: {made.path}, which eats {' and '.join(made.inputs)}: see {made.description}")
+    print_as_it_is(f"checked: on {images} no score differs from torch's by more than {made.difference:.1g}")

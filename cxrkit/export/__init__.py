@@ -1,0 +1,1 @@
+"""A trained network for other programs: `describing` writes down what it eats, `exporting` writes and checks it."""
