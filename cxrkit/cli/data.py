@@ -34,6 +34,10 @@ def prepare(
     resized: Annotated[
         bool, typer.Option("--resized", help="Accept images of another size; levels: that size, and halves of it.")
     ] = False,
+    label_policy: Annotated[
+        str | None,
+        typer.Option(help="How doubtful labels are read: uncertain=positive,blank=unknown.", show_default="data set's"),
+    ] = None,
     no_tiles: Annotated[
         bool, typer.Option("--no-tiles", help="JPEGs without restart markers, for decoders that cannot take them.")
     ] = False,
@@ -59,6 +63,7 @@ def prepare(
             resized=resized,
             tables_only=tables_only,
             tiles=not no_tiles,
+            policy=label_policy or "",
         )
         summary = prepare_raw(config, console=console, workers=pool)
     print_as_it_is(summary.text())

@@ -57,10 +57,12 @@ def prepare_raw(
 ) -> PrepareSummary:
     """Read the records of `config.raw` and prepare its images; see `prepare`. The workers start meanwhile."""
     if config.tables_only:
-        return prepare_tables(config, read_records(config.dataset, config.raw, allow_missing=True))
+        return prepare_tables(
+            config, read_records(config.dataset, config.raw, allow_missing=True, policy=config.policy)
+        )
     with nullcontext(workers) if workers else start_workers(config.data, config.workers) as workers:
         start_last(workers, config.data)
-        records = read_records(config.dataset, config.raw, allow_missing=config.allow_missing)
+        records = read_records(config.dataset, config.raw, allow_missing=config.allow_missing, policy=config.policy)
         return prepare(config, records, console=console, workers=workers)
 
 
@@ -111,7 +113,7 @@ def prepare_tables(config: PrepareConfig, records: Records) -> PrepareSummary:
     `prepare` adds the pixels later. Raises UserError for a folder that holds pixels, or another data set.
     """
     started = time.monotonic()
-    settings = ShardSettings(records.dataset, _NO_CODEC, 0, (), records.side)
+    settings = ShardSettings(records.dataset, _NO_CODEC, 0, (), records.side, fit=records.fit)
     summary = PrepareSummary(config.data, 0, missing=records.missing, notes=records.notes, listed=len(records.frame))
     with _folder(config.data):
         before = _previous(config.data, settings)
@@ -139,7 +141,7 @@ def _settings(config: PrepareConfig, records: Records) -> ShardSettings:
             f"{config.raw}: its images are {side} x {side} pixels, expected at least {MIN_LEVEL} x {MIN_LEVEL}",
             remedy="download the original, or a larger copy",
         )
-    if side != IMAGE_SIZE and not config.resized:
+    if side != IMAGE_SIZE and not config.resized and not records.fit:
         raise UserError(
             f"{config.raw}: its images are {side} x {side} pixels, the original ones {IMAGE_SIZE} x {IMAGE_SIZE}: "
             "a resized copy",
@@ -149,7 +151,7 @@ def _settings(config: PrepareConfig, records: Records) -> ShardSettings:
     check_levels(levels, side)
     quality = config.quality if config.codec == "jpeg" else 0
     restart = tiles.RESTART if config.codec == "jpeg" and config.tiles else 0
-    return ShardSettings(records.dataset, config.codec, quality, levels, side, restart)
+    return ShardSettings(records.dataset, config.codec, quality, levels, side, restart, records.fit)
 
 
 def _as_begun(folder: Path, settings: ShardSettings) -> ShardSettings:
