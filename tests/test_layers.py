@@ -18,7 +18,7 @@ FLOORS = [
     ["reproduce"],
     ["pipeline", "doctor"],
     ["standards"],
-    ["explain", "report"],
+    ["explain", "report", "external"],
     ["trainers", "predict"],
     ["imports"],
     ["evaluators"],

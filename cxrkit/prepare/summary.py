@@ -90,7 +90,8 @@ class PrepareSummary:
         sizes = ", ".join(f"{level} px {_size(count)}" for level, count in self.level_bytes.items())
         lines.append(f"  {_size(sum(self.level_bytes.values()))}: {sizes}")
         for kind, count in sorted(self.converted.items()):
-            lines.append(f"  converted to gray: {count:,} from {kind}")
+            into = "8 bits" if kind.endswith("bits") else "gray"
+            lines.append(f"  converted to {into}: {count:,} from {kind}")
         if self.missing:
             lines.append(f"  missing: {self.missing:,} listed images are not in the raw folder")
         lines += self._notes()

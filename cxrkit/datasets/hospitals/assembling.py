@@ -57,7 +57,7 @@ class Listing:
         kept = self.frame.filter(keep.fill_null(False))
         if number := len(self.frame) - len(kept):
             plural = "films" if number > 1 else "film"
-            self.notes.append(Note(f"{self.raw}: {number:,} {plural} left out: {what}", f"nothing: {why}"))
+            self.notes.append(Note(f"{self.raw}: {number:,} {plural} left out: {what}", f"nothing to do: {why}"))
         self.frame = kept
 
 
@@ -72,7 +72,7 @@ def assemble(listing: Listing, *, allow_missing: bool) -> Records:
         raise UserError(f"{raw}: lists no frontal film (PA or AP)", remedy="take the complete table")
     if twice := frame.filter(pl.col("image_id").is_duplicated())["image_id"].unique().sort().to_list():
         raise UserError(f"{raw}: {len(twice):,} films are listed twice: {few(twice)}", remedy="take the complete table")
-    synthetic = (raw / SYNTHETIC_MARKER).is_file()
+    synthetic = any((folder / SYNTHETIC_MARKER).is_file() for folder in (raw, raw.absolute().parent))
     schema = {**record_schema(listing.labels), **PIXEL_SCHEMA}
     absent = [name for name in schema if name not in frame.columns]
     frame = frame.with_columns(pl.lit(None, schema[name]).alias(name) for name in absent)

@@ -115,6 +115,6 @@ def _leave_out_broken(listing: Listing) -> None:
         listing.notes.append(
             Note(
                 f"{listing.raw}: {len(names):,} films left out that were published damaged: {few(names)}",
-                "nothing: whoever reads PadChest leaves them out (data_manifests/hospitals.toml)",
+                "nothing to do: whoever reads PadChest leaves them out (data_manifests/hospitals.toml)",
             )
         )

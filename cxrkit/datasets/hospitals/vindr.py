@@ -56,7 +56,7 @@ def read(raw: Path, *, allow_missing: bool = False, policy: str = "") -> Records
         raw, NAME, VINDR, release, frame, "put PNGs called IMAGE_ID.png there, in the folders train and test"
     )
     listing.boxes = _boxes(listing, first.parent)
-    listing.notes.append(Note(f"{raw}: the tables have no patient ids", "nothing: intervals are by image"))
+    listing.notes.append(Note(f"{raw}: the tables have no patient ids", "nothing to do: intervals are by image"))
     return assemble(listing, allow_missing=allow_missing)
 
 
