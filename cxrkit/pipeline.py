@@ -310,12 +310,19 @@ def evaluate(
 
 
 def evaluate_elsewhere(
-    run: RunFolder, folder: Path, console: Console, *, data: Path | None = None, part: str | None = None
+    run: RunFolder,
+    folder: Path,
+    console: Console,
+    *,
+    data: Path | None = None,
+    part: str | None = None,
+    replicates: int | None = None,
 ) -> Report:
     """Ask a run's network about another data set's images, and return its external validity as a report.
 
     folder: that data set, prepared. data: the run's own labels, by default its prepared folder. part: "test" or "all";
-    default, its official test part where it has one. Kept in RUN/external/NAME, apart from the run's own scores.
+    default, its official test part where it has one. replicates: of the bootstrap; default, the evaluator's own. Kept
+    in RUN/external/NAME, apart from the run's own scores.
     """
     from cxrkit.base.progress import progress_bar
     from cxrkit.evaluators.truth import read_truth
@@ -334,6 +341,7 @@ def evaluate_elsewhere(
             folder,
             own,
             part=part,
+            replicates=replicates,
             device=device,
             precision=precision,
             bar=lambda images: progress_bar("predict elsewhere", images, console=console),

@@ -42,7 +42,11 @@ def prepare(
         bool, typer.Option("--no-tiles", help="JPEGs without restart markers, for decoders that cannot take them.")
     ] = False,
 ) -> None:
-    """Turn the download into HDF5 shards, once. A killed run goes on where it was."""
+    """Turn the download into HDF5 shards, once. A killed run goes on where it was.
+
+    Data sets: nih-chestxray14, nih-chestxray8, synthetic; and, untested on the real sets, chexpert, mimic-cxr-jpg,
+    padchest, vindr-cxr, whose films of any proportions are fitted into a square.
+    """
     from cxrkit.prepare.start import start_workers
 
     with start_workers(data, workers, needed=not tables_only) as pool:  # they load while this process does

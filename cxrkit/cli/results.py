@@ -83,7 +83,10 @@ def evaluate(
     from cxrkit.runs.folder import RunFolder
 
     if on is not None:
-        show(pipeline.evaluate_elsewhere(RunFolder(run), on, console, data=data, part=part), out)
+        elsewhere = pipeline.evaluate_elsewhere(
+            RunFolder(run), on, console, data=data, part=part, replicates=replicates
+        )
+        show(elsewhere, out)
         return
     if labels is not None:
         _against_other_labels(run, labels, raw, data)

@@ -45,7 +45,7 @@ class _Side:
         known = ~np.isnan(self.truth)
         return clustered.estimates(self.scores, self.truth > 0.5, self.clusters, known_NL=known)
 
-    def metrics(self, labels: LabelSet, replicates: int) -> dict[str | None, Metric]:
+    def metrics(self, labels: LabelSet, replicates: int | None) -> dict[str | None, Metric]:
         found = auc.evaluate(self.scores.astype(np.float32), self.truth, self.clusters, labels, replicates=replicates)
         return {metric.label: metric for metric in found}
 
@@ -58,14 +58,14 @@ def validate(
     part: str | None = None,
     device: str = "cpu",
     precision: str = "fp32",
-    replicates: int = 1000,
+    replicates: int | None = None,
     bar: Callable[[int], AbstractContextManager[Any]] | None = None,
 ) -> Path:
     """Ask a run's best checkpoint about the images of the prepared `folder`; return the folder with what it is worth.
 
-    own: the labels of the run's own data set. part: see `open_elsewhere`. bar: from the number of images to a progress
-    bar. What was there of the same data set is replaced when all is known. Raises UserError as `open_elsewhere` does,
-    and where the run has no test predictions.
+    own: the labels of the run's own data set. part: see `open_elsewhere`. replicates: of the bootstrap; default, the
+    AUC evaluator's own. bar: from the number of images to a progress bar. What was there of the same data set is
+    replaced when all is known. Raises UserError as `open_elsewhere` does, and where the run has no test predictions.
     """
     internal = _internal(run, own)
     model, spec, info = predict.load(run.best)
@@ -124,7 +124,7 @@ def _validity(
     info: CheckpointInfo,
     internal: tuple[Predictions, NDArray[np.float32]],
     external: Predictions,
-    replicates: int,
+    replicates: int | None,
 ) -> Validity:
     own, own_truth = internal
     ours = own.about.scored
@@ -202,7 +202,7 @@ def _mean(
     averaged: Sequence[str],
     sides: Sequence[_Side],
     estimates: Sequence[Sequence[clustered.Estimate]],
-    replicates: int,
+    replicates: int | None,
 ) -> SharedLabel:
     """Return the mean over `averaged` on both sides, and their difference."""
     places = [names.index(name) for name in averaged]
@@ -212,6 +212,6 @@ def _mean(
     return _shared("", "", "", (internal, external), means)
 
 
-def _mean_of(side: _Side, labels: LabelSet, replicates: int) -> Metric:
+def _mean_of(side: _Side, labels: LabelSet, replicates: int | None) -> Metric:
     """Return the mean AUC of one side over all of `labels`."""
     return side.metrics(labels, replicates)[None]

@@ -101,7 +101,8 @@ def _people(raw: Path, frame: pl.DataFrame) -> pl.DataFrame:
     """Return sex and age_years of each film of `frame`, null where MIMIC-IV's patients are not at hand."""
     path = tables.optional(raw, (PATIENT_TABLE,))
     if path is None:
-        return frame.select(sex=pl.lit(None, pl.String), age_years=pl.lit(None, pl.Int32))
+        nobody = pl.Series([None] * len(frame))
+        return pl.DataFrame({"sex": nobody.cast(pl.String), "age_years": nobody.cast(pl.Int32)})
     remedy = "take it from the hosp module of physionet.org/content/mimiciv, or leave it out"
     table = tables.read(path, ("subject_id", "gender", "anchor_age", "anchor_year"), remedy)
     table.refuse("gender", pl.col("gender").is_in(["M", "F"]), "M or F")

@@ -51,9 +51,9 @@ class Layout:
 
 LAYOUTS = {
     "chexpert": Layout(layout_tables.chexpert, layout_tables.chexpert_place, 320),
-    "mimic-cxr-jpg": Layout(layout_tables.mimic, layout_tables.mimic_place, 480),
-    "padchest": Layout(layout_tables.padchest, layout_tables.padchest_place, 480, sixteen_bits=True),
-    "vindr-cxr": Layout(layout_tables.vindr, layout_tables.vindr_place, 480),
+    "mimic-cxr-jpg": Layout(layout_tables.mimic, layout_tables.mimic_place, 400),
+    "padchest": Layout(layout_tables.padchest, layout_tables.padchest_place, 400, sixteen_bits=True),
+    "vindr-cxr": Layout(layout_tables.vindr, layout_tables.vindr_place, 400),
 }
 
 
