@@ -230,11 +230,13 @@ def test_ages_that_are_not_known_are_said(folder: Path, tmp_path: Path) -> None:
 
 def test_the_official_test_part_is_taken_where_there_is_one(folder: Path, tmp_path: Path) -> None:
     run = make_network_run(tmp_path, folder / "own", "mlp-meta")
-    assert on(run, folder / "vindr").exit_code == 0
+    command = ["evaluate", str(run.path), "--on", str(folder / "vindr"), "--data", str(folder / "own")]
+    assert CliRunner().invoke(app, command, catch_exceptions=False).exit_code == 0
     found = read_validity(run.path / "external" / "synthetic-vindr-cxr" / "validity.json")
     assert found.part == "test"
     assert 0 < found.images < 12
     assert any("frontal films of its official test part" in note for note in found.notes)
+    assert any("1,000 replicates" in label.internal.interval for label in found.labels)
 
 
 def test_a_pretraining_on_that_data_set_is_said_to_contaminate(folder: Path, tmp_path: Path) -> None:

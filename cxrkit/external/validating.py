@@ -46,7 +46,8 @@ class _Side:
         return clustered.estimates(self.scores, self.truth > 0.5, self.clusters, known_NL=known)
 
     def metrics(self, labels: LabelSet, replicates: int | None) -> dict[str | None, Metric]:
-        found = auc.evaluate(self.scores.astype(np.float32), self.truth, self.clusters, labels, replicates=replicates)
+        options: dict[str, Any] = {} if replicates is None else {"replicates": replicates}
+        found = auc.evaluate(self.scores.astype(np.float32), self.truth, self.clusters, labels, **options)
         return {metric.label: metric for metric in found}
 
 

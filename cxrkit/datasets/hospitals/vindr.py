@@ -72,17 +72,16 @@ def _labels(path: Path, part: str, chosen: LabelPolicy) -> pl.DataFrame:
     frame = table.frame.with_columns(pl.col(*plain, *filter(None, [spelled])).cast(pl.Float64) == 1)
     other = pl.col(spelled) if spelled else pl.lit(None, pl.Boolean)
     frame = frame.with_columns(other.alias(OTHER))
-    enough = {
-        "majority": lambda label: pl.col(label).sum() * 2 > pl.len(),
-        "any": lambda label: pl.col(label).any(),
-        "all": lambda label: pl.col(label).all(),
-    }[chosen.readers if readers else "all"]
-    agreed = frame.group_by("image_id").agg(
-        # The sum of what nobody says is 0, which would be no.
-        pl.when(pl.col(label).is_not_null().any()).then(enough(label)).alias(label)
-        for label in VINDR.labels
-    )
+    how = chosen.readers if readers else "all"
+    agreed = frame.group_by("image_id").agg(_agreed(label, how).alias(label) for label in VINDR.labels)
     return agreed.with_columns(official=pl.lit(part))
+
+
+def _agreed(label: str, how: str) -> pl.Expr:
+    """Return whether enough readers of an image have marked a label; null where none says anything of it."""
+    marked = pl.col(label)
+    enough = {"majority": marked.sum() * 2 > pl.len(), "any": marked.any(), "all": marked.all()}[how]
+    return pl.when(marked.is_not_null().any()).then(enough)
 
 
 def _boxes(listing: Listing, beside: Path) -> pl.DataFrame | None:
