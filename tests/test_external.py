@@ -236,7 +236,6 @@ def test_the_official_test_part_is_taken_where_there_is_one(folder: Path, tmp_pa
     assert found.part == "test"
     assert 0 < found.images < 12
     assert any("frontal films of its official test part" in note for note in found.notes)
-    assert any("1,000 replicates" in label.internal.interval for label in found.labels)
 
 
 def test_a_pretraining_on_that_data_set_is_said_to_contaminate(folder: Path, tmp_path: Path) -> None:

@@ -308,6 +308,19 @@ def test_sixteen_bits_are_spread_from_the_darkest_to_the_brightest(low: int, hig
     assert not found.image[25:].any()
 
 
+def test_the_same_film_in_8_and_in_16_bits_is_the_same_film(drawn: Path) -> None:
+    """PadChest's phantoms and VinDr-CXR's are of one stream, and of one size."""
+
+    def first(name: str) -> np.ndarray:
+        places = (layouts.LAYOUTS[name].place(row) for row in rows())
+        return read_film((drawn / name / next(places)).read_bytes(), 512).image.astype(float)
+
+    sixteen, eight = first("padchest"), first("vindr-cxr")
+    shown = (eight - eight.min()) * 255 / np.ptp(eight)
+    assert np.abs(sixteen - shown)[60:-60, 60:-60].max() <= 2
+    assert sixteen.std() > 30
+
+
 def test_a_film_of_one_gray_level_is_black() -> None:
     assert not in_8_bits(np.full((3, 4), 700, np.uint16)).any()
 

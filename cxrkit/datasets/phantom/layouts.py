@@ -135,7 +135,7 @@ def _draw_one(out: Path, how: Layout, row: Row) -> Drawn:
     image = np.asarray(cv2.resize(drawing.image, (width, height), interpolation=cv2.INTER_AREA))
     path = out / how.place(row)
     if how.sixteen_bits:
-        image = (image.astype(np.uint16) * _SIXTEEN_BITS + 127) // 255 if image.max() else image.astype(np.uint16)
+        image = ((image.astype(np.uint32) * _SIXTEEN_BITS + 127) // 255).astype(np.uint16)
     done, data = cv2.imencode(path.suffix, image)
     assert done
     path.write_bytes(bytes(data))
