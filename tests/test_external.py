@@ -39,7 +39,7 @@ from cxrkit.sources.films import read_film
 from cxrkit.statistics.clustered import Estimate
 from cxrkit.statistics.comparing import compare_independent
 
-FILMS = 20
+FILMS = 14
 
 
 @pytest.fixture(scope="module")
