@@ -24,6 +24,7 @@ from cxrkit.runs.opening import evaluated_with, run_config
 
 if TYPE_CHECKING:
     from cxrkit.imports.importing import ImportRequest
+    from cxrkit.report.document.tables import Report
     from cxrkit.runs.scores import Scores
 
 
@@ -336,3 +337,44 @@ def evaluate(
         for epoch, reason in kept.unusable.items():
             console.print(f"  epoch {epoch} cannot be used: {reason}", highlight=False, markup=False)
     return scores
+
+
+def evaluate_elsewhere(
+    run: RunFolder,
+    folder: Path,
+    console: Console,
+    *,
+    data: Path | None = None,
+    part: str | None = None,
+    replicates: int | None = None,
+) -> Report:
+    """Ask a run's network about another data set's images, and return its external validity as a report.
+
+    folder: that data set, prepared. data: the run's own labels, by default its prepared folder. part: "test" or "all";
+    default, its official test part where it has one. replicates: of the bootstrap; default, the evaluator's own. Kept
+    in RUN/external/NAME, apart from the run's own scores.
+    """
+    from cxrkit.base.progress import progress_bar
+    from cxrkit.evaluators.truth import read_truth
+    from cxrkit.external.validating import validate
+    from cxrkit.models import compute
+    from cxrkit.report.each_run.external import external
+    from cxrkit.runs.external import VALIDITY, read_validity
+
+    config = run_config(run)  # before a claim would make the folder
+    own = read_truth(data or config.run.data)
+    device = compute.choose_device("auto")
+    precision = compute.choose_precision(config.run.precision, device)
+    with claimed(run):
+        kept = validate(
+            run,
+            folder,
+            own,
+            part=part,
+            replicates=replicates,
+            device=device,
+            precision=precision,
+            bar=lambda images: progress_bar("predict elsewhere", images, console=console),
+        )
+    console.print(f"kept in {kept}", highlight=False, markup=False)
+    return external([read_validity(kept / VALIDITY)])

@@ -18,7 +18,7 @@ FLOORS = [
     ["reproduce"],
     ["pipeline"],
     ["standards", "films", "export"],
-    ["audit", "explain", "report"],
+    ["audit", "explain", "report", "external"],
     ["trainers", "predict", "feed"],
     ["imports"],
     ["evaluators"],

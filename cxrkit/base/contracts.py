@@ -105,7 +105,7 @@ PIXEL_SCHEMA: dict[str, pl.DataType] = {
 BOX_SCHEMA: dict[str, pl.DataType] = {
     "image_id": pl.String(),
     "label": pl.String(),
-    "x": pl.Float64(),  # pixels of the 1024 x 1024 image, left edge
+    "x": pl.Float64(),  # pixels of the square image as if it were 1024 x 1024, left edge
     "y": pl.Float64(),  # top edge
     "width": pl.Float64(),
     "height": pl.Float64(),
@@ -139,11 +139,15 @@ class Records:
     boxes: pl.DataFrame | None = None
     """BOX_SCHEMA, or None where the raw folder has no box list."""
     side: int = IMAGE_SIZE
-    """Pixels along each side of the images at hand: not IMAGE_SIZE in a resized copy."""
+    """Pixels along each side of the images at hand: not IMAGE_SIZE in a resized copy; of the square that they are
+    fitted into, where there is a `fit`."""
     notes: tuple[Note, ...] = ()
     """What of the raw folder was passed over."""
     labels: LabelSet = CHESTXRAY14
     """What the frame says of each image."""
+    fit: str = ""
+    """How images of any size and proportions become squares of `side`: "letterbox" (sources/films.py); "" where they
+    are such squares."""
 
     @property
     def missing(self) -> int:

@@ -123,13 +123,82 @@ CHEXPERT = LabelSet(
     averaged=("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion"),
 )
 
+# Nguyen et al., Scientific Data 2022: the 22 findings of VinDr-CXR that have boxes, then its 6 diagnoses.
+_VINDR = (
+    "Aortic enlargement",
+    "Atelectasis",
+    "Calcification",
+    "Cardiomegaly",
+    "Clavicle fracture",
+    "Consolidation",
+    "Edema",
+    "Emphysema",
+    "Enlarged PA",
+    "ILD",
+    "Infiltration",
+    "Lung Opacity",
+    "Lung cavity",
+    "Lung cyst",
+    "Mediastinal shift",
+    "Nodule/Mass",
+    "Pleural effusion",
+    "Pleural thickening",
+    "Pneumothorax",
+    "Pulmonary fibrosis",
+    "Rib fracture",
+    "Other lesion",
+    "COPD",
+    "Lung tumor",
+    "Pneumonia",
+    "Tuberculosis",
+    "Other diseases",
+)
+VINDR = LabelSet(name="vindr28", labels=(*_VINDR, "No finding"), averaged=_VINDR)
+
+# Bustos et al., Medical Image Analysis 2020: of PadChest's 193 labels those that have a counterpart in ChestX-ray14,
+# "normal", and some frequent others. Each stands for those below it in the published tree, too.
+_PADCHEST = (
+    "cardiomegaly",
+    "emphysema",
+    "pulmonary edema",
+    "hiatal hernia",
+    "pneumothorax",
+    "pleural effusion",
+    "mass",
+    "pulmonary fibrosis",
+    "atelectasis",
+    "consolidation",
+    "pleural thickening",
+    "nodule",
+    "pneumonia",
+    "infiltrates",
+)
+PADCHEST = LabelSet(
+    name="padchest23",
+    labels=(
+        *_PADCHEST,
+        "normal",
+        "COPD signs",
+        "air trapping",
+        "granuloma",
+        "fracture",
+        "tuberculosis",
+        "costophrenic angle blunting",
+        "aortic elongation",
+        "scoliosis",
+    ),
+    averaged=_PADCHEST,
+)
+
 # What the paper's probes predict from a network's features (Baltruschat et al. 2019, section 3): "AP as true and PA as
 # false"; which sex is true it does not say. An age has no AUC, so no label enters a mean.
 AGE = LabelSet("age", ("age_years",), (), {"age_years": "Age"}, "years", {"age_years": ("age_years",)})
 SEX = LabelSet("sex", ("Male",), ("Male",), metadata={"Male": ("sex", "M", "F")})
 VIEW = LabelSet("view", ("AP",), ("AP",), metadata={"AP": ("view", "AP", "PA")})
 
-LABEL_SETS = {labels.name: labels for labels in (CHESTXRAY14, CHESTXRAY8, ADJUDICATED, CHEXPERT, AGE, SEX, VIEW)}
+LABEL_SETS = {
+    labels.name: labels for labels in (CHESTXRAY14, CHESTXRAY8, ADJUDICATED, CHEXPERT, VINDR, PADCHEST, AGE, SEX, VIEW)
+}
 
 
 def get(name: str) -> LabelSet:

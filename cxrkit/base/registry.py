@@ -26,6 +26,10 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "dataset": {
         "nih-chestxray14": "cxrkit.datasets.nih.chestxray14:read",
         "nih-chestxray8": "cxrkit.datasets.nih.chestxray8:read",
+        "chexpert": "cxrkit.datasets.hospitals.chexpert:read",
+        "mimic-cxr-jpg": "cxrkit.datasets.hospitals.mimic:read",
+        "padchest": "cxrkit.datasets.hospitals.padchest:read",
+        "vindr-cxr": "cxrkit.datasets.hospitals.vindr:read",
         "synthetic": "cxrkit.datasets.phantom.cohort:read",
     },
     "loader": {

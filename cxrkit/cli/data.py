@@ -35,11 +35,19 @@ def prepare(
     resized: Annotated[
         bool, typer.Option("--resized", help="Accept images of another size; levels: that size, and halves of it.")
     ] = False,
+    label_policy: Annotated[
+        str | None,
+        typer.Option(help="How doubtful labels are read: uncertain=positive,blank=unknown.", show_default="data set's"),
+    ] = None,
     no_tiles: Annotated[
         bool, typer.Option("--no-tiles", help="JPEGs without restart markers, for decoders that cannot take them.")
     ] = False,
 ) -> None:
-    """Turn the download into HDF5 shards, once. A killed run goes on where it was."""
+    """Turn the download into HDF5 shards, once. A killed run goes on where it was.
+
+    Data sets: nih-chestxray14, nih-chestxray8, synthetic; and, untested on the real sets, chexpert, mimic-cxr-jpg,
+    padchest, vindr-cxr, whose films of any proportions are fitted into a square.
+    """
     from cxrkit.prepare.start import start_workers
 
     with start_workers(data, workers, needed=not tables_only) as pool:  # they load while this process does
@@ -60,6 +68,7 @@ def prepare(
             resized=resized,
             tables_only=tables_only,
             tiles=not no_tiles,
+            policy=label_policy or "",
         )
         summary = prepare_raw(config, console=console, workers=pool)
     print_as_it_is(summary.text())

@@ -18,11 +18,22 @@ def synth(
     images: Annotated[int, typer.Option(help="Number of images.")] = 1200,
     seed: Annotated[int, typer.Option(min=0, help="Equal seeds draw equal cohorts.")] = 0,
     workers: Annotated[int | None, typer.Option(help="Processes.", show_default="one per core")] = None,
+    layout: Annotated[
+        str, typer.Option(help="nih, or another hospital's: chexpert, mimic-cxr-jpg, padchest, vindr-cxr.")
+    ] = "nih",
 ) -> None:
-    """Draw a phantom cohort in NIH's own layout and quirks: data to try everything on."""
+    """Draw a phantom cohort in NIH's own layout and quirks, or in another data set's: data to try everything on."""
     from cxrkit.base.progress import progress_bar
+    from cxrkit.datasets.phantom import layouts
     from cxrkit.datasets.phantom.cohort import generate
 
+    if layout != "nih":
+        with progress_bar("synth", images, console=console) as bar:
+            layouts.generate(out, layout, images, seed, workers=workers, progress=bar.advance)
+        console.print(
+            f"{images:,} images in {out}. Next: cxrkit prepare --dataset {layout} --raw {out}", highlight=False
+        )
+        return
     with progress_bar("synth", images, console=console) as bar:
         generate(out, images, seed, workers=workers, progress=bar.advance)
     print_as_it_is(f"{count(images, 'image')} in {out}\nNext: cxrkit prepare --dataset synthetic --raw {out}")

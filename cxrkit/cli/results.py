@@ -143,6 +143,17 @@ def evaluate(
         typer.Option(help="Show the predictions against other labels: google2019, nih-2017. Writes nothing."),
     ] = None,
     raw: Annotated[Path | None, typer.Option("--raw", help="Folder with the other labels, or their file.")] = None,
+    on: Annotated[
+        Path | None,
+        typer.Option(
+            "--on",
+            help="Prepared folder of another hospital's data set: ask the network about its images, and compare.",
+        ),
+    ] = None,
+    part: Annotated[
+        str | None, typer.Option(help="With --on: test or all of its images.", show_default="test where it has one")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="With --on: write the tables, .md, .csv, .html, ...")] = None,
 ) -> None:
     """Compute a run's AUCs and their patient-level intervals from its predictions, or what other evaluators find.
 
@@ -153,6 +164,12 @@ def evaluate(
     from cxrkit import pipeline
     from cxrkit.runs.folder import RunFolder
 
+    if on is not None:
+        elsewhere = pipeline.evaluate_elsewhere(
+            RunFolder(run), on, console, data=data, part=part, replicates=replicates
+        )
+        show(elsewhere, out)
+        return
     if labels is not None:
         _against_other_labels(run, labels, raw, data)
         return

@@ -60,6 +60,9 @@ class PrepareConfig:
     tiles: bool = True
     """Write JPEGs in tiles, so that a window decodes alone; a folder that was begun without goes on without."""
 
+    policy: str = ""
+    """How doubtful labels are read, as "uncertain=positive,blank=unknown"; "": as the data set's reader does."""
+
     def __post_init__(self) -> None:
         """Check every field."""
         codecs.check(self.codec)

@@ -5,6 +5,8 @@ Everything after this relies on them: a fault would be told by whatever stumbles
 
 from __future__ import annotations
 
+import functools
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,15 @@ _REMEDY = "correct the data set; examples/table_dataset.py is one, cxrkit/base/c
 _WORDS = {"sex": ("M", "F"), "view": ("PA", "AP"), "official": ("train_val", "test")}
 
 
-def read_records(dataset: str, raw: Path, *, allow_missing: bool) -> Records:
-    """Return the records of `raw`. Raises UserError for what a foreign data set does wrong, as the data set's."""
+def read_records(dataset: str, raw: Path, *, allow_missing: bool, policy: str = "") -> Records:
+    """Return the records of `raw`.
+
+    policy: how doubtful labels are read, for the data sets that ask (their reader has an argument `policy`). Raises
+    UserError for a data set that does not, and for what a foreign one does wrong, as the data set's.
+    """
     read = registry.load("dataset", dataset)
+    if policy:
+        read = _with_policy(read, dataset, policy)
     if not registry.is_foreign("dataset", dataset):
         found: Records = read(raw, allow_missing=allow_missing)
         return found
@@ -37,6 +45,14 @@ def read_records(dataset: str, raw: Path, *, allow_missing: bool) -> Records:
     if wrong := _wrong_with(found):
         raise UserError(f"dataset {dataset!r}: {wrong}", remedy=_REMEDY)
     return found
+
+
+def _with_policy(read: Any, dataset: str, policy: str) -> Any:
+    if "policy" not in inspect.signature(read).parameters:
+        raise UserError(
+            f"--label-policy {policy}: the labels of {dataset} leave nothing to choose", remedy="leave it out"
+        )
+    return functools.partial(read, policy=policy)
 
 
 def _is_interrupted(error: BaseException) -> bool:

@@ -59,12 +59,12 @@ def prepare_raw(
     reading = f"reading the tables and names in {config.raw}"
     if config.tables_only:
         with waiting(reading, console):
-            records = read_records(config.dataset, config.raw, allow_missing=True)
+            records = read_records(config.dataset, config.raw, allow_missing=True, policy=config.policy)
         return prepare_tables(config, records)
     with nullcontext(workers) if workers else start_workers(config.data, config.workers) as workers:
         start_last(workers, config.data)
         with waiting(reading, console):
-            records = read_records(config.dataset, config.raw, allow_missing=config.allow_missing)
+            records = read_records(config.dataset, config.raw, allow_missing=config.allow_missing, policy=config.policy)
         return prepare(config, records, console=console, workers=workers)
 
 
@@ -115,7 +115,7 @@ def prepare_tables(config: PrepareConfig, records: Records) -> PrepareSummary:
     `prepare` adds the pixels later. Raises UserError for a folder that holds pixels, or another data set.
     """
     started = time.monotonic()
-    settings = ShardSettings(records.dataset, _NO_CODEC, 0, (), records.side)
+    settings = ShardSettings(records.dataset, _NO_CODEC, 0, (), records.side, fit=records.fit)
     summary = PrepareSummary(config.data, 0, missing=records.missing, notes=records.notes, listed=len(records.frame))
     with _folder(config.data):
         before = _previous(config.data, settings)
@@ -143,7 +143,7 @@ def _settings(config: PrepareConfig, records: Records) -> ShardSettings:
             f"{config.raw}: its images are {side} x {side} pixels, expected at least {MIN_LEVEL} x {MIN_LEVEL}",
             remedy="download the original, or a larger copy",
         )
-    if side != IMAGE_SIZE and not config.resized:
+    if side != IMAGE_SIZE and not config.resized and not records.fit:
         raise UserError(
             f"{config.raw}: its images are {side} x {side} pixels, the original ones {IMAGE_SIZE} x {IMAGE_SIZE}: "
             "a resized copy",
@@ -153,7 +153,7 @@ def _settings(config: PrepareConfig, records: Records) -> ShardSettings:
     check_levels(levels, side)
     quality = config.quality if config.codec == "jpeg" else 0
     restart = tiles.RESTART if config.codec == "jpeg" and config.tiles else 0
-    return ShardSettings(records.dataset, config.codec, quality, levels, side, restart)
+    return ShardSettings(records.dataset, config.codec, quality, levels, side, restart, records.fit)
 
 
 def _as_begun(folder: Path, settings: ShardSettings) -> ShardSettings:

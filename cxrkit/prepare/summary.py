@@ -77,7 +77,10 @@ class PrepareSummary:
         if self.listed:
             made = f"tables of {count(self.listed, 'image')} in {self.data}, no pixels ({duration(self.seconds)})"
             return "\n".join([*self._notes(), made])
-        lines = [f"  converted to gray: {number:,} from {kind}" for kind, number in sorted(self.converted.items())]
+        lines = []
+        for kind, number in sorted(self.converted.items()):
+            into = "8 bits" if kind.endswith("bits") else "gray"
+            lines.append(f"  converted to {into}: {number:,} from {kind}")
         if self.missing:
             lines.append(f"  missing: {count(self.missing, 'listed image')} not in the raw folder")
         lines += self._notes()

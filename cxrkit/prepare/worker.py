@@ -20,6 +20,7 @@ from cxrkit.base.errors import UserError
 from cxrkit.base.files import output_error
 from cxrkit.shards import codecs
 from cxrkit.shards.file import SOURCE, Left, ShardSettings, ShardTable, Source, shard_name, write_shard
+from cxrkit.sources.films import read_film
 from cxrkit.sources.pixels import DamagedImage, Pixels, read_image
 
 STAGES = ("read", "decode", "scale", "encode", "write")
@@ -145,7 +146,7 @@ def make_shard(task: ShardTask, buffer: int) -> ShardResult:
         try:
             data, source = place.read(buffer)
             clock.lap("read")
-            pixels = _decode(data, task.settings.image_size, clock)
+            pixels = _decode(data, task.settings, clock)
         except DamagedImage as damage:
             result.damaged.append(Left(image_id, str(damage), source))
             continue
@@ -179,9 +180,9 @@ def _unchanged(known: list[Source], places: list[SourcePlace], buffer: int) -> l
     return found
 
 
-def _decode(data: bytes, side: int, clock: _Clock) -> Pixels:
+def _decode(data: bytes, settings: ShardSettings, clock: _Clock) -> Pixels:
     try:
-        return read_image(data, side)
+        return (read_film if settings.fit else read_image)(data, settings.image_size)
     finally:
         clock.lap("decode")
 

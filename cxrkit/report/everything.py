@@ -139,6 +139,12 @@ def _subgroups(material: Material) -> Report:
     return Report("Subgroups", tuple(tables), figures=tuple(figures), key="subgroups")
 
 
+def _external(material: Material) -> Report:
+    from cxrkit.report.each_run.external import external_of
+
+    return external_of([run.folder for run in material.findings])
+
+
 def _labels(material: Material) -> Report:
     from cxrkit.report.other_labels.label_sources import label_sources
 
@@ -192,6 +198,12 @@ def _has_tested(material: Material) -> bool:
     return bool(material.tested)
 
 
+def _has_external(material: Material) -> bool:
+    from cxrkit.runs.external import validities
+
+    return any(validities(run.folder) for run in material.findings)
+
+
 def _has_labels(material: Material) -> bool:
     return bool(material.labels)
 
@@ -219,6 +231,7 @@ DOCUMENTS: dict[str, Document] = {
     "calibration": Document(_calibration, _has_tested),
     "thresholds": Document(_thresholds, _has_tested),
     "subgroups": Document(_subgroups, _has_tested),
+    "external": Document(_external, _has_external),
     "labels": Document(_labels, _has_labels),
     "stats": Document(_stats, _has_data),
     "table1": Document(_table1, _always),

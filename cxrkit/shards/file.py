@@ -9,7 +9,8 @@ A shard is an HDF5 file with
     /image_id     (images,) text as bytes
     /source       (images,) of SOURCE: what the pixels were made from
     attributes    format_version, dataset, codec, quality, levels, image_size, settings_digest, tool_version,
-                  damaged (JSON: the images that were left out of this shard, and why); restart in version 3
+                  damaged (JSON: the images that were left out of this shard, and why); restart in version 3, and fit
+                  where the sources were no squares
 
 Version 3 is version 2 with JPEGs in tiles (tiles.py). What has none is still written as version 2, and read.
 
@@ -48,6 +49,7 @@ _SEAL = struct.Struct("<8sIqq")  # magic, crc32 of the header, start and length 
 _MAGIC = b"cxrkit\x00\x02"
 _FIRST_VERSION = b"label_release"  # shards of the first version had no seal, and this attribute, near their end
 _TAIL = 1 << 16
+_WHERE_USED = ("restart", "fit")  # fields that are written only where they say something
 _REMAKE = "delete this file and run `cxrkit prepare` again; it rewrites the shards that are missing"
 
 
@@ -82,6 +84,10 @@ class ShardSettings:
     """Blocks of 8 x 8 pixels between two restart markers of a JPEG, as `tiles.interval` fits them to each level, so
     that a window decodes alone: tiles.RESTART. 0 for none, and for other codecs."""
 
+    fit: str = ""
+    """How sources of any size and proportions became squares of `image_size`: sources.films.LETTERBOX. "" where they
+    are such squares themselves, as ChestX-ray14's are; not written then, and no part of the digest."""
+
     @property
     def version(self) -> int:
         """Of the format that they ask for: what has no tiles is as it was before there were any."""
@@ -93,7 +99,7 @@ class ShardSettings:
 
         `restart` does not: what was trained on a folder without tiles goes on with one that has them.
         """
-        lines = (f"{key} {value}" for key, value in asdict(self).items() if key != "restart")
+        lines = (f"{key} {value}" for key, value in fields_of(self).items() if key != "restart")
         return digest_lines(["format 2", *lines])
 
 
@@ -234,8 +240,11 @@ def _attributes(settings: ShardSettings, damaged: Sequence[Left]) -> dict[str, A
 
 
 def fields_of(record: Any) -> dict[str, Any]:
-    """Return the fields of settings, or of a description, as they are written: `restart` only where there are tiles."""
-    return {name: value for name, value in asdict(record).items() if name != "restart" or value}
+    """Return the fields of settings, or of a description, as they are written.
+
+    `restart` only where there are tiles, `fit` only where the sources were no squares.
+    """
+    return {name: value for name, value in asdict(record).items() if name not in _WHERE_USED or value}
 
 
 def seal(file: IO[bytes], start: int, length: int) -> int:
@@ -389,7 +398,9 @@ def _read_tables(path: Path, start: int, length: int, end: int) -> ShardTable:
 
 
 def _read_settings(file: Any, version: int) -> ShardSettings:
-    names = [name for name in ShardSettings.__dataclass_fields__ if name != "restart" or version > 2]
+    names = [name for name in ShardSettings.__dataclass_fields__ if name not in _WHERE_USED]
+    names += ["restart"] if version > 2 else []
+    names += ["fit"] if "fit" in file.attrs else []
     found = {name: _read_attribute(file, name) for name in (*names, "settings_digest")}
     try:
         settings: ShardSettings = build(ShardSettings, found)

@@ -148,10 +148,15 @@ class Description:
     restart: int = 0
     """`ShardSettings.restart`; not written where it is 0."""
 
+    fit: str = ""
+    """`ShardSettings.fit`; not written where it is ""."""
+
     @property
     def settings(self) -> ShardSettings:
         """What the shards were prepared with."""
-        return ShardSettings(self.dataset, self.codec, self.quality, self.levels, self.image_size, self.restart)
+        return ShardSettings(
+            self.dataset, self.codec, self.quality, self.levels, self.image_size, self.restart, self.fit
+        )
 
 
 def index_frame(tables: Sequence[ShardTable], levels: tuple[int, ...]) -> pl.DataFrame:
@@ -266,6 +271,7 @@ def write_generation(
         damaged=sorted(damaged, key=lambda left: left.image_id),
         shards=list(shards),
         restart=settings.restart,
+        fit=settings.fit,
     )
     write_json(folder / DESCRIPTION, fields_of(about))
     return about

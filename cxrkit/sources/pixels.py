@@ -17,17 +17,17 @@ import numpy as np
 SIDE = 1024  # contracts.IMAGE_SIZE, without its imports
 LARGEST = 4096  # pixels; no copy of the data set has more, and a file of 100 kB can claim a gigabyte
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_JPEG_START = b"\xff\xd8"
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+JPEG_START = b"\xff\xd8"
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15; the others are tables
 _JPEG_FILLERS = frozenset({0x01, 0xFF, *range(0xD0, 0xD8)})  # markers without a length
-_GRAY, _RGB, _PALETTE, _GRAY_ALPHA, _RGBA = 0, 2, 3, 4, 6
-_NAMES = {_GRAY: "gray", _RGB: "RGB", _PALETTE: "palette", _GRAY_ALPHA: "LA", _RGBA: "RGBA"}
-_SAMPLES = {_GRAY: 1, _RGB: 3, _PALETTE: 1, _GRAY_ALPHA: 2, _RGBA: 4}  # bytes per pixel at 8 bits
+GRAY, _RGB, _PALETTE, _GRAY_ALPHA, _RGBA = 0, 2, 3, 4, 6
+COLOURS = {GRAY: "gray", _RGB: "RGB", _PALETTE: "palette", _GRAY_ALPHA: "LA", _RGBA: "RGBA"}
+SAMPLES = {GRAY: 1, _RGB: 3, _PALETTE: 1, _GRAY_ALPHA: 2, _RGBA: 4}  # bytes per pixel at 8 bits
 # What people find under a .png name, by its first bytes.
 _OTHERS = {
-    _SIGNATURE: "a PNG that is cut off inside its header",
-    _JPEG_START: "a JPEG that is cut off inside its header",
+    SIGNATURE: "a PNG that is cut off inside its header",
+    JPEG_START: "a JPEG that is cut off inside its header",
     b"GIF8": "a GIF",
     b"BM": "a BMP",
     b"II*\x00": "a TIFF",
@@ -61,10 +61,10 @@ def read_image(data: bytes, side: int) -> Pixels:
     alpha channel or by a tRNS chunk, is ignored: the values are taken as they are stored. Pillow's `convert("L")`,
     OpenCV's and torchvision's gray modes do the same, and with them all who have published on this data set.
     """
-    if data[:2] == _JPEG_START:
+    if data[:2] == JPEG_START:
         return _read_jpeg(data, side)
     colour = _check_header(data, side)
-    if colour != _GRAY:
+    if colour != GRAY:
         return _convert(data, colour, side)
     from kornia_rs import io
 
@@ -82,9 +82,9 @@ def read_png(data: bytes) -> Pixels:
 
 def image_size(start: bytes) -> tuple[int, int] | None:
     """Return (width, height) in pixels from the first bytes of a PNG or JPEG; None where they do not tell."""
-    if start[:8] == _SIGNATURE:
+    if start[:8] == SIGNATURE:
         return struct.unpack(">II", start[16:24]) if start[12:16] == b"IHDR" and len(start) >= 24 else None
-    if start[:2] == _JPEG_START and (frame := _jpeg_frame(start)):
+    if start[:2] == JPEG_START and (frame := jpeg_frame(start)):
         return frame.width, frame.height
     return None
 
@@ -103,7 +103,7 @@ def read_jpeg(data: bytes) -> np.ndarray:
     """
     from kornia_rs import io
 
-    frame = _jpeg_frame(data)
+    frame = jpeg_frame(data)
     if frame is None:
         raise DamagedImage(f"the JPEG is cut off inside its header ({len(data):,} bytes)")
     if frame.depth != 8 or frame.channels not in (1, 3):
@@ -134,7 +134,7 @@ def _check_header(data: bytes, side: int) -> int:
     if len(data) == 0:
         raise DamagedImage("the file is empty (0 bytes)")
     start = data[:33]
-    if start[:8] != _SIGNATURE:
+    if start[:8] != SIGNATURE:
         raise DamagedImage(f"not a PNG but {what_it_is(data[:512])}")
     if len(start) < 33 or start[12:16] != b"IHDR":
         raise DamagedImage(f"the PNG is cut off inside its header ({len(data):,} bytes)")
@@ -142,10 +142,10 @@ def _check_header(data: bytes, side: int) -> int:
     if zlib.crc32(start[12:29]) != int.from_bytes(start[29:33], "big"):
         raise DamagedImage("the checksum of its PNG header does not match")
     _check_size(width, height, side)
-    if colour not in _NAMES:
+    if colour not in COLOURS:
         raise DamagedImage(f"unknown PNG colour type {colour}")
     if depth != 8:
-        raise DamagedImage(f"{depth} bits per {_NAMES[colour]} sample, expected 8")
+        raise DamagedImage(f"{depth} bits per {COLOURS[colour]} sample, expected 8")
     if interlaced:
         raise DamagedImage("an interlaced PNG, expected one that is not")
     return int(colour)
@@ -172,19 +172,19 @@ def _convert(data: bytes, colour: int, side: int) -> Pixels:
     """Decode what is not plain gray by OpenCV, after checking by hand what it does not check."""
     import cv2
 
-    _check_chunks(data, colour, side)
+    check_chunks(data, side * (1 + side * SAMPLES[colour]))  # one filter byte per row
     image_HWC = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if image_HWC is None or image_HWC.shape[:2] != (side, side) or image_HWC.dtype != np.uint8:
         raise DamagedImage("the PNG cannot be decoded (OpenCV gave no such image)")
     image_HWC = image_HWC.reshape(side, side, -1)
     channels = image_HWC.shape[2]
-    pixels = _gray(image_HWC[..., :3] if channels >= 3 else image_HWC[..., :1], _NAMES[colour])
+    pixels = to_gray(image_HWC[..., :3] if channels >= 3 else image_HWC[..., :1], COLOURS[colour])
     if channels in (2, 4) and image_HWC[..., -1].min() != 255:
         return Pixels(pixels.image, pixels.converted + ", alpha ignored")
     return pixels
 
 
-def _gray(image_HWC: np.ndarray, converted: str) -> Pixels:
+def to_gray(image_HWC: np.ndarray, converted: str) -> Pixels:
     """Return the one channel, or the three of a BGR image in one: as they are if they agree, else mixed."""
     import cv2
 
@@ -195,8 +195,11 @@ def _gray(image_HWC: np.ndarray, converted: str) -> Pixels:
     return Pixels(mixed_HW, converted + ", colours mixed")
 
 
-def _check_chunks(data: bytes, colour: int, side: int) -> None:
-    """Check every chunk's CRC, the end chunk and the number of pixel bytes."""
+def check_chunks(data: bytes, expected: int) -> None:
+    """Check every chunk's CRC, the end chunk and the number of pixel bytes, the filter bytes among them.
+
+    Raises DamagedImage.
+    """
     pixels, names = [], []
     for name, body in _chunks(data):
         names.append(name)
@@ -204,7 +207,6 @@ def _check_chunks(data: bytes, colour: int, side: int) -> None:
             pixels.append(body)
     if not names or names[-1] != b"IEND":
         raise DamagedImage("the PNG is cut off: pixels are missing")
-    expected = side * (1 + side * _SAMPLES[colour])  # one filter byte per row
     try:
         found = _inflated_size(b"".join(pixels), expected)
     except zlib.error as error:
@@ -247,7 +249,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 @dataclass(frozen=True)
-class _JpegFrame:
+class JpegFrame:
     """What a JPEG's frame header says."""
 
     width: int
@@ -262,13 +264,13 @@ class _JpegFrame:
 
 def _read_jpeg(data: bytes, side: int) -> Pixels:
     """Decode a JPEG of `side` x `side` pixels."""
-    frame = _jpeg_frame(data)
+    frame = jpeg_frame(data)
     if frame is not None:
         _check_size(frame.width, frame.height, side)
-    return _gray(read_jpeg(data), "JPEG")
+    return to_gray(read_jpeg(data), "JPEG")
 
 
-def _jpeg_frame(data: bytes) -> _JpegFrame | None:
+def jpeg_frame(data: bytes) -> JpegFrame | None:
     """Return the frame header, which stands before the pixels; None where the bytes end before it or make no sense."""
     position = 2
     while position + 4 <= len(data) and data[position] == 0xFF:
@@ -280,6 +282,6 @@ def _jpeg_frame(data: bytes) -> _JpegFrame | None:
             if position + 10 > len(data):
                 return None
             depth, height, width, channels = struct.unpack(">BHHB", data[position + 4 : position + 10])
-            return _JpegFrame(width, height, depth, channels)
+            return JpegFrame(width, height, depth, channels)
         position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
     return None

@@ -98,6 +98,21 @@ def compare_seeds(one: Sequence[Estimate], other: Sequence[Estimate], *, confide
     return replace(found, mark=rests_on.mark, reason=rests_on.reason or found.reason)
 
 
+def compare_independent(one: Estimate, other: Estimate, *, confidence: float = 0.95) -> Comparison:
+    """Compare a model on two test sets that share no patient, as of two hospitals: `one` less `other`.
+
+    The variances add up, and Student's t has the degrees of freedom of Welch (1947) and Satterthwaite. No interval and
+    no p-value where either set has fewer than ten patients with the finding, or without it.
+    """
+    rests_on = Support.weakest(
+        [Support(it.positive_patients, it.negative_patients, it.clusters_effective) for it in (one, other)]
+    )
+    parts = [(it.variance, it.degrees_of_freedom) for it in (one, other)]
+    freedom = 0.0 if rests_on.mark == TOO_FEW else _satterthwaite(parts)
+    found = _student(one.value - other.value, one.variance + other.variance, freedom, confidence)
+    return replace(found, mark=rests_on.mark, reason=rests_on.reason or found.reason)
+
+
 @dataclass(frozen=True)
 class LabelComparisons:
     """Two models on the same test images, label by label and on the mean."""
