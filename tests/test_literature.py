@@ -385,7 +385,7 @@ def test_each_run_that_compares_has_a_rank(study: Study) -> None:
     text = " ".join(table.notes)
     assert "among the 55 published results" in text
     assert (
-        "selected on the test set by their released code (S): 21; pretrained on this data set's images (P): 4" in text
+        "selected on the test set by their released code (S): 21; pretrained on this data set's images (P): 8" in text
     )
     assert "intervals of published results are not known" in text
     check_golden("rank_80.txt", terminal(report.Report("Rank", (table,))))

@@ -31,7 +31,7 @@ from study_runs import Study
 from cxrkit import __version__
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import file_digest
-from cxrkit.base.labels import ADJUDICATED, AGE
+from cxrkit.base.labels import ADJUDICATED, AGE, CHESTXRAY8
 from cxrkit.datasets.known_splits import known_splits
 from cxrkit.evaluators.scoring import evaluate_run
 from cxrkit.evaluators.truth import read_truth
@@ -254,6 +254,20 @@ def test_other_labels_on_the_same_images_are_not_said_to_be_nihs(tmp_path: Path)
     assert [said[number].text for number in (14, 16, 18)] == [""] * 3
     assert "text-mined" not in model_card(facts)
     assert "All images are from one hospital" in said[40].text
+
+
+def test_the_eight_labels_of_chestxray8_are_nihs_too(tmp_path: Path) -> None:
+    run = foreign_run(tmp_path / "eight", CHESTXRAY8, dataset="nih-chestxray8")
+    facts = read_facts(run, tmp_path / "eight" / "labels.parquet")
+    said = {item.number: answer for item, answer in answers(facts).items()}
+    assert "one hospital, the NIH Clinical Center" in said[5].text + said[7].text
+    assert "108,948 images" in "".join(answer.text for answer in said.values())
+    assert "text-mined" in said[14].text + said[16].text
+    card = model_card(facts)
+    assert "NIH ChestX-ray8" in card
+    assert "one of the six that ChestX-ray14 added" in card
+    assert "No Finding" not in card, "it is none of the eight"
+    check_every_eval_ever(every_eval_ever(facts, NOW))
 
 
 def test_an_age_has_no_auc(tmp_path: Path) -> None:
