@@ -466,6 +466,30 @@ def test_croissant_of_tables(study: Study, tables: Path, tmp_path: Path, monkeyp
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_mlcroissant_reads_the_tables_by_their_columns(
+    study: Study, tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pyarrow", reason="mlcroissant reads parquet with pyarrow (mlcroissant[parquet])")
+    write_standards(study.runs, tmp_path / "out", data=tables, chosen=lambda run: run.name == "mlp-meta")
+    folder = tmp_path / "data"
+    shutil.copytree(tables, folder)
+    for name in ("croissant.json", "splits.parquet"):
+        shutil.copy(tmp_path / "out" / "nih-chestxray14" / name, folder)
+    without_network(monkeypatch)
+    found = validated(folder / "croissant.json")
+    read = pl.DataFrame(list(map(_named, found.records("split-assignment"))))
+    assert read.equals(pl.read_parquet(folder / "splits.parquet"))
+    records = pl.read_parquet(next(folder.glob("records-*.parquet")))
+    first = _named(next(iter(found.records("images"))))
+    assert first == {name.replace(" ", "_"): value for name, value in records.row(0, named=True).items()}
+
+
+def _named(record: dict[str, Any]) -> dict[str, Any]:
+    values = {key.split("/")[1]: value for key, value in record.items()}
+    return {name: value.decode() if isinstance(value, bytes) else value for name, value in values.items()}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_croissant_of_shards(study: Study, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, out = tmp_path / "data", tmp_path / "out"
     shutil.copytree(prepared, folder)
