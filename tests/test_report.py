@@ -34,11 +34,11 @@ from cxrkit.base.origin import Basis, Origin, differences
 from cxrkit.datasets import splits
 from cxrkit.evaluators.scoring import evaluate_run
 from cxrkit.evaluators.truth import Truth
+from cxrkit.models.grammar import SPECS
 from cxrkit.report.document.tables import AVERAGE, Cell, Row, bold_best, heading_lines
 from cxrkit.report.evidence.reference import known_splits, reference_origin
 from cxrkit.report.evidence.runs import Run
 from cxrkit.report.evidence.variants import details, variant_of
-from cxrkit.models.grammar import SPECS
 from cxrkit.report.literature import published
 from cxrkit.runs.predictions import METADATA_KEY, PredictionInfo, read_prediction_info
 from cxrkit.runs.scores import Scores, SubsetScores, write_scores

@@ -53,7 +53,9 @@ def load(recipe: str) -> TrainConfig:
     if name not in names():
         raise registry.unknown("recipe", recipe, names(), own="a TOML file: --recipe FILE.toml")
     config = read_config(_FOLDER / f"{name}.toml")
-    return _named(replace(config, about=replace(config.about, expected=with_figures(config.about.expected, name))), name)
+    return _named(
+        replace(config, about=replace(config.about, expected=with_figures(config.about.expected, name))), name
+    )
 
 
 def _is_file(recipe: str) -> bool:

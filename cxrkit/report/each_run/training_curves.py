@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cxrkit.report.document.figures import Axis, Figure, Line, Panel
-from cxrkit.report.evidence.run_names import run_names
+from cxrkit.report.evidence.run_names import model_names, run_names
 from cxrkit.report.evidence.runs import Run
 from cxrkit.runs.folder import RunFolder
 from cxrkit.runs.metrics import read_metrics
@@ -57,12 +57,19 @@ def training_curves(runs: Sequence[Run], names: Mapping[Path, str] | None = None
     folders of which only predictions were kept) are left out, and the caption says which.
     """
     called = run_names(runs) if names is None else names
+    models = model_names(runs) if names is None else names
     found = {run.folder: _epochs(run) for run in runs}
     shown = [run for run in runs if found[run.folder]]
     panels = tuple(
         _panel(measure, lines)
         for measure in _MEASURES
-        if (lines := [line for run in shown for line in _lines(measure, called[run.folder], run, found[run.folder])])
+        if (
+            lines := [
+                line
+                for run in shown
+                for line in _lines(measure, called[run.folder], models[run.folder], run, found[run.folder])
+            ]
+        )
     )
     if not panels:
         return []
@@ -71,6 +78,8 @@ def training_curves(runs: Sequence[Run], names: Mapping[Path, str] | None = None
         "Each point is an epoch; the training loss is the mean over it, the validation's follows it. The point "
         "marks the epoch whose network was tested."
     )
+    if any(models[run.folder] != called[run.folder] for run in shown):
+        caption += " The runs of a model, one for each split, have its colour."
     if without:
         caption += f" Without a record of their training: {', '.join(without)}."
     return [Figure("training", "Training curves", caption, panels, COLUMNS)]
@@ -91,17 +100,18 @@ def _number(line: Mapping[str, Any], key: str) -> bool:
     return isinstance(line.get(key), int | float)
 
 
-def _lines(measure: _Measure, name: str, run: Run, epochs: Iterable[Mapping[str, Any]]) -> list[Line]:
+def _lines(measure: _Measure, name: str, model: str, run: Run, epochs: Iterable[Mapping[str, Any]]) -> list[Line]:
     """Return the curve of a measure, and the mark on the chosen epoch."""
     points = {line["epoch"]: float(line[measure.key]) for line in epochs if _number(line, measure.key)}
     if not points:
         return []
     x, y = np.array(list(points), float), np.array(list(points.values()), float)
     chosen = np.sort(by_importance(_scaled(x), _scaled(y), POINTS))
-    lines = [Line(name, tuple(x[chosen].tolist()), tuple(y[chosen].tolist()), steps=measure.key == "lr")]
+    of = model if model != name else ""
+    lines = [Line(name, tuple(x[chosen].tolist()), tuple(y[chosen].tolist()), steps=measure.key == "lr", of=of)]
     epoch = run.scores.epoch  # the run's own best one, or the one that a report has chosen
     if measure.marked and epoch in points:
-        lines.append(Line(name, (float(epoch),), (points[epoch],), markers=True))
+        lines.append(Line(name, (float(epoch),), (points[epoch],), markers=True, of=of))
     return lines
 
 

@@ -117,9 +117,7 @@ def is_altered(variant: Variant, paper: Published | PublishedFolds | None) -> bo
     return bool(variant.changes) or paper.recipes.get(variant.recipe) != "" or other_size
 
 
-def details(
-    variants: Iterable[Variant], papers: Mapping[str, Paper]
-) -> dict[Variant, tuple[str, ...]]:
+def details(variants: Iterable[Variant], papers: Mapping[str, Paper]) -> dict[Variant, tuple[str, ...]]:
     """Return what the heading of each variant must say beside its name, in a few words each.
 
     That is: how it differs from its recipe, from the published column that it repeats (`papers`, by recipe), and from
@@ -134,9 +132,7 @@ def details(
     return found
 
 
-def _group_details(
-    group: list[Variant], papers: Mapping[str, Paper]
-) -> dict[Variant, tuple[str, ...]]:
+def _group_details(group: list[Variant], papers: Mapping[str, Paper]) -> dict[Variant, tuple[str, ...]]:
     varying = {name for name in Variant.__dataclass_fields__ if len({getattr(variant, name) for variant in group}) > 1}
     found = {variant: _words(variant, varying, paper_of(variant, papers)) for variant in group}
     # Seeds tell runs apart, not terms: those that differ in nothing that was said are named by their settings.
