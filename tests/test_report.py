@@ -352,6 +352,9 @@ def test_constant_scores_and_unchecked_origins_are_marked(mixed):
     rows = [row for row in tidy_rows(report.official(mixed)) if row["run"] == "resnet101-large-meta"]
     assert {row["doubts"] for row in rows} == {"pixels declared, not checked"}
     assert [row["label"] for row in rows if row["constant"]] == [NO_FINDING]
+    intervals = next(table for table in report.official(mixed).tables if table.key == "intervals")
+    assert column(intervals, "resnet101-large-meta (pixels declared, not checked)")[NO_FINDING].text == "†"
+    assert "[0.500, 0.500]" not in terminal(report.official(mixed, apart=True), 120)
 
 
 @pytest.mark.parametrize(

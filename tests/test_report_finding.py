@@ -265,10 +265,17 @@ def test_all_documents_that_the_runs_allow(study: Study) -> None:
     assert not {"resampled", "probes", "compare", "table4", "labels"} & set(keys)
 
 
+def test_a_document_on_the_data_set_asks_for_one(study: Study) -> None:
+    with pytest.raises(UserError, match="Table 2 and Figure 3 are of the data set, and none is named") as caught:
+        ReportRequest(study.runs, document_of({}, 2, None))
+    assert "--data" in caught.value.remedy
+    assert "--raw" in caught.value.remedy
+
+
 def test_published_results_stand_beside_the_official_split_alone(study: Study) -> None:
     with pytest.raises(UserError, match="--also: published results are of the official split"):
         ReportRequest(study.runs, "resampled", also=("top10",))
-    shown = answer(ReportRequest(study.runs, "official", also=("top3",)))
+    shown = answer(ReportRequest(study.runs, "official", also=("swinchex2022",)))
     published = [head for head in shown.tables[0].columns if not head.own]
     assert len(published) > len([head for head in report.official(study.runs).tables[0].columns if not head.own])
 

@@ -119,10 +119,10 @@ def _labels_notes(whole: Counts, paper: Table2, release: str) -> list[str]:
     other = [label for label, printed in paper.labels.items() if whole.labels[label].positive != printed.positive]
     if not other:
         return [*notes, "The number of images of every label equals the paper's"]
-    few = f" of {', '.join(map(CHESTXRAY14.heading, other))}" if len(other) < len(paper.labels) else ""
-    differ = (
-        f"The numbers of images{few} differ from the paper's" if few else "No label has as many images as in the paper"
-    )
+    if len(other) == len(paper.labels):
+        differ = "No label has as many images as in the paper"
+    else:
+        differ = f"Not as many images as in the paper have {', '.join(map(CHESTXRAY14.heading, other))}"
     return [*notes, f"{differ}: these are labels {release}, and the paper counted those of {paper.label_release}"]
 
 

@@ -43,7 +43,11 @@ def folds_table(title: str, table: Table3, at: AtEpochs, labels: LabelSet = CHES
     words = at.words(words)
     shown = [_table(title, table, pooled, words, at, labels), *_seeds_table(pooled, words, labels)]
     if table.columns:
-        own = {variant: _own_cells(folds, table.folds, labels) for variant, folds in pooled.items()}
+        own = {
+            variant: _own_cells(folds, table.folds, labels)
+            for variant, folds in pooled.items()
+            if paper_of(variant, table.columns) is None
+        }
         shown += counterparts(own, words, (), table.label_release, factor=100)
     return [*shown, *_differences(pooled, words, labels)]
 

@@ -196,7 +196,7 @@ def _how(which: _Which, runs: Sequence[Run], *, any_spread: bool) -> Iterator[st
         for evaluator, options in run.scores.options.items():
             said = [f"{key}={_said(value)}" for key, value in options.items() if key not in _OF_INTERVALS]
             if said and evaluator in by:
-                yield f"{run.name} {run.split}: {evaluator} with {', '.join(said)}"
+                yield f"{run.name}, {run.split}: {evaluator} with {', '.join(said)}"
     if any_spread:
         yield "±: sample standard deviation over the splits (n - 1)"
     if any(AVERAGE in which.of(run) for run in runs):
