@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import chestxray14_facts
@@ -90,7 +91,7 @@ def _farthest(x: np.ndarray, y: np.ndarray, kept: np.ndarray) -> float:
 def _most_above_or_below(x: np.ndarray, y: np.ndarray, kept: np.ndarray) -> float:
     """Return how far a point lies above or below the piece of the polyline that it was left out of."""
     most = 0.0
-    for one, other in zip(kept, kept[1:], strict=False):
+    for one, other in pairwise(kept):
         if x[other] > x[one]:
             part = slice(one, other + 1)
             line = y[one] + (y[other] - y[one]) * (x[part] - x[one]) / (x[other] - x[one])

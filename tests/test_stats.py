@@ -96,7 +96,8 @@ def test_labels_of_another_release_are_said(records: pl.DataFrame) -> None:
     older = records.with_columns(Pneumonia=pl.col("Pneumonia") & ~(tested & (tested.cum_sum() <= 78)))
     report = data_statistics(Cohort(Path("x"), NIH, "unknown", CHESTXRAY14, older))
     assert (
-        "Not as many images as in the paper have Pneumonia: these are labels unknown, and the paper counted those of v2020"
+        "Not as many images as in the paper have Pneumonia: these are labels unknown, and the paper counted those of "
+        "v2020"
     ) in table_of(report, "table2a").notes
 
 

@@ -108,6 +108,7 @@
     reach(box);
   };
   for (const box of all(".scroll")) {
+    fade(box);
     sized.observe(box);
     box.addEventListener("scroll", () => fade(box), { passive: true });
   }
