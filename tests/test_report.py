@@ -283,6 +283,7 @@ def test_a_column_on_other_terms_says_so_and_is_no_rival(mixed):
     assert any("with input.size=64, schedule.epochs=3" in note for note in table.notes)
 
 
+WANG = "wang2017-official (Wang, Peng, Lu, Lu, Bagheri, Summers, 2017)"
 SYSTEMS = {
     "wang2017-resnet50": ("torchvision:resnet50", 1024),
     "yao2018": ("yao2018", 512),
@@ -314,7 +315,7 @@ def test_a_run_stands_beside_what_its_recipe_repeats(tmp_path):
     assert [" ".join(head.heading) for head in beside.columns] == [
         "chexnet", "chexnet2017 v3 (O)", "yao2017", "yao2017 (O)"
     ]  # fmt: skip
-    assert column(beside, "chexnet2017-v3")[AVERAGE].text == "0.841"
+    assert column(beside, "chexnet2017-v3 (Rajpurkar, Irvin, Zhu, et al., 2017)")[AVERAGE].text == "0.841"
     assert column(beside, "chexnet")[AVERAGE].text == column(table5, "chexnet")[AVERAGE].text
     assert not any(cell.bold for row in beside.rows for cell in row.cells)
     assert any(note.startswith("chexnet2017-v3: on a random patient-wise split; ") for note in beside.notes)
@@ -337,10 +338,14 @@ def test_another_size_or_setting_makes_a_system_no_rival(tmp_path):
 def test_a_run_over_folds_stands_beside_official_figures(tmp_path):
     shown = report.resampled(save_systems(tmp_path, "resample-2"))
     (beside,) = [table for table in shown.tables if table.key == "counterparts"]
-    assert column(beside, "wang2017-official")[AVERAGE].text == "74.5"
-    assert column(beside, "yao2018-official")[AVERAGE].values == {"auc_x100": pytest.approx(76.1)}
+    assert column(beside, WANG)[AVERAGE].text == "74.5"
+    assert column(beside, "yao2018-official (Yao, Prosky, Poblenz, Covington, Lyman, 2018)")[AVERAGE].values == {
+        "auc_x100": pytest.approx(76.1)
+    }
     assert "guendel2018-noloc repeats it without the images of PLCO" in " ".join(beside.notes)
-    assert "wang2017-official: on NIH's official split; labels not known which" in " ".join(beside.notes)
+    assert "wang2017-official: on NIH's official split; by labels of a release that is not known" in " ".join(
+        beside.notes
+    )
 
 
 def test_constant_scores_and_unchecked_origins_are_marked(mixed):

@@ -46,8 +46,8 @@ def counterparts(
             cells.append(own[variant])
             for work in known:
                 own_marks = (OTHER_SPLIT, *marks_of(work, label_release))
-                heading = in_heading(published.from_literature(work.key).heading, own_marks)
-                heads.append(Column(work.key, heading, (field,)))
+                paper = published.from_literature(work.key)
+                heads.append(Column(paper.name, in_heading(paper.heading, own_marks), (field,)))
                 cells.append(_published_cells(work, field, factor))
                 notes.append(_note(work, variant))
                 marks += own_marks
@@ -71,7 +71,11 @@ def _published_cells(work: Work, field: str, factor: int) -> dict[str, Cell]:
 
 def _note(work: Work, variant: Variant) -> str:
     left_out = work.recipes[variant.recipe]
-    labels = "labels not known which" if work.label_release == "unknown" else f"labels of {work.label_release}"
+    labels = (
+        "by labels of a release that is not known"
+        if work.label_release == "unknown"
+        else f"by labels of release {work.label_release}"
+    )
     said = [f"{work.key}: {_SPLITS.get(work.split, f'on a {work.split} split')}", labels, f"from {work.source}"]
     return "; ".join((*said, *work.notes, *([f"{variant.recipe} repeats it {left_out}"] if left_out else [])))
 
