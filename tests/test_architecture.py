@@ -123,3 +123,9 @@ def test_every_format_takes_the_report() -> None:
     for name in ("md", "csv", "latex"):
         assert "table1" in architecture().key
         assert reports.render(architecture(), name)
+
+
+def test_a_networks_name_is_not_broken() -> None:
+    heads = [column.heading for table in architecture().tables for column in table.columns if column.own]
+    assert ("resnet50-ft",) in heads
+    assert all(len(heading) == 1 for heading in heads)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from plain_report import matches_golden, plain
+from plain_report import matches_golden, plain, plain_table
 from scipy import stats
 from study_runs import Study
 from tiny_runs import make_records, make_run, make_split
@@ -27,6 +27,7 @@ from cxrkit.report.comparing.compare import compare, compared, comparisons
 from cxrkit.report.comparing.contenders import named
 from cxrkit.report.comparing.fold_differences import fold_differences
 from cxrkit.report.comparing.matrix import letters
+from cxrkit.report.document.numbers import p_text, p_words, signed
 from cxrkit.report.document.tables import AVERAGE, Report, Table
 from cxrkit.report.evidence import opened as evidence
 from cxrkit.report.evidence.opened import Opened
@@ -124,6 +125,40 @@ def test_a_run_does_not_differ_from_its_copy(study: Study) -> None:
     assert "On the average nothing tells" in notes[0]
     expected = "mlp-meta/official and copy/official order the test images alike in every label: they are copies, "
     assert any(note.startswith(expected) for note in notes)
+
+
+def test_equal_runs_share_a_rank_and_no_zero_is_negative(tmp_path: Path) -> None:
+    """Scores that are scaled have equal AUCs, whose last digits may still differ."""
+    records = make_records()
+    split = make_split(records)
+    for name, scale in (("b", 1.0), ("a", 0.5), ("c", 0.25)):
+        run = tiny(tmp_path, name, records, split)
+        path = run / "predictions" / "test.parquet"
+        frame = read_predictions(path).frame
+        scaled = frame.with_columns(pl.col(label) * scale for label in frame.columns[2:])
+        write_predictions(path, scaled, read_predictions(path).about)
+        evaluate_run(run, read_truth(tmp_path / "b.parquet"), options={"replicates": 2})
+    found = compare(named(["a", "b", "c"], tmp_path / "runs"), Opened(tmp_path / "b.parquet"))
+    rows = [(row.heading, row.cells[0].text) for row in table(found, "ties").rows]
+    assert rows == [("1 a", "1="), ("2 b", "1="), ("3 c", "1=")]
+    assert [cell.text for cell in table(found, "matrix").rows[0].cells] == ["-", "0.000", "0.000"]
+    two_of_them = compare(named(["a", "b"], tmp_path / "runs"), Opened(tmp_path / "b.parquet"))
+    text = "\n".join(map(plain_table, (*found.tables, *two_of_them.tables)))
+    assert "| 0.000 " in text
+    assert not re.search(r"[-+]0\.0+(?!\d)", text)
+
+
+@pytest.mark.parametrize(
+    ("value", "decimals", "text"),
+    [(-0.0004, 3, "0.000"), (0.0004, 3, "0.000"), (-0.0, 1, "0.0"), (0.0006, 3, "+0.001"), (-1.25, 2, "-1.25")],
+)
+def test_a_difference_has_a_sign_unless_it_is_printed_as_zero(value: float, decimals: int, text: str) -> None:
+    assert signed(value, decimals) == text
+
+
+def test_p_values_are_printed_in_one_way() -> None:
+    assert [p_text(value) for value in (0.00049, 0.0005, 0.05, float("nan"))] == ["<0.001", "0.001", "0.050", "-"]
+    assert [p_words(value) for value in (0.0001, 0.5)] == ["p <0.001", "p = 0.500"]
 
 
 def test_seeds_add_their_variance_and_are_shown_apart(study: Study) -> None:

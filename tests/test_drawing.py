@@ -15,7 +15,7 @@ from cxrkit.base.errors import UserError
 from cxrkit.report.document.figures import Axis, Bars, Figure, Grid, Line, Panel, Ranges
 from cxrkit.report.rendering.drawing import draw, draw_in
 from cxrkit.report.rendering.drawings import draw_all
-from cxrkit.report.rendering.palette import DARK, LIGHT, Theme, palette
+from cxrkit.report.rendering.palette import DARK, LIGHT, Theme, names, palette
 from cxrkit.report.rendering.svg import with_ids
 
 NAN = float("nan")
@@ -127,6 +127,19 @@ def test_a_name_has_one_colour_in_all_figures_of_a_report() -> None:
     first, second = (draw(item, "svg", colours=colours).decode() for item in both[:2])
     for svg in (first, second):
         assert f"stroke: {LIGHT.colours[0]}" in svg.partition("<title>b</title>")[2].partition("</g>")[0]
+
+
+def test_the_runs_of_a_model_share_its_colour_and_place_in_the_legend() -> None:
+    folds = tuple(Line(f"a, resample-{n}", (0.0, 1.0), (0.0, n), of="a") for n in (1, 2))
+    figure = Figure("training", "", "", (Panel("", (Line("b", (0.0, 1.0), (0.0, 1.0)), *folds)),))
+    alone = Figure("roc", "", "", (Panel("", (Line("a", (0.0, 1.0), (0.0, 1.0)),)),))
+    colours = palette([figure, alone], best=("a",))
+    assert colours.numbers == {"a": 0, "b": 1}
+    svg = draw(figure, "svg", colours=colours).decode()
+    assert svg.count(f"stroke: {LIGHT.colours[0]}") >= 3, "two curves and the legend"
+    assert names(figure) == ["b", "a"], "the legend is in the figure's order, not in that of the colours"
+    legend = svg.partition('id="legend')[2]
+    assert -1 < legend.find(">b<") < legend.find(">a<")
 
 
 def test_more_names_than_colours_are_grey_behind_the_best_and_counted_in_the_legend() -> None:

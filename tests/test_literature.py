@@ -28,7 +28,7 @@ from cxrkit.base.pretraining import Pretraining
 from cxrkit.cli.app import app
 from cxrkit.evaluators.scoring import evaluate_run
 from cxrkit.imports.importing import ImportRequest, import_predictions
-from cxrkit.report.document.tables import AVERAGE, Table
+from cxrkit.report.document.tables import AVERAGE, Report, Table
 from cxrkit.report.evidence.runs import find_runs
 from cxrkit.report.literature import published, works
 from cxrkit.report.literature.listing import SORTS, SPLITS, literature_report, work_report
@@ -254,6 +254,24 @@ def test_the_command(tmp_path: Path) -> None:
         CliRunner().invoke(app, ["report", "--out", "x.doc"], catch_exceptions=False)
 
 
+def test_list_is_a_word_for_the_list() -> None:
+    plain = CliRunner().invoke(app, ["literature", "--split", "chestmnist", "--sort", "key"])
+    listed = CliRunner().invoke(app, ["literature", "list", "--split", "chestmnist", "--sort", "key"])
+    assert (listed.exit_code, listed.output) == (0, plain.output)
+    assert "ChestMNIST" in listed.output
+
+
+def test_notes_end_where_their_words_end() -> None:
+    console = Console(width=100, file=io.StringIO(), force_terminal=False, color_system=None)
+    console.print(report.to_rich(Report("Title", (), ("a note of many words " * 8, "short"))))
+    lines = console.file.getvalue().splitlines()
+    notes = lines[lines.index("Notes") + 1 :]
+    assert notes[-1] == "· short"
+    assert len(notes) == 3
+    assert [line for line in notes if line != line.rstrip()] == []
+    assert notes[1].startswith("  "), "behind its bullet"
+
+
 def test_words_of_the_report_that_do_not_exist() -> None:
     with pytest.raises(UserError, match="unknown split of published results 'offical'") as caught:
         literature_report("offical")
@@ -302,25 +320,39 @@ def test_what_also_cannot_name(text: str, message: str, remedy: str) -> None:
 
 
 def test_columns_are_added_with_their_marks(study: Study) -> None:
-    found = report.official(
-        study.runs, also=["evax2025-b,ark6-2023", "repro-resnet18-224-official", "wang2017-official"]
-    )
+    found = report.official(study.runs, also=["swinchex2022", "repro-resnet18-224-official", "wang2017-official"])
     table = table_of(found, "table5")
     heads = {head.name.split(" ")[0]: (index, head) for index, head in enumerate(table.columns)}
-    for key, mark in (("evax2025-b", "(S)"), ("ark6-2023", "(P)"), ("repro-resnet18-224-official", "(L)")):
+    for key, mark in (("swinchex2022", ""), ("repro-resnet18-224-official", "(L)")):
         index, head = heads[key]
-        assert head.heading[-1] == mark
+        assert (head.heading[-1] == mark) is bool(mark)
         assert {row.key: row for row in table.rows}[AVERAGE].cells[index].text == f"{works.get(key).mean:.3f}"
-        assert any(note.startswith(f"{mark[1]}: ") for note in table.notes)
         assert any(note.startswith(f"{key}: from ") for note in table.notes)
+    assert any(note.startswith("L: ") for note in table.notes)
     assert sum(head.name.startswith("Wang et al.") for head in table.columns) == 1, "it stands there already"
     assert any("repro-resnet18-224-official on 2017" in note for note in table.notes)
     row = table.rows[-1]
     assert row.heading == "Pretraining"
     seen = [cell.text for cell in row.cells]
     assert seen[:6] == ["labels", "none", "unknown", "none", "none", "none"]
-    assert seen[6:9] == ["images", "labels", "labels"]
+    assert seen[6:8] == ["labels", "labels"]
     assert len({head.name for head in table.columns}) == len(table.columns)
+
+
+def test_a_work_that_gives_an_average_alone_stands_among_the_ranks_and_in_a_note(study: Study) -> None:
+    keys = works.resolve_also("top10")
+    found = report.official(study.runs, also=["top10"])
+    own_and_paper = [head.name for head in table_of(found, "table5").columns]
+    assert own_and_paper == [head.name for head in table_of(report.official(study.runs), "table5").columns]
+    ranks = table_of(found, "rank")
+    assert set(keys) <= {row.key for row in ranks.rows}
+    averages = [float(row.cells[1].text) for row in ranks.rows]
+    assert averages == sorted(averages, reverse=True)
+    marks = {row.key: row.cells[-1].text for row in ranks.rows}
+    assert (marks["evax2025-b"], marks["ark6-2023"]) == ("S", "P")
+    for key in keys:
+        said = f"{key}: of the pathologies it gives the average alone, {works.get(key).mean:.3f}; it stands among the"
+        assert any(note.startswith(said) for note in found.notes)
 
 
 # Where a run stands
@@ -385,7 +417,7 @@ def test_each_run_that_compares_has_a_rank(study: Study) -> None:
     text = " ".join(table.notes)
     assert "among the 55 published results" in text
     assert (
-        "selected on the test set by their released code (S): 21; pretrained on this data set's images (P): 4" in text
+        "selected on the test set by their released code (S): 21; pretrained on this data set's images (P): 8" in text
     )
     assert "intervals of published results are not known" in text
     check_golden("rank_80.txt", terminal(report.Report("Rank", (table,))))

@@ -23,11 +23,15 @@ from cxrkit.base.errors import UserError
 from cxrkit.cli.app import app
 from cxrkit.explain import cases, published, regions
 from cxrkit.explain.cases import Boxed, Found
-from cxrkit.explain.localisation import localisation
+from cxrkit.explain.localisation import keep, localisation
 from cxrkit.explain.localising import CENTRE, NETWORK, RANDOM, Localised, localise
 from cxrkit.explain.measures import IOBB, IOU, THRESHOLDS, Rate, difference, mean_interval, measures
 from cxrkit.explain.placing import Placement
 from cxrkit.report.document.tables import AVERAGE, Report, Table
+from cxrkit.report.everything import DOCUMENTS, Material
+from cxrkit.report.evidence.opened import Opened
+from cxrkit.report.evidence.runs import FoundRuns, find_runs
+from cxrkit.report.rendering.kept import keep_document, kept_document
 from cxrkit.runs.folder import RunFolder
 
 # The input of 64 pixels is the whole film.
@@ -345,6 +349,31 @@ def test_the_command_prints_and_writes(known: RunFolder, tmp_path: Path) -> None
     assert known.derived("localisation-grad-cam-random").exists()
     done = CliRunner().invoke(app, ["localise", str(known.path), "--method", "grad-cam", "--format", "json"])
     assert json.loads(done.stdout), "nothing else is printed"
+
+
+def test_a_report_of_all_shows_what_was_localised(known: RunFolder, learned: Localised) -> None:
+    runs = [run for folder in (known.path, learned.run.path) for run in find_runs(folder).runs]
+    for place, found in enumerate((localise(known, method="grad-cam"), learned)):
+        keep(found, localisation(found))
+        material = Material(FoundRuns(tuple(runs[: place + 1]), ()), Opened(None))
+        assert DOCUMENTS["localisation"].applies(material)
+        shown = DOCUMENTS["localisation"].build(material)
+        assert shown.key == "localisation"
+        if not place:
+            assert shown == localisation(found), "as it was when it was made"
+    assert len({table.title.rpartition(": ")[2] for table in shown.tables}) == 2, "each table says whose it is"
+    assert len({table.key for table in shown.tables}) == len(shown.tables)
+    assert sum(note.startswith("centre prior: ") for note in shown.notes) == 1, "what is alike is said once"
+
+
+def test_a_document_of_another_checkpoint_is_left_out(known: RunFolder) -> None:
+    (run,) = find_runs(known.path).runs
+    report = Report("Where it looks", (), key="localisation")
+    keep_document(known, report, "0" * 64)
+    with pytest.raises(UserError, match=r"trained again since; `cxrkit localise`"):
+        DOCUMENTS["localisation"].build(Material(FoundRuns((run,), ()), Opened(None)))
+    assert kept_document(known, "localisation", "0" * 64) == report
+    assert kept_document(known, "nothing", "0" * 64) is None
 
 
 def test_reports_fit_a_terminal(learned: Localised) -> None:

@@ -12,6 +12,7 @@ from rich.console import Console
 from tiny_runs import make_records, make_run, make_split
 
 from cxrkit import report
+from cxrkit.base.labels import CHESTXRAY14
 from cxrkit.evaluators.scoring import evaluate_run
 from cxrkit.evaluators.truth import Truth
 from cxrkit.report.document.tables import Report, Table
@@ -66,12 +67,13 @@ def test_one_run_shows_its_intervals(tmp_path: Path) -> None:
     assert metric is not None
     assert metric.value is not None
     found = report.official(tmp_path / "runs", apart=True)
-    brier = table_of(found, "brier on the test sets")
+    brier = table_of(found, "brier on the test set of split official")
     value = metric.value
     assert cells(brier)["Mass"] == [f"{value:.3f} [{value / 2:.3f}, {value * 2:.3f}]"]
     assert cells(brier)["Hernia"] == ["n/a (too rare)"]
     assert cells(brier)["Average"] == ["0.250"]
-    assert brier.columns[0].heading == ("mine", "official")
+    assert brier.columns[0].heading == ("mine",)
+    assert brier.columns[0].name == "mine"
     assert f"By {EVALUATOR}, not by cxrkit" in brier.notes[0]
     assert "Intervals: by halving" in brier.notes
     assert not any("cxrkit evaluate" in note for note in brier.notes), "it has its AUC"
@@ -95,7 +97,7 @@ def test_folds_are_pooled_where_they_were_trained_on_equal_terms(tmp_path: Path)
     spread = f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}"
     assert cells(brier)["Mass"] == [spread, cells(brier)["Mass"][1]]
     assert cells(brier)["Hernia"] == ["n/a", "n/a (too rare)"]
-    assert any(note.startswith("* other resample-1: trained on 3 of ") for note in brier.notes)
+    assert any(note.startswith("* other, resample-1: trained on 3 of ") for note in brier.notes)
     assert any(f"`cxrkit evaluate RUN --evaluator auc,{EVALUATOR}`" in note for note in brier.notes)
     assert "±: sample standard deviation over the splits (n - 1)" in brier.notes
 
@@ -105,14 +107,14 @@ def test_other_labels_stand_in_another_table(tmp_path: Path) -> None:
     scored(tmp_path / "runs", "other", "resample-1", EVALUATOR, seed=1)
     found = report.resampled(tmp_path / "runs")
     titles = [table.title for table in found.tables if table.title.startswith("brier")]
-    assert titles == ["brier on the test sets, nih-chestxray14"] * 2
+    assert titles == ["brier on the test set of split resample-1, nih-chestxray14"] * 2
 
 
 def test_every_format_has_it(tmp_path: Path) -> None:
     scored(tmp_path / "runs", "mine", "official", f"auc,{EVALUATOR}")
     found = report.official(tmp_path / "runs")
-    assert "## count\\_of\\_\\<all> on the test sets" in report.render(found, "md")
-    assert "\\caption{count\\_of\\_$<$all$>$ on the test sets}" in report.render(found, "latex")
+    assert "## count\\_of\\_\\<all> on the test set of split official" in report.render(found, "md")
+    assert "\\caption{count\\_of\\_$<$all$>$ on the test set of split official}" in report.render(found, "latex")
     rows = [row for row in csv.DictReader(report.render(found, "csv").splitlines()) if row["metric"] == "brier"]
     of = {row["label"]: row for row in rows if row["run"].startswith("mine")}
     value, lower, upper = (float(of["Mass"][name]) for name in ("value", "lower", "upper"))
@@ -121,16 +123,52 @@ def test_every_format_has_it(tmp_path: Path) -> None:
     console = Console(width=80, record=True, file=io.StringIO())
     console.print(report.to_rich(found))
     shown = console.export_text()
-    assert "brier on the test sets" in shown
+    assert "brier on the test set of split official" in shown
     assert max(map(len, shown.splitlines())) <= 80
 
 
 def test_runs_without_one_have_no_table(tmp_path: Path) -> None:
     scored(tmp_path / "runs", "mine", "official", "auc")
-    assert not [table for table in report.official(tmp_path / "runs").tables if "test sets" in table.title]
+    assert not [table for table in report.official(tmp_path / "runs").tables if "the test set" in table.title]
 
 
 def test_metrics_of_cxrkits_own_evaluators_are_said_to_be(tmp_path: Path) -> None:
     scored(tmp_path / "runs", "mine", "official", "youden")
-    table = table_of(report.official(tmp_path / "runs"), "sensitivity on the test sets")
+    table = table_of(report.official(tmp_path / "runs"), "sensitivity on the test set")
     assert table.notes[0].startswith("By youden of cxrkit: nothing published")
+
+
+NOTHING = """
+from cxrkit.base.contracts import Metric
+
+def no_val(scores, truth, clusters, labels):
+    for label in labels.labels:
+        yield Metric("tempered", None, label, reason="no validation predictions")
+    yield Metric("tempered", None, reason="over 0 of 14")
+
+def some(scores, truth, clusters, labels):
+    yield Metric("tempered", 0.5, "Mass")
+    yield Metric("zeta", -0.0001, "Mass")
+    yield Metric("alpha", 0.25, "Mass")
+"""
+
+
+def test_a_metric_without_any_number_has_no_table_and_a_run_without_one_no_column(tmp_path: Path) -> None:
+    (tmp_path / "nothing_of_test.py").write_text(NOTHING)
+    scored(tmp_path / "runs", "none", "official", "auc,nothing_of_test:no_val")
+    assert not [table for table in report.official(tmp_path / "runs").tables if table.title.startswith("tempered")]
+    scored(tmp_path / "runs", "mine", "official", "auc,nothing_of_test:some")
+    found = report.official(tmp_path / "runs")
+    tempered = table_of(found, "tempered")
+    assert [column.name for column in tempered.columns] == ["mine"]
+    assert "Without a number: none (no validation predictions)" in tempered.notes
+    own = [table.title.partition(" ")[0] for table in found.tables if table.key.startswith("metric-")]
+    assert own == ["tempered", "zeta", "alpha"], "as the evaluator gives them"
+    assert cells(table_of(found, "zeta"))["Mass"] == ["-0.0001"]
+
+
+def test_labels_stand_in_the_order_and_spelling_of_their_set(tmp_path: Path) -> None:
+    scored(tmp_path / "runs", "mine", "official", f"auc,{EVALUATOR}")
+    rows = table_of(report.official(tmp_path / "runs"), "brier").rows
+    order = (*CHESTXRAY14.averaged, *CHESTXRAY14.beside)
+    assert [row.heading for row in rows if row.key != "Average"] == [CHESTXRAY14.heading(label) for label in order]

@@ -477,6 +477,43 @@ def test_text_stands_out_from_what_is_behind_it(browser: Browser, path: Path, sc
 
 
 @in_browser
+def test_only_what_scrolls_is_a_stop_of_the_keyboard(browser: Browser, path: Path) -> None:
+    """A table of more than 25 rows scrolls downwards on a screen, and on paper nothing does."""
+    stops = """
+        return [...document.querySelectorAll(".scroll")].filter(box => box.offsetWidth).map(box => [
+          box.scrollWidth > box.clientWidth + 1 || box.scrollHeight > box.clientHeight + 1,
+          box.tabIndex === 0 && box.getAttribute("role") === "region"])
+    """
+    for width in (PHONE, DESK):
+        browser.open(path, width)
+        found = browser.ask(stops)
+        assert {more for more, _ in found} == {False, True}
+        assert [stop for _, stop in found] == [more for more, _ in found]
+    table = """
+        const box = document.querySelector("#wide .screen"), body = box.querySelector("tbody");
+        for (let row = 0; row < 40; row++) body.append(body.rows[0].cloneNode(true));
+        const high = () => box.clientHeight + 1 < box.scrollHeight;
+        const short = high();
+        box.classList.add("long");
+        return [short, high()];
+    """
+    assert browser.ask(table) == [False, True]
+    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    limits = "return [...document.querySelectorAll('.long')].map(box => getComputedStyle(box).maxHeight)"
+    assert browser.ask(limits) == ["none"]
+    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def test_a_table_of_more_than_25_rows_is_called_long() -> None:
+    def made(rows: int) -> str:
+        body = tuple(Row("", f"{number}", (Cell("1"),)) for number in range(rows))
+        return page([Report("r", (Table("t", "", (Column("c", ("c",)),), body),))], title="t", made="m")
+
+    assert 'class="scroll screen"' in made(25)
+    assert 'class="scroll screen long"' in made(26)
+
+
+@in_browser
 def test_on_paper_no_table_is_cut_off(browser: Browser, path: Path) -> None:
     """Laid out as wide as A4 between its margins, no table is wider than the page, and all columns are there."""
     browser.open(path)

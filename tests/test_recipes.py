@@ -11,9 +11,12 @@ from conftest import REPOSITORY
 from rich.console import Console
 
 from cxrkit import recipes
+from cxrkit.base import manifests
 from cxrkit.base.errors import UserError
 from cxrkit.models import grammar
 from cxrkit.recipes.catalog import table
+from cxrkit.recipes.figures import with_figures
+from cxrkit.report.literature.works import repeated_by
 from cxrkit.runs.config import TrainConfig, recipe_digest, settings, to_toml
 
 
@@ -38,6 +41,7 @@ def test_a_recipe_is_complete_and_says_the_papers_values(name: str) -> None:
     assert f"cxrkit train --recipe {name} " in text
 
 
+FOLDER = Path(recipes.__file__).parent
 RECIPES = {name: recipes.load(name) for name in recipes.names()}
 
 
@@ -57,6 +61,24 @@ def test_the_list_says_source_expected_result_and_cost(width: int) -> None:
         assert about.source in words
     assert "expected" in words
     assert "cost" in words
+
+
+def test_a_published_figure_has_its_home_in_the_manifests() -> None:
+    """A recipe names it, and what is printed is the manifest's; no recipe has a copy of its own."""
+    assert RECIPES["wang2017-resnet50"].about.expected.startswith("mean AUC 0.745 on the official split")
+    assert RECIPES["chexnet"].about.expected.startswith("mean AUC 0.8414 on its own random split")
+    assert RECIPES["resnet50-large-meta"].about.expected.startswith("mean AUC 0.822 over five resampling folds")
+    assert RECIPES["resnet50-large-vp"].about.expected.startswith("AUC 0.9983 ± 0.0002, sensitivity 0.993,")
+    assert 'expected = "mean absolute error 9.13 ± 7.05 years' in recipes.text("resnet50-large-age")
+    for name in RECIPES:
+        (line,) = re.findall(r"^expected = (.*)$", (FOLDER / f"{name}.toml").read_text(), re.M)
+        for work in repeated_by(name):
+            assert work.mean is None or f"{work.mean:.3f}" not in line, name
+        assert "{" not in RECIPES[name].about.expected
+    for column in manifests.read("published/table3.toml")["column"]:
+        assert f"{column['average'][0] / 100:.3f} over five" in RECIPES[column["recipe"]].about.expected
+    with pytest.raises(KeyError, match="wang2018"):
+        with_figures("mean AUC {wang2018}", "wang2017-resnet50")
 
 
 def test_every_recipe_of_the_paper_is_in_the_protocol() -> None:

@@ -25,7 +25,7 @@ from rich.console import Console
 from tiny_runs import make_origin as origin_of
 from tiny_runs import make_records, make_run, make_split
 
-from cxrkit import report
+from cxrkit import recipes, report
 from cxrkit.base.contracts import LABELS, NO_FINDING, PATHOLOGIES, Metric
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import digest_lines, write_json
@@ -34,6 +34,7 @@ from cxrkit.base.origin import Basis, Origin, differences
 from cxrkit.datasets import splits
 from cxrkit.evaluators.scoring import evaluate_run
 from cxrkit.evaluators.truth import Truth
+from cxrkit.models.grammar import SPECS
 from cxrkit.report.document.tables import AVERAGE, Cell, Row, bold_best, heading_lines
 from cxrkit.report.evidence.reference import known_splits, reference_origin
 from cxrkit.report.evidence.runs import Run
@@ -243,14 +244,11 @@ def test_published_table3_averages_equal_their_columns_to_rounding():
         assert abs(np.mean(stds) - paper.average[1]) <= 0.0501
 
 
-def test_published_sizes_and_networks_are_those_of_the_grammar():
-    from cxrkit.models.grammar import SPECS
-
-    papers = [*published.table3().columns.values(), *(paper for paper in published.table5().columns if paper.model)]
-    assert len(papers) == 11
-    assert {paper.model: paper.input_size for paper in papers} == {
-        paper.model: SPECS[paper.model].input_size for paper in papers
-    }
+def test_published_sizes_are_those_of_the_recipes_that_repeat_them():
+    papers = [*published.table3().columns.values(), *published.table5().columns]
+    sizes = {recipe: paper.input_size for paper in papers for recipe in paper.recipes}
+    assert len(sizes) == 13
+    assert sizes == {name: recipes.load(name).input.size or SPECS[name].input_size for name in sizes}
 
 
 # The official table
@@ -285,6 +283,71 @@ def test_a_column_on_other_terms_says_so_and_is_no_rival(mixed):
     assert any("with input.size=64, schedule.epochs=3" in note for note in table.notes)
 
 
+WANG = "wang2017-official (Wang, Peng, Lu, Lu, Bagheri, Summers, 2017)"
+SYSTEMS = {
+    "wang2017-resnet50": ("torchvision:resnet50", 1024),
+    "yao2018": ("yao2018", 512),
+    "guendel2018-noloc": ("guendel2018", 1024),
+    "chexnet": ("torchvision:densenet121", 224),
+    "yao2017": ("yao2017", 512),
+    "li2018-mil": ("li2018", 512),
+}
+
+
+def save_systems(runs: Path, split: str, shift: float = 0.0, **changes) -> Path:
+    for name, (model, size) in SYSTEMS.items():
+        save(runs, make_scores(name, split, shift, model=model, **({"input_size": size} | changes)))
+    return runs
+
+
+def test_a_run_stands_beside_what_its_recipe_repeats(tmp_path):
+    """By the recipe, whatever its network is called: in Table 5, or by themselves where the split is another one."""
+    shown = report.official(save_systems(tmp_path, "official", 0.03))
+    table5, *_, beside = shown.tables
+    notes = " | ".join(table5.notes)
+    assert "repeats Wang et al. 2017 |" in notes
+    assert "repeats Yao et al. 2018 |" in notes
+    assert "repeats Guendel et al. 2018, without the images of PLCO, and without locations |" in notes
+    # Higher than all that is published: what is as published is a rival, what leaves something out is not.
+    bold = {head.name: cells["Mass"].bold for head in table5.columns if (cells := column(table5, full_name(head)))}
+    assert (bold["wang2017-resnet50"], bold["yao2018"], bold["guendel2018-noloc"]) == (True, True, False)
+    assert beside.key == "counterparts"
+    assert [" ".join(head.heading) for head in beside.columns] == [
+        "chexnet", "chexnet2017 v3 (O)", "yao2017", "yao2017 (O)"
+    ]  # fmt: skip
+    assert column(beside, "chexnet2017-v3 (Rajpurkar, Irvin, Zhu, et al., 2017)")[AVERAGE].text == "0.841"
+    assert column(beside, "chexnet")[AVERAGE].text == column(table5, "chexnet")[AVERAGE].text
+    assert not any(cell.bold for row in beside.rows for cell in row.cells)
+    assert any(note.startswith("chexnet2017-v3: on a random patient-wise split; ") for note in beside.notes)
+    assert any(note.startswith("yao2017: on a split that is not known; ") for note in beside.notes)
+    assert "li2018-mil: no figure of its authors was found (`cxrkit literature show li2018`)" in shown.notes
+
+
+def test_another_size_or_setting_makes_a_system_no_rival(tmp_path):
+    save_systems(tmp_path, "official", 0.03, input_size=256)
+    slow = {"model": "yao2018", "recipe": "yao2018", "input_size": 512, "changes": ("optimizer.lr=0.0001",)}
+    save(tmp_path, make_scores("slow", "official", 0.04, **slow))
+    table = report.official(tmp_path).tables[0]
+    own = [head for head in table.columns if head.own]
+    bold = [head.name for head in own if column(table, full_name(head))["Mass"].bold]
+    assert not [name for name in bold if name.startswith(("wang", "yao2018", "guendel", "slow"))]
+    assert "wang2017-resnet50, at 256 px" in [head.name for head in own]
+    assert any("not among them: a published system that was trained on other terms" in note for note in table.notes)
+
+
+def test_a_run_over_folds_stands_beside_official_figures(tmp_path):
+    shown = report.resampled(save_systems(tmp_path, "resample-2"))
+    (beside,) = [table for table in shown.tables if table.key == "counterparts"]
+    assert column(beside, WANG)[AVERAGE].text == "74.5"
+    assert column(beside, "yao2018-official (Yao, Prosky, Poblenz, Covington, Lyman, 2018)")[AVERAGE].values == {
+        "auc_x100": pytest.approx(76.1)
+    }
+    assert "guendel2018-noloc repeats it without the images of PLCO" in " ".join(beside.notes)
+    assert "wang2017-official: on NIH's official split; by labels of a release that is not known" in " ".join(
+        beside.notes
+    )
+
+
 def test_constant_scores_and_unchecked_origins_are_marked(mixed):
     table = report.official(mixed, apart=True).tables[0]
     cell = column(table, "resnet101-large-meta (pixels declared, not checked)")[NO_FINDING]
@@ -294,6 +357,9 @@ def test_constant_scores_and_unchecked_origins_are_marked(mixed):
     rows = [row for row in tidy_rows(report.official(mixed)) if row["run"] == "resnet101-large-meta"]
     assert {row["doubts"] for row in rows} == {"pixels declared, not checked"}
     assert [row["label"] for row in rows if row["constant"]] == [NO_FINDING]
+    intervals = next(table for table in report.official(mixed).tables if table.key == "intervals")
+    assert column(intervals, "resnet101-large-meta (pixels declared, not checked)")[NO_FINDING].text == "†"
+    assert "[0.500, 0.500]" not in terminal(report.official(mixed, apart=True), 120)
 
 
 @pytest.mark.parametrize(

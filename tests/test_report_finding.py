@@ -270,7 +270,7 @@ def test_two_documents_at_once_and_unknown_numbers_are_refused(
 
 def test_every_number_leads_to_a_document_and_its_key_is_its_name(study: Study) -> None:
     assert {*TABLES.values(), *FIGURES.values()} <= DOCUMENTS.keys()
-    for name in DOCUMENTS.keys() - {"labels"}:  # which needs a file of other labels
+    for name in DOCUMENTS.keys() - {"labels", "localisation"}:  # of other labels, and of a run that was localised
         assert answer(ReportRequest(study.runs, name, raw=study.raw)).key == name
 
 
@@ -285,17 +285,24 @@ def test_all_documents_that_the_runs_allow(study: Study) -> None:
     assert not {"resampled", "probes", "compare", "table4", "labels"} & set(keys)
 
 
+def test_a_document_on_the_data_set_asks_for_one(study: Study) -> None:
+    with pytest.raises(UserError, match="Table 2 and Figure 3 are of the data set, and none is named") as caught:
+        ReportRequest(study.runs, document_of({}, 2, None))
+    assert "--data" in caught.value.remedy
+    assert "--raw" in caught.value.remedy
+
+
 def test_published_results_stand_beside_the_official_split_alone(study: Study) -> None:
     with pytest.raises(UserError, match="--also: published results are of the official split"):
         ReportRequest(study.runs, "resampled", also=("top10",))
-    shown = answer(ReportRequest(study.runs, "official", also=("top3",)))
+    shown = answer(ReportRequest(study.runs, "official", also=("swinchex2022",)))
     published = [head for head in shown.tables[0].columns if not head.own]
     assert len(published) > len([head for head in report.official(study.runs).tables[0].columns if not head.own])
 
 
 def test_what_is_of_no_run_asks_for_none(study: Study) -> None:
     assert answer(ReportRequest(study.folder / "nothing", "table1")).key == "table1"
-    with pytest.raises(UserError, match="--raw and --data: none of them is given"):
+    with pytest.raises(UserError, match="Table 2 and Figure 3 are of the data set, and none is named"):
         answer(ReportRequest(study.folder / "nothing", "stats"))
 
 

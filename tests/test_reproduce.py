@@ -70,7 +70,7 @@ def test_table_3_is_eight_set_ups_on_five_resamples() -> None:
     from cxrkit.base import manifests
 
     columns = manifests.read("published/table3.toml")["column"]
-    assert sorted(first) == sorted(column["model"] for column in columns)
+    assert sorted(first) == sorted(column["recipe"] for column in columns)
     assert {item.name.partition("/")[2] for item in runs} == {f"resample-{number}" for number in range(1, 6)}
 
 

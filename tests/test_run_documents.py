@@ -23,6 +23,8 @@ from cxrkit.report.document.tables import AVERAGE, Report, Table
 from cxrkit.report.each_run.calibration import calibration
 from cxrkit.report.each_run.operating_points import operating_points
 from cxrkit.report.each_run.subgroups import subgroups
+from cxrkit.report.each_run.training_curves import training_curves
+from cxrkit.report.everything import Material
 from cxrkit.report.evidence import opened as evidence
 from cxrkit.report.evidence.measured import by_key, measured
 from cxrkit.report.evidence.opened import Opened
@@ -165,6 +167,19 @@ def test_many_runs_stand_side_by_side_without_tables_of_their_own(study: Study) 
     assert tables[0].columns[0].fields == ("threshold", "sensitivity", "specificity", "ppv", "npv")
 
 
+def test_a_model_has_one_name_in_all_figures_and_no_split_where_there_is_but_one(study: Study) -> None:
+    material = Material(find_runs(study.runs, hide=("partial",)), Opened(study.labels))
+    assert len({run.split for run in material.findings}) > 1
+    of_tested = {material.names[run.folder] for run in material.tested}
+    assert not [name for name in of_tested if "official" in name]
+    (training,) = training_curves(material.findings)
+    drawn = {line.of or line.name for panel in training.panels for line in panel.marks}
+    assert drawn <= set(material.names.values())
+    assert {"resnet50-large-meta, resample-1", "resnet50-large-meta, official"} <= {
+        line.name for panel in training.panels for line in panel.marks
+    }
+
+
 def test_the_reliability_figure_has_every_image_in_a_bin(study: Study, one: Run) -> None:
     opened = Opened()
     _, (figure,) = calibration([one], opened)
@@ -204,8 +219,8 @@ def test_scores_by_these_evaluators_stand_in_the_report_apart_from_groups(study:
     evaluate_run(one.folder, read_truth(study.labels), "auc,calibration,subgroups,average-precision", options)
     found = report.official(study.runs)
     titles = [table.title for table in found.tables]
-    assert "ece on the test sets" in titles
+    assert "ece on the test set of split official" in titles
     assert not any("sex" in title or "auc_difference" in title for title in titles)
-    notes = next(table.notes for table in found.tables if table.title == "ece on the test sets")
-    assert "resnet50-large-meta official: calibration with bins=10" in notes
+    notes = next(table.notes for table in found.tables if table.title.startswith("ece "))
+    assert "resnet50-large-meta, official: calibration with bins=10" in notes
     assert read_scores(one.folder / "scores.json").options["calibration"]["bins"] == 10

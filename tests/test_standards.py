@@ -31,7 +31,7 @@ from study_runs import Study
 from cxrkit import __version__
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import file_digest
-from cxrkit.base.labels import ADJUDICATED, AGE
+from cxrkit.base.labels import ADJUDICATED, AGE, CHESTXRAY8
 from cxrkit.datasets.known_splits import known_splits
 from cxrkit.evaluators.scoring import evaluate_run
 from cxrkit.evaluators.truth import read_truth
@@ -258,6 +258,20 @@ def test_other_labels_on_the_same_images_are_not_said_to_be_nihs(tmp_path: Path)
     assert "All images are from one hospital" in said[40].text
 
 
+def test_the_eight_labels_of_chestxray8_are_nihs_too(tmp_path: Path) -> None:
+    run = foreign_run(tmp_path / "eight", CHESTXRAY8, dataset="nih-chestxray8")
+    facts = read_facts(run, tmp_path / "eight" / "labels.parquet")
+    said = {item.number: answer for item, answer in answers(facts).items()}
+    assert "one hospital, the NIH Clinical Center" in said[5].text + said[7].text
+    assert "108,948 images" in "".join(answer.text for answer in said.values())
+    assert "text-mined" in said[14].text + said[16].text
+    card = model_card(facts)
+    assert "NIH ChestX-ray8" in card
+    assert "one of the six that ChestX-ray14 added" in card
+    assert "No Finding" not in card, "it is none of the eight"
+    check_every_eval_ever(every_eval_ever(facts, NOW))
+
+
 def test_an_age_has_no_auc(tmp_path: Path) -> None:
     facts = read_facts(foreign_run(tmp_path / "ages", AGE), tmp_path / "ages" / "labels.parquet")
     document = every_eval_ever(facts, NOW)
@@ -481,6 +495,30 @@ def test_croissant_of_tables(study: Study, tables: Path, tmp_path: Path, monkeyp
     assert assignment["resample-1"].value_counts().sort("resample-1")["count"].to_list() == [
         getattr(known_splits()["resample-1"], subset) for subset in ("test", "train", "val")
     ]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_mlcroissant_reads_the_tables_by_their_columns(
+    study: Study, tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pyarrow", reason="mlcroissant reads parquet with pyarrow (mlcroissant[parquet])")
+    write_standards(study.runs, tmp_path / "out", data=tables, chosen=lambda run: run.name == "mlp-meta")
+    folder = tmp_path / "data"
+    shutil.copytree(tables, folder)
+    for name in ("croissant.json", "splits.parquet"):
+        shutil.copy(tmp_path / "out" / "nih-chestxray14" / name, folder)
+    without_network(monkeypatch)
+    found = validated(folder / "croissant.json")
+    read = pl.DataFrame(list(map(_named, found.records("split-assignment"))))
+    assert read.equals(pl.read_parquet(folder / "splits.parquet"))
+    records = pl.read_parquet(next(folder.glob("records-*.parquet")))
+    first = _named(next(iter(found.records("images"))))
+    assert first == {name.replace(" ", "_"): value for name, value in records.row(0, named=True).items()}
+
+
+def _named(record: dict[str, Any]) -> dict[str, Any]:
+    values = {key.split("/")[1]: value for key, value in record.items()}
+    return {name: value.decode() if isinstance(value, bytes) else value for name, value in values.items()}
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cxrkit.cli.app import app, console, errors, show
+from cxrkit.cli.app import app, console, errors, print_as_it_is, show
 from cxrkit.cli.report import ReportFormat
 
 Method = Annotated[
@@ -63,7 +63,7 @@ def localise(
 ) -> None:
     """Hold a network's maps against the boxes of its test images: Wang 2017's protocol, pointing game, two controls."""
     from cxrkit import report as reports
-    from cxrkit.explain.localisation import localisation
+    from cxrkit.explain.localisation import keep, localisation
     from cxrkit.explain.localising import localise as find
     from cxrkit.runs.folder import RunFolder
 
@@ -73,3 +73,6 @@ def localise(
     found = find(RunFolder(run), data, method=method, device=device, console=errors)
     report = localisation(found)
     show(report, out, kind)
+    kept = keep(found, report)
+    if kind is None or out is not None:  # what is printed in a format is that alone
+        print_as_it_is(f"kept for `cxrkit report --all`: {kept}")

@@ -35,21 +35,26 @@ class Sort(StrEnum):
     input = "input"
 
 
+SplitOption = Annotated[SplitKind, typer.Option(help="Only results on such a split.")]
+SortOption = Annotated[Sort, typer.Option(help="Highest mean, latest year or largest input first, or by key.")]
+OutOption = Annotated[
+    Path | None, typer.Option(help="Also write it to this file: .md, .csv, .tex, .json, .html.", show_default="none")
+]
+
+
 @literature_app.callback(invoke_without_command=True)
 def list_literature(
     context: typer.Context,
-    split: Annotated[SplitKind, typer.Option(help="Only results on such a split.")] = SplitKind.all,
-    sort: Annotated[
-        Sort, typer.Option(help="Highest mean, latest year or largest input first, or by key.")
-    ] = Sort.mean,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Also write it to this file: .md, .csv, .tex, .json, .html.", show_default="none"),
-    ] = None,
+    split: SplitOption = SplitKind.all,
+    sort: SortOption = Sort.mean,
+    out: OutOption = None,
 ) -> None:
     """List the published results; those on the official split that compare with each other come first."""
-    if context.invoked_subcommand is not None:
-        return
+    if context.invoked_subcommand is None:
+        _list(split, sort, out)
+
+
+def _list(split: SplitKind, sort: Sort, out: Path | None) -> None:
     from cxrkit import report as reports
     from cxrkit.report.literature.listing import literature_report
 
@@ -57,6 +62,12 @@ def list_literature(
         reports.format_of(out)  # a wrong ending should be heard before the work
     found = literature_report(split.value, sort.value)
     show(found, out)
+
+
+@literature_app.command("list")
+def list_by_its_name(split: SplitOption = SplitKind.all, sort: SortOption = Sort.mean, out: OutOption = None) -> None:
+    """List the published results, as `cxrkit literature` does."""
+    _list(split, sort, out)
 
 
 @literature_app.command("show")

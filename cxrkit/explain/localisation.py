@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
+from cxrkit.base.files import file_digest
 from cxrkit.explain import published
 from cxrkit.explain.localisation_notes import notes_of
 from cxrkit.explain.localising import CENTRE, NETWORK, RANDOM, Localised
 from cxrkit.explain.measures import IOBB, IOU, THRESHOLDS, Measures, Rate, difference, mean, mean_interval
 from cxrkit.explain.published import PublishedBoxes
 from cxrkit.report.document.figures import Axis, Figure, Line, Panel
+from cxrkit.report.document.numbers import signed
 from cxrkit.report.document.tables import AVERAGE, EMPTY, Cell, Column, Report, Row, Table
+from cxrkit.report.rendering.kept import keep_document
 from cxrkit.statistics.intervals import Interval
 from cxrkit.statistics.thresholds import Share
 
 WHO = (NETWORK, CENTRE, RANDOM)
 SUMMARY_T = 0.5  # of the false boxes in the summary
 DAGGER = "†"  # marks a network that was trained on boxes
+
+
+def keep(found: Localised, report: Report) -> Path:
+    """Write the report into the run's folder, where `cxrkit report --all` finds it. Returns the file."""
+    return keep_document(found.run, report, file_digest(found.run.best))
 
 
 def localisation(found: Localised) -> Report:
@@ -270,8 +279,8 @@ def _difference_cell(one: Sequence[Rate], other: Sequence[Rate], patients: int) 
     found = difference(one, other, patients)
     bounds = found.interval
     values = {"difference": found.value, "lower": bounds.lower, "upper": bounds.upper}
-    bracket = "" if bounds.lower is None else f" [{bounds.lower:+.3f}, {bounds.upper:+.3f}]"
-    return Cell(f"{found.value:+.3f}{bracket}", values)
+    bracket = "" if bounds.lower is None else f" [{signed(bounds.lower)}, {signed(bounds.upper)}]"
+    return Cell(f"{signed(found.value)}{bracket}", values)
 
 
 def _number_cell(value: float | None, metric: str) -> Cell:

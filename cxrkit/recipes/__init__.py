@@ -9,12 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from cxrkit.base import registry
 from cxrkit.datasets import splits
 from cxrkit.models import grammar
+from cxrkit.recipes.figures import with_figures
 from cxrkit.runs.config import TrainConfig, changed, parse_set, read_config, settings, with_set
 
 _FOLDER = Path(__file__).parent
@@ -22,7 +24,12 @@ _FOLDER = Path(__file__).parent
 
 def names() -> list[str]:
     """Return the names of the recipes that ship, in natural order of their files."""
-    return sorted((path.stem for path in _FOLDER.glob("*.toml")), key=_natural)
+    return list(_names())
+
+
+@cache
+def _names() -> tuple[str, ...]:
+    return tuple(sorted((path.stem for path in _FOLDER.glob("*.toml")), key=_natural))
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
@@ -45,7 +52,10 @@ def load(recipe: str) -> TrainConfig:
     name = grammar.ALIASES.get(recipe, recipe)
     if name not in names():
         raise registry.unknown("recipe", recipe, names(), own="a TOML file: --recipe FILE.toml")
-    return _named(read_config(_FOLDER / f"{name}.toml"), name)
+    config = read_config(_FOLDER / f"{name}.toml")
+    return _named(
+        replace(config, about=replace(config.about, expected=with_figures(config.about.expected, name))), name
+    )
 
 
 def _is_file(recipe: str) -> bool:
@@ -57,8 +67,9 @@ def _named(config: TrainConfig, name: str) -> TrainConfig:
 
 
 def text(name: str) -> str:
-    """Return a recipe's file as it stands. Raises UserError for an unknown name."""
-    return (_FOLDER / f"{load(name).recipe}.toml").read_text(encoding="utf-8")
+    """Return a recipe's file, with the published figures in their places. Raises UserError for an unknown name."""
+    recipe = load(name).recipe
+    return with_figures((_FOLDER / f"{recipe}.toml").read_text(encoding="utf-8"), recipe)
 
 
 def of_model(model: str) -> TrainConfig:

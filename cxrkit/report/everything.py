@@ -12,7 +12,7 @@ from cxrkit.base.errors import UserError
 from cxrkit.report.document.tables import Report
 from cxrkit.report.evidence.epochs import EpochChoice
 from cxrkit.report.evidence.opened import Opened
-from cxrkit.report.evidence.run_names import run_names
+from cxrkit.report.evidence.run_names import model_names, run_names
 from cxrkit.report.evidence.runs import FoundRuns, Run, is_probe
 from cxrkit.report.paper.official import SPLIT as OFFICIAL
 from cxrkit.report.paper.official import official
@@ -70,8 +70,8 @@ class Material:
 
     @cached_property
     def names(self) -> dict[Path, str]:
-        """What each run is called in figures, by its folder."""
-        return run_names(self.findings)
+        """What each run is called where runs of one split stand side by side, by its folder."""
+        return model_names(self.findings)
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def _curves(material: Material) -> Report:
     from cxrkit.report.each_run.training_curves import training_curves
 
     drawn = curves(material.tested, material.opened, material.names) if material.tested else []
-    figures = [*drawn, *training_curves(material.findings, material.names)]
+    figures = [*drawn, *training_curves(material.findings)]
     return Report("Curves", (), figures=tuple(figures), key="curves")
 
 
@@ -143,6 +143,12 @@ def _external(material: Material) -> Report:
     from cxrkit.report.each_run.external import external_of
 
     return external_of([run.folder for run in material.findings])
+
+
+def _localisation(material: Material) -> Report:
+    from cxrkit.report.each_run.localisation import localisation
+
+    return localisation(material.findings, run_names(material.findings))
 
 
 def _labels(material: Material) -> Report:
@@ -204,6 +210,12 @@ def _has_external(material: Material) -> bool:
     return any(validities(run.folder) for run in material.findings)
 
 
+def _has_localised(material: Material) -> bool:
+    from cxrkit.report.each_run.localisation import is_localised
+
+    return any(map(is_localised, material.findings))
+
+
 def _has_labels(material: Material) -> bool:
     return bool(material.labels)
 
@@ -232,6 +244,7 @@ DOCUMENTS: dict[str, Document] = {
     "thresholds": Document(_thresholds, _has_tested),
     "subgroups": Document(_subgroups, _has_tested),
     "external": Document(_external, _has_external),
+    "localisation": Document(_localisation, _has_localised),
     "labels": Document(_labels, _has_labels),
     "stats": Document(_stats, _has_data),
     "table1": Document(_table1, _always),

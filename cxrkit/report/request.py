@@ -67,6 +67,11 @@ class ReportRequest:
             raise UserError(
                 "--also: published results are of the official split", remedy="ask for --official-split, or for --all"
             )
+        if self.document == "stats" and self.raw is None and self.data is None:
+            raise UserError(
+                "Table 2 and Figure 3 are of the data set, and none is named",
+                remedy="name a prepared folder with --data, or with --raw the folder of NIH's CSV, or the CSV itself",
+            )
         if self.document == "labels" and self.raw is None:
             raise UserError("--labels: no folder is named that has the other labels", remedy="name it with --raw")
         if self.document == "probes" and self.epoch == "common":
@@ -149,5 +154,6 @@ def write_all(request: ReportRequest, out: Path, console: Console) -> WrittenAll
 
 def best_first(material: Material) -> Sequence[str]:
     """Return the runs, as figures name them, by mean AUC, the highest first: they have a colour in every figure."""
-    means = {material.names[run.folder]: mean.value for run in material.findings if (mean := run.auc()) is not None}
-    return sorted(means, key=lambda name: -(means[name] or 0))
+    side_by_side = (*material.findings, *material.tested)  # of a model on several splits, the one that figures show
+    means = {material.names[run.folder]: mean.value for run in side_by_side if (mean := run.auc()) is not None}
+    return sorted(means, key=lambda name: (-round(means[name] or 0, 9), name))

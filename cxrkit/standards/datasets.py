@@ -5,7 +5,7 @@ Only data sets that cxrkit reads by itself are here. Of any other one the author
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cxrkit.base import manifests
 from cxrkit.base.labels import CHESTXRAY8, CHESTXRAY14
@@ -68,9 +68,8 @@ class DatasetFacts:
 
 def dataset_facts(dataset: str) -> DatasetFacts | None:
     """Return what is published of the data set of this registered name; None where cxrkit knows nothing of it."""
-    if dataset == SYNTHETIC:
-        return _PHANTOM
-    return _chestxray14() if dataset == "nih-chestxray14" else None
+    known = {SYNTHETIC: lambda: _PHANTOM, "nih-chestxray14": _chestxray14, "nih-chestxray8": _chestxray8}
+    return known[dataset]() if dataset in known else None
 
 
 def _chestxray14() -> DatasetFacts:
@@ -117,6 +116,27 @@ def _chestxray14() -> DatasetFacts:
             "(Oakden-Rayner 2020): a model may learn the tube",
         ),
         limitations=("All images are from one hospital: nothing here says how the model does elsewhere",),
+    )
+
+
+def _chestxray8() -> DatasetFacts:
+    """Return the eight labels of ChestX-ray8, read from a ChestX-ray14 download: the same films on the same terms."""
+    fourteen = _chestxray14()
+    adjudicated, _, tubes = fourteen.label_limitations
+    return replace(
+        fourteen,
+        name="NIH ChestX-ray8 (eight labels of the films of ChestX-ray14)",
+        selected=(
+            f"{fourteen.selected}. The first release had 108,948 images; which of the 112,120 that are published now "
+            "these are is not published, so all are here"
+        ),
+        label_sets=(CHESTXRAY8.name,),
+        label_limitations=(
+            adjudicated,
+            "An image with none of the eight labels may have one of the six that ChestX-ray14 added; it is not said to "
+            "be healthy",
+            tubes,
+        ),
     )
 
 

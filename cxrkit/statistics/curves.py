@@ -59,19 +59,23 @@ def curves(score_N: NDArray[np.floating], truth_N: NDArray[np.bool_]) -> Curves 
     )
 
 
-def by_importance(x_K: Floats, y_K: Floats, points: int, tolerance: float = 0.0) -> NDArray[np.intp]:
+def by_importance(
+    x_K: Floats, y_K: Floats, points: int, tolerance: float = 0.0, *, vertical: bool = False
+) -> NDArray[np.intp]:
     """Return the indices of at most `points` points, so that a line through the first few is near to that through all.
 
     Both ends come first; then, again and again, the point that lies farthest from the line through those before it,
     until there are `points`, or none is farther than `tolerance` (Ramer 1972, doi:10.1016/S0146-664X(72)80017-0).
-    Distances are what the eye sees in a square panel whose sides are 1: across the line, not along an axis.
+    Distances are what the eye sees in a square panel whose sides are 1: across the line, not along an axis. vertical:
+    along y instead, so that the y that is read at any x is at most `tolerance` wrong, where `points` are enough.
     """
+    distances = _square_heights if vertical else _square_distances
     chosen = [0, len(x_K) - 1][: len(x_K)]
     waiting: list[tuple[float, int, int, int]] = []
 
     def look_between(first: int, last: int) -> None:
         if last - first > 1:
-            square = _square_distances(x_K[first : last + 1], y_K[first : last + 1])
+            square = distances(x_K[first : last + 1], y_K[first : last + 1])
             farthest = int(square.argmax())
             heapq.heappush(waiting, (-float(square[farthest]), first, first + 1 + farthest, last))
 
@@ -82,6 +86,18 @@ def by_importance(x_K: Floats, y_K: Floats, points: int, tolerance: float = 0.0)
         look_between(first, farthest)
         look_between(farthest, last)
     return np.array(chosen, np.intp)
+
+
+def _square_heights(x_K: Floats, y_K: Floats) -> Floats:
+    """Return how far each point but the two ends lies above or below the stretch between these, squared.
+
+    x_K must not fall. On an upright stretch, where x stays, every point lies on it.
+    """
+    width = float(x_K[-1] - x_K[0])
+    if width <= 0:
+        return np.zeros(len(x_K) - 2)
+    line = y_K[0] + (y_K[-1] - y_K[0]) * ((x_K[1:-1] - x_K[0]) / width)
+    return np.asarray((y_K[1:-1] - line) ** 2)
 
 
 def _square_distances(x_K: Floats, y_K: Floats) -> Floats:

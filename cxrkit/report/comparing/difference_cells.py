@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable
 
 from cxrkit.report.comparing.contests import Contest, OnFolds, OnImages
-from cxrkit.report.document.tables import EMPTY, ROUGHLY, Cell, Number
+from cxrkit.report.document.numbers import p_text, signed
+from cxrkit.report.document.tables import ROUGHLY, Cell, Number
 from cxrkit.statistics.comparing import TEST_TO_TRAIN, Comparison
 from cxrkit.statistics.intervals import APPROXIMATE, MIN_PATIENTS
 
@@ -19,13 +20,6 @@ BY_IMAGE_NOTE = (
     "Images of one patient resemble each other: DeLong's test, which takes images for independent, calls equal models "
     "different at 5 % in 14 to 48 % of comparisons (simulated: benchmarks/results/statistics/coverage.md)"
 )
-
-
-def p_text(p_value: float) -> str:
-    """Return a p-value in three decimals, "<0.001" below them, "-" where there is none."""
-    if math.isnan(p_value):
-        return EMPTY.text
-    return "<0.001" if p_value < 0.0005 else f"{p_value:.3f}"
 
 
 def p_cell(p_value: float, field: str) -> Cell:
@@ -68,10 +62,10 @@ def difference_cell(found: Comparison) -> Cell:
     }
     if math.isnan(found.lower):
         reason = found.reason.partition(" with")[0]  # "9 patients with the finding, fewer than 10"
-        return Cell(f"{found.difference:+.3f} ({reason})" if reason else f"{found.difference:+.3f}", values)
+        return Cell(f"{signed(found.difference)} ({reason})" if reason else signed(found.difference), values)
     roughly = ROUGHLY * (found.mark == APPROXIMATE)
     values |= {"approximate": 1} if roughly else {}
-    return Cell(f"{found.difference:+.3f} {roughly}[{found.lower:+.3f}, {found.upper:+.3f}]", values)
+    return Cell(f"{signed(found.difference)} {roughly}[{signed(found.lower)}, {signed(found.upper)}]", values)
 
 
 def number(value: float) -> float | None:

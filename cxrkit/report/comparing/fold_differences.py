@@ -12,7 +12,7 @@ from cxrkit.base.labels import LabelSet
 from cxrkit.datasets.splits import resample
 from cxrkit.report.comparing.contests import OnFolds
 from cxrkit.report.comparing.difference_cells import fold_notes
-from cxrkit.report.comparing.matrix import matrix_table
+from cxrkit.report.comparing.matrix import by_average, matrix_table
 from cxrkit.report.document.tables import Table
 from cxrkit.report.evidence.runs import Run
 
@@ -56,8 +56,7 @@ def _matrix(
         tuple(map(resample, common)),
     )
     means = contest.pairwise()
-    order = sorted(range(len(compared)), key=lambda place: -contest.auc(place))
-    table = matrix_table(contest, means, order, times=100)
+    table = matrix_table(contest, means, by_average(contest), times=100)
     notes = (*table.notes, *fold_notes(contest), SAMPLING_NOTE, *left_out)
     return [replace(table, title=f"{table.title}: average AUC x 100", notes=notes, key=key)]
 

@@ -8,20 +8,22 @@ from dataclasses import replace
 from itertools import combinations
 
 from cxrkit.report.comparing.contests import Contest
-from cxrkit.report.comparing.difference_cells import LEVEL, auc_cell, how_notes, number, p_text, spread_field, where
+from cxrkit.report.comparing.difference_cells import LEVEL, auc_cell, how_notes, number, spread_field, where
 from cxrkit.report.comparing.versus import forest
 from cxrkit.report.document.figures import Figure, Grid, Panel
+from cxrkit.report.document.numbers import p_text, signed
 from cxrkit.report.document.tables import EMPTY, Cell, Column, Row, Table
 from cxrkit.runs.epochs import ranges
 from cxrkit.statistics.comparing import Comparison, Pairwise
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
+EXACT = 9  # decimals of an AUC that are not rounding
 WRITTEN = 12  # contenders up to which the cells of the figure have room for numbers
 
 
 def many(contest: Contest, only: Collection[str] = ()) -> tuple[list[Table], list[Figure]]:
     """Return tables and figures of three contenders or more; only: these labels beside the mean."""
-    order = sorted(range(len(contest.names)), key=lambda place: (-contest.auc(place), contest.names[place]))
+    order = by_average(contest)
     means = contest.pairwise()
     by_label = {label: contest.pairwise(label) for label in (*contest.labels.averaged, *contest.labels.beside)}
     tables = [
@@ -30,6 +32,13 @@ def many(contest: Contest, only: Collection[str] = ()) -> tuple[list[Table], lis
         _best_table(contest, by_label, order, only),
     ]
     return tables, [_forest(contest, means, order), _grid(contest, means, order)]
+
+
+def by_average(contest: Contest) -> list[int]:
+    """Return the contenders, highest average first, equal ones by name: the last digits of a sum are no difference."""
+    return sorted(
+        range(len(contest.names)), key=lambda place: (-round(contest.auc(place), EXACT), contest.names[place])
+    )
 
 
 def between(found: Pairwise, one: int, other: int) -> tuple[Comparison, float]:
@@ -56,7 +65,7 @@ def pairs_text(found: Pairwise) -> str:
 def best_of(contest: Contest, found: Pairwise, label: str) -> tuple[int, list[int]]:
     """Return who has the highest AUC of a label, and all from whom nothing tells it, itself included."""
     places = range(len(contest.names))
-    best = max(places, key=lambda place: (contest.auc(place, label), -place))
+    best = max(places, key=lambda place: (round(contest.auc(place, label), EXACT), -place))
     return best, [place for place in places if place == best or not between(found, best, place)[1] <= LEVEL]
 
 
@@ -66,6 +75,9 @@ def ties_table(
     """Return the contenders by their mean AUC with the letters of those that they are tied with."""
     spread = spread_field(contest)
     columns = [Column("average", ("Average",), ("auc", spread)), Column("tied", ("Tied",), left=True)]
+    ranks = _ranks(contest, order)
+    shared = len(set(ranks.values())) < len(order)
+    columns[:0] = [Column("rank", ("Rank",), ("rank",))] * shared
     counts = dict.fromkeys(order, 0)
     averaged = [label for label in contest.labels.averaged if by_label]
     for label in averaged:
@@ -75,7 +87,9 @@ def ties_table(
         columns.append(Column("best in", ("Best or", "tied in"), ("labels",)))
     rows = []
     for rank, place in enumerate(order, 1):
-        cells = [auc_cell(contest, place, None), Cell(letters(means.groups, place))]
+        level = "=" * (list(ranks.values()).count(ranks[place]) > 1)
+        cells = [Cell(f"{ranks[place]}{level}", {"rank": ranks[place]})] * shared
+        cells += [auc_cell(contest, place, None), Cell(letters(means.groups, place))]
         if by_label:
             cells.append(Cell(f"{counts[place]} of {len(averaged)}", {"labels": counts[place]}))
         rows.append(Row(contest.names[place], f"{rank} {contest.names[place]}", tuple(cells), own=True))
@@ -83,6 +97,8 @@ def ties_table(
         f"Tied: runs that share a letter do not differ in the average at 5 %, p-values adjusted by Holm over "
         f"{pairs_text(means)} (compact letter display, Piepho 2004); tied is not equal: the data may be too few"
     ]
+    if shared:
+        notes.append("=: averages that are printed alike share a rank; the number before a name is only its place here")
     if unknown := [item for item in means.comparisons.values() if math.isnan(item.p_value)]:
         notes.append(f"{len(unknown):,} of them without a p-value ({unknown[0].reason}): they count as tied")
     if by_label:
@@ -94,6 +110,12 @@ def ties_table(
     return Table(
         f"Average AUC and ties, {where(contest)}", "Run", tuple(columns), tuple(rows), tuple(notes), "ties", True
     )
+
+
+def _ranks(contest: Contest, order: Sequence[int]) -> dict[int, int]:
+    """Return the rank of each contender; those whose averages are printed alike share one."""
+    printed = {place: auc_cell(contest, place, None).text for place in order}
+    return {place: 1 + sum(float(other) > float(printed[place]) for other in printed.values()) for place in order}
 
 
 def matrix_table(contest: Contest, means: Pairwise, order: Sequence[int], times: int = 1) -> Table:
@@ -111,7 +133,7 @@ def matrix_table(contest: Contest, means: Pairwise, order: Sequence[int], times:
                 cells.append(EMPTY)
                 continue
             found, adjusted = between(means, one, other)
-            text = f"{times * found.difference:+.{decimals}f}" if column > rank else p_text(adjusted)
+            text = signed(times * found.difference, decimals) if column > rank else p_text(adjusted)
             values = {"difference": times * found.difference, "p_adjusted": number(adjusted)}
             cells.append(Cell(text, values, bold=adjusted <= LEVEL))
         rows.append(Row(contest.names[one], f"{rank} {contest.names[one]}", tuple(cells), own=True))
@@ -175,7 +197,7 @@ def _grid(contest: Contest, means: Pairwise, order: Sequence[int]) -> Figure:
         for row, column in ((one, other), (other, one)):
             found, adjusted = between(means, row, column)
             values[row, column] = found.difference
-            texts[row, column] = f"{found.difference:+.3f}" + "*" * (adjusted <= LEVEL)
+            texts[row, column] = f"{signed(found.difference)}" + "*" * (adjusted <= LEVEL)
     grid = Grid(
         tuple(tuple(values[row, column] for column in order) for row in order),
         tuple(tuple(texts[row, column] for column in order) for row in order) if len(order) <= WRITTEN else (),

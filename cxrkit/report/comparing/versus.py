@@ -15,11 +15,11 @@ from cxrkit.report.comparing.difference_cells import (
     difference_cell,
     how_notes,
     p_cell,
-    p_text,
     spread_field,
     where,
 )
 from cxrkit.report.document.figures import Axis, Figure, Line, Panel, Ranges
+from cxrkit.report.document.numbers import p_words, signed
 from cxrkit.report.document.tables import AVERAGE, EMPTY, Column, Row, Table, heading_lines
 from cxrkit.report.evidence.cells import APPROXIMATE_NOTE
 from cxrkit.statistics.comparing import Comparison, LabelComparisons
@@ -111,9 +111,9 @@ def _verdict(contest: Contest, mean: Comparison) -> str:
     one, other = contest.names
     if math.isnan(mean.p_value):
         return f"Whether {one} and {other} differ cannot be said: {mean.reason}"
-    numbers = f"95 % interval {mean.lower:+.3f} to {mean.upper:+.3f}, p = {p_text(mean.p_value)}".replace("= <", "< ")
+    numbers = f"95 % interval {signed(mean.lower)} to {signed(mean.upper)}, {p_words(mean.p_value)}"
     if mean.p_value > LEVEL:
-        return f"On the average nothing tells {one} from {other}: {mean.difference:+.3f} ({numbers})"
+        return f"On the average nothing tells {one} from {other}: {signed(mean.difference)} ({numbers})"
     higher, lower = (one, other) if mean.difference > 0 else (other, one)
     return f"On the average {higher} is above {lower} by {abs(mean.difference):.3f} (first less second: {numbers})"
 

@@ -116,7 +116,7 @@ def _networks_table() -> Table:
     features = [f"{spec.features:,}" + " + 3" * spec.meta for spec in specs]
     rows.append(_row("features", [Cell(text) for text in features]))
     rows += _totals(specs)
-    columns = tuple(Column(spec.name, _heading(spec.name), ("side", "blocks", "millions"), own=True) for spec in specs)
+    columns = tuple(Column(spec.name, (spec.name,), ("side", "blocks", "millions"), own=True) for spec in specs)
     notes = (
         "Side of each layer's output in pixels, and in brackets its bottleneck blocks; features: the pooled ones, and "
         "the three of age, sex and view",
@@ -133,11 +133,6 @@ def _networks_table() -> Table:
 
 def _after(name: str) -> tuple[str, ...]:
     return (name, f"pooling after {name}") if name == "conv2_x" else (name,)
-
-
-def _heading(name: str) -> tuple[str, ...]:
-    network, *rest = name.split("-")
-    return (network, "".join(f"-{word}" for word in rest))
 
 
 def _row(name: str, cells: Sequence[Cell], *, rule: bool = False) -> Row:

@@ -118,14 +118,12 @@ def _labels_notes(whole: Counts, paper: Table2, release: str) -> list[str]:
     notes = [f"Paper's columns: {paper.citation}, as printed there"]
     other = [label for label, printed in paper.labels.items() if whole.labels[label].positive != printed.positive]
     if not other:
-        notes.append(f"All {len(paper.labels)} label counts equal the paper's")
+        return [*notes, "The number of images of every label equals the paper's"]
+    if len(other) == len(paper.labels):
+        differ = "No label has as many images as in the paper"
     else:
-        named = ", ".join(CHESTXRAY14.heading(label) for label in other)
-        notes.append(
-            f"{len(other)} of {len(paper.labels)} label counts are not the paper's ({named}): these are labels "
-            f"{release}, and the paper's counts are those of {paper.label_release}"
-        )
-    return notes
+        differ = f"Not as many images as in the paper have {', '.join(map(CHESTXRAY14.heading, other))}"
+    return [*notes, f"{differ}: these are labels {release}, and the paper counted those of {paper.label_release}"]
 
 
 def _people_table(whole: Counts, paper: Table2 | None) -> Table:

@@ -118,7 +118,7 @@ def labels_an_image_table(groups: Mapping[str, pl.DataFrame], pathologies: tuple
         *(Column(f"{name} share by labels", (name, "%"), ("percent",), own=True) for name in groups),
     )
     note = f"Of {len(pathologies)} labels; an image with none has no finding, or one that is not among them"
-    return Table("Labels an image", "Labels", columns, tuple(rows), (note,), "labels-an-image")
+    return Table("Images by number of findings", "Findings", columns, tuple(rows), (note,), "labels-an-image")
 
 
 def images_a_patient_table(groups: Mapping[str, pl.DataFrame]) -> Table:

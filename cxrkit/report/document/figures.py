@@ -37,6 +37,10 @@ class Line:
     markers: bool = False
     """Whether each point is marked."""
 
+    of: str = ""
+    """Whose colour and place in the legend it has: the model's, where it is of one of several runs of it; "" for its
+    own name."""
+
 
 @dataclass(frozen=True)
 class Bars:

@@ -10,6 +10,7 @@ from cxrkit.base.labels import LabelSet
 from cxrkit.evaluators.groups import FACTORS
 from cxrkit.evaluators.subgroups import DIFFERENCE
 from cxrkit.report.document.figures import Axis, Figure, Panel, Ranges
+from cxrkit.report.document.numbers import p_words, signed
 from cxrkit.report.document.tables import (
     AVERAGE,
     EMPTY,
@@ -155,12 +156,8 @@ def _gap(metric: Metric | None) -> Cell:
     values: dict[str, Number] = {DIFFERENCE: metric.value, "lower": metric.lower, "upper": metric.upper}
     values |= {"p_value": metric.p_value, **_marks(metric)}
     if metric.p_value is None:
-        return Cell(f"{metric.value:+.3f}", values)
-    return Cell(f"{metric.value:+.3f}, p {_p(metric.p_value)}", values)
-
-
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
+        return Cell(signed(metric.value), values)
+    return Cell(f"{signed(metric.value)}, {p_words(metric.p_value)}", values)
 
 
 def _labels_table(name: str, found: _Found, labels: LabelSet, factor: str, key: str) -> Table:

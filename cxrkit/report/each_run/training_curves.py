@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cxrkit.report.document.figures import Axis, Figure, Line, Panel
-from cxrkit.report.evidence.run_names import run_names
+from cxrkit.report.evidence.run_names import model_names, run_names
 from cxrkit.report.evidence.runs import Run
 from cxrkit.runs.folder import RunFolder
 from cxrkit.runs.metrics import read_metrics
@@ -63,6 +63,9 @@ class Training:
     epoch: int | None
     """The one that was chosen, and is marked; None where none is known."""
 
+    model: str = ""
+    """The model that it is a run of, where its name says more: one model has one colour in all figures."""
+
 
 def training_curves(runs: Sequence[Run], names: Mapping[Path, str] | None = None) -> list[Figure]:
     """Return the figure "training" of evaluated runs; see `curves_of`.
@@ -71,7 +74,8 @@ def training_curves(runs: Sequence[Run], names: Mapping[Path, str] | None = None
     """
     called = run_names(runs) if names is None else names
     # The run's own best epoch, or the one that a report has chosen.
-    return curves_of([Training(called[run.folder], run.folder, run.scores.epoch) for run in runs])
+    models = model_names(runs) if names is None else names
+    return curves_of([Training(called[run.folder], run.folder, run.scores.epoch, models[run.folder]) for run in runs])
 
 
 def curves_of(trainings: Sequence[Training]) -> list[Figure]:
@@ -94,6 +98,8 @@ def curves_of(trainings: Sequence[Training]) -> list[Figure]:
         "Each point is an epoch; the training loss is the mean over it, the validation's follows it. The point "
         "marks the epoch whose network was tested."
     )
+    if any(models[run.folder] != called[run.folder] for run in shown):
+        caption += " The runs of a model, one for each split, have its colour."
     if without:
         caption += f" Without a record of their training: {', '.join(without)}."
     return [Figure("training", "Training curves", caption, panels, COLUMNS)]
@@ -122,9 +128,10 @@ def _lines(measure: _Measure, training: Training, epochs: Iterable[Mapping[str, 
     x, y = np.array(list(points), float), np.array(list(points.values()), float)
     chosen = np.sort(by_importance(_scaled(x), _scaled(y), POINTS))
     name, epoch = training.name, training.epoch
-    lines = [Line(name, tuple(x[chosen].tolist()), tuple(y[chosen].tolist()), steps=measure.key == "lr")]
+    of = training.model if training.model != name else ""
+    lines = [Line(name, tuple(x[chosen].tolist()), tuple(y[chosen].tolist()), steps=measure.key == "lr", of=of)]
     if measure.marked and epoch in points:
-        lines.append(Line(name, (float(epoch),), (points[epoch],), markers=True))
+        lines.append(Line(name, (float(epoch),), (points[epoch],), markers=True, of=of))
     return lines
 
 

@@ -58,6 +58,8 @@ def _numbers(metric: Metric) -> dict[str, Number]:
 
 
 def _uncertainty(metric: Metric) -> str:
+    if metric.constant:
+        return ""  # of scores that are all equal the mark says all
     if metric.lower is not None:
         return f" {_interval(metric)}"
     patients = metric.positive_patients
@@ -82,6 +84,8 @@ def interval_cells(run: Run) -> dict[str, Cell]:
 def _interval_cell(metric: Metric) -> Cell:
     if metric.lower is None:
         return EMPTY
+    if metric.constant:
+        return Cell(CONSTANT, _numbers(metric))
     return Cell(_interval(metric), _numbers(metric))
 
 

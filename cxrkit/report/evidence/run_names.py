@@ -1,4 +1,4 @@
-"""One name for each run, for figures: a run is called the same, and so has the same colour, in all of them."""
+"""One name for each run, for figures: a model is called the same, and so has the same colour, in all of them."""
 
 from __future__ import annotations
 
@@ -10,20 +10,27 @@ from cxrkit.report.evidence.runs import Run
 from cxrkit.report.evidence.variants import details, full_name, variant_of
 
 
-def run_names(runs: Sequence[Run]) -> dict[Path, str]:
-    """Return the name of each run by its folder: what tables call it, and its split where they are of several.
+def model_names(runs: Sequence[Run]) -> dict[Path, str]:
+    """Return what tables call each run, by its folder, without its split: the same for a model on several.
 
-    Runs that nothing else tells apart are called by their folders.
+    Runs of one split that nothing else tells apart are called by their folders.
     """
     variants = [variant_of(run) for run in runs]
     words = details(variants, {})
-    several = len({run.split for run in runs}) > 1
-    names = [
-        full_name(variant, (*words[variant], *([run.split] if several else [])))
-        for run, variant in zip(runs, variants, strict=True)
-    ]
-    counts = Counter(names)
+    names = [full_name(variant, words[variant]) for variant in variants]
+    counts = Counter(zip(names, (run.split for run in runs), strict=True))
     return {
-        run.folder: name if counts[name] == 1 else "/".join(run.folder.parts[-2:])
-        for run, name in zip(runs, names, strict=True)
+        run.folder: name if counts[name, run.split] == 1 else _place(run) for run, name in zip(runs, names, strict=True)
     }
+
+
+def run_names(runs: Sequence[Run]) -> dict[Path, str]:
+    """Return the name of each run by its folder: its model's, and its split where they are of several."""
+    names = model_names(runs)
+    if len({run.split for run in runs}) == 1:
+        return names
+    return {run.folder: name if (name := names[run.folder]) == _place(run) else f"{name}, {run.split}" for run in runs}
+
+
+def _place(run: Run) -> str:
+    return "/".join(run.folder.parts[-2:])

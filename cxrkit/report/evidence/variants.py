@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
+from cxrkit import recipes
 from cxrkit.report.evidence.comparability import Verdict
 from cxrkit.report.evidence.reference import known_preparations
 from cxrkit.report.evidence.runs import Run
 from cxrkit.report.literature.published import Published, PublishedFolds
 from cxrkit.runs.predictions import IMPORTED
 
+Paper = TypeVar("Paper", Published, PublishedFolds)
 _SHOWN = 3  # changed settings in a heading; the notes name all
 
 
@@ -97,20 +100,27 @@ def seeds_text(seeds: Sequence[int]) -> str:
     return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
+def paper_of(variant: Variant, papers: Mapping[str, Paper]) -> Paper | None:
+    """Return the published column that a variant repeats, from `papers` by recipe: that of its recipe.
+
+    A network of the paper has its recipe's name, so one that was trained by another recipe has its column, too.
+    """
+    return papers.get(variant.recipe) or papers.get(variant.model)
+
+
 def is_altered(variant: Variant, paper: Published | PublishedFolds | None) -> bool:
-    """Whether a run of a published network was trained on other terms than the published column: no fair rival."""
+    """Whether a run of a published system was trained on other terms than the published column: no fair rival."""
     if paper is None:
         return False
     other_size = paper.input_size != 0 and paper.input_size != variant.input_size
-    return bool(variant.changes) or variant.recipe != paper.model or other_size
+    # What its recipe must leave out is other terms, too.
+    return bool(variant.changes) or paper.recipes.get(variant.recipe) != "" or other_size
 
 
-def details(
-    variants: Iterable[Variant], papers: Mapping[str, Published | PublishedFolds]
-) -> dict[Variant, tuple[str, ...]]:
+def details(variants: Iterable[Variant], papers: Mapping[str, Paper]) -> dict[Variant, tuple[str, ...]]:
     """Return what the heading of each variant must say beside its name, in a few words each.
 
-    That is: how it differs from its recipe, from the published column of its network (`papers`, by network), and from
+    That is: how it differs from its recipe, from the published column that it repeats (`papers`, by recipe), and from
     other variants of the same name.
     """
     groups: dict[str, list[Variant]] = defaultdict(list)
@@ -122,14 +132,12 @@ def details(
     return found
 
 
-def _group_details(
-    group: list[Variant], papers: Mapping[str, Published | PublishedFolds]
-) -> dict[Variant, tuple[str, ...]]:
+def _group_details(group: list[Variant], papers: Mapping[str, Paper]) -> dict[Variant, tuple[str, ...]]:
     varying = {name for name in Variant.__dataclass_fields__ if len({getattr(variant, name) for variant in group}) > 1}
-    found = {variant: _words(variant, varying, papers.get(variant.model)) for variant in group}
+    found = {variant: _words(variant, varying, paper_of(variant, papers)) for variant in group}
     # Seeds tell runs apart, not terms: those that differ in nothing that was said are named by their settings.
     terms = {variant: replace(variant, seeds=()) for variant in found}
-    said = {bare: _words(bare, varying - {"seeds"}, papers.get(bare.model)) for bare in terms.values()}
+    said = {bare: _words(bare, varying - {"seeds"}, paper_of(bare, papers)) for bare in terms.values()}
     alike = Counter(said.values())
     return {
         variant: words if alike[said[terms[variant]]] == 1 else (*words, f"settings {variant.recipe_digest[:8]}")
@@ -139,7 +147,9 @@ def _group_details(
 
 def _words(variant: Variant, varying: set[str], paper: Published | PublishedFolds | None) -> tuple[str, ...]:
     words = []
-    if "model" in varying or variant.name != variant.model:  # a run may be called like a network that it is not
+    # A run may be called like a network that it is not; the recipe of a run that is called as one names its network.
+    of_its_recipe = variant.name == variant.recipe and variant.recipe in recipes.names()
+    if "model" in varying or (variant.name != variant.model and not of_its_recipe):
         words.append(variant.model)
     if "recipe" in varying or variant.recipe not in (variant.name, variant.model):
         words.append(IMPORTED if variant.recipe == IMPORTED else f"recipe {variant.recipe}")

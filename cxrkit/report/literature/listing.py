@@ -65,9 +65,9 @@ def _table(title: str, chosen: Iterable[Work], key: str) -> Table:
     columns = (
         Column(AVERAGE, ("Mean", "AUC"), ("auc", "std_seeds")),
         Column("input", ("Input",), ("input_size",)),
-        Column("pretraining", ("Pretraining",)),
-        Column("evidence", ("Evidence",)),
-        Column("marks", ("Marks",)),
+        Column("pretraining", ("Pretraining",), left=True),
+        Column("evidence", ("Evidence",), left=True),
+        Column("marks", ("Marks",), left=True),
     )
     rows = tuple(Row(work.key, work.key, _cells(work)) for work in chosen)
     return Table(title, "Result", columns, rows, key=f"literature-{key}", rows_are_runs=True)

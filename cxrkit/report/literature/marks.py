@@ -9,10 +9,12 @@ from cxrkit.report.literature.works import Work
 TEST_SELECTED = "S"
 SAW_DATA_SET = "P"
 OTHER_LABELS = "L"
+OTHER_SPLIT = "O"
 MEANINGS = {
     TEST_SELECTED: "selected on the test set, by the released code: it prints the best test AUC over the epochs",
     SAW_DATA_SET: "pretrained on this data set's images, before it was trained on them",
     OTHER_LABELS: "tested by another release of the labels, that of 2017 with 188 positive test labels fewer",
+    OTHER_SPLIT: "measured on another split than the run beside it: the two numbers do not compare",
 }
 PRETRAINING_NOTE = (
     "Pretraining: what a network had seen before; none: it started from random numbers; images: without labels; "

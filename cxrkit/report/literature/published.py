@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -38,8 +39,8 @@ class Published:
     note: str = ""
     """What a reader must know of it."""
 
-    model: str = ""
-    """The network of this toolkit that repeats it, whose recipe has the same name; "" where there is none."""
+    recipes: Mapping[str, str] = field(default_factory=dict)
+    """The recipes of this toolkit that repeat it, each with what it must leave out; "" for nothing."""
 
     input_size: int = 0
     """Side of the network's input in pixels; 0 where not known."""
@@ -55,8 +56,8 @@ class PublishedFolds:
     name: str
     """The full name, for CSV."""
 
-    model: str
-    """The network of this toolkit that repeats it, whose recipe has the same name."""
+    recipe: str
+    """The recipe of this toolkit that repeats it; its network has the same name."""
 
     input_size: int
     """Side of the network's input in pixels."""
@@ -66,6 +67,11 @@ class PublishedFolds:
 
     average: tuple[float, float]
     """Of the Average row."""
+
+    @property
+    def recipes(self) -> dict[str, str]:
+        """Its recipe, which leaves out nothing."""
+        return {self.recipe: ""}
 
 
 @dataclass(frozen=True)
@@ -96,7 +102,7 @@ class Table3:
     """Number of folds behind every column."""
 
     columns: dict[str, PublishedFolds]
-    """By the name of the network that repeats them, in the paper's order."""
+    """By the name of the recipe that repeats them, in the paper's order."""
 
 
 @cache
@@ -112,8 +118,8 @@ def table5() -> Table5:
             auc=_by_label(table, column),
             mean=column["mean"],
             note=column.get("note", ""),
-            model=column.get("model", ""),
-            input_size=column.get("input_size", 0),
+            recipes=works.get(column["key"]).recipes,
+            input_size=works.get(column["key"]).input_size,
         )
         for column in table["column"]
     )
@@ -127,10 +133,10 @@ def table3() -> Table3:
     columns = {}
     for column in table["column"]:
         pairs = [*zip(column["mean"], column["std"], strict=True), tuple(column["no_finding"])]
-        columns[column["model"]] = PublishedFolds(
+        columns[column["recipe"]] = PublishedFolds(
             heading=tuple(column["heading"]),
             name=column["name"],
-            model=column["model"],
+            recipe=column["recipe"],
             input_size=column["input_size"],
             folds=dict(zip((*table["pathologies"], NO_FINDING), pairs, strict=True)),
             average=tuple(column["average"]),
@@ -151,7 +157,14 @@ def from_literature(key: str) -> Published:
         auc=work.by_label,
         mean=work.mean,
         note="; ".join((f"from {work.source}", *work.notes)),
+        recipes=work.recipes,
+        input_size=work.input_size,
     )
+
+
+def by_recipe(columns: Iterable[Published]) -> dict[str, Published]:
+    """Return columns by the recipes that repeat them."""
+    return {recipe: column for column in columns for recipe in column.recipes}
 
 
 def _by_label(table: dict[str, Any], column: dict[str, Any]) -> dict[str, float]:

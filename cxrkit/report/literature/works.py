@@ -94,6 +94,9 @@ class Work:
     notes: tuple[str, ...] = ()
     """What a reader must know of it."""
 
+    repeated_by: tuple[tuple[str, str], ...] = ()
+    """The recipes of this toolkit that repeat it, each with what it must leave out; "" for nothing."""
+
     corrected: str = ""
     """What an earlier version of the file had wrong."""
 
@@ -110,6 +113,11 @@ class Work:
     def by_label(self) -> dict[str, float]:
         """Its AUCs by pathology."""
         return dict(self.auc)
+
+    @property
+    def recipes(self) -> dict[str, str]:
+        """By recipe of this toolkit that repeats it what that must leave out; "" for nothing."""
+        return dict(self.repeated_by)
 
 
 @cache
@@ -157,6 +165,11 @@ def comparable() -> list[Work]:
 def ranked(works: Iterable[Work]) -> list[Work]:
     """Return results with the best mean first, those without one last; equal ones in the order of their keys."""
     return sorted(works, key=lambda work: (-(work.mean if work.mean is not None else -1.0), work.key))
+
+
+def repeated_by(recipe: str) -> list[Work]:
+    """Return the results that a recipe of this toolkit repeats, in the file's order."""
+    return [work for work in literature().values() if recipe in work.recipes]
 
 
 def get(key: str) -> Work:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from cxrkit.base.contracts import Metric
 from cxrkit.evaluators.label_sources import LabelSource
+from cxrkit.report.document.numbers import signed
 from cxrkit.report.document.tables import AVERAGE, EMPTY, ROUGHLY, Cell, Column, Row, Table
 from cxrkit.report.evidence import comparability
 from cxrkit.report.evidence.cells import APPROXIMATE_NOTE, CONSTANT_NOTE, is_approximate, metric_cell
@@ -112,19 +113,14 @@ def _difference_cell(found: Comparison | None, factor: int, *, same: bool) -> Ce
     values = {"difference": found.difference}
     if same:
         return Cell("same labels", values)
-    text = _signed(factor * found.difference)
+    text = signed(factor * found.difference, 1)
     if found.lower == found.lower:  # not NaN
         values |= {"lower": found.lower, "upper": found.upper, "p_value": found.p_value}
         rough = ROUGHLY * (found.mark == APPROXIMATE)
-        text += f" {rough}[{_signed(factor * found.lower)}, {_signed(factor * found.upper)}]"
+        text += f" {rough}[{signed(factor * found.lower, 1)}, {signed(factor * found.upper, 1)}]"
     elif found.mark == TOO_FEW:
         text += f" ({TOO_FEW})"
     return Cell(text, values)
-
-
-def _signed(difference: float) -> str:
-    text = f"{difference:+.1f}"
-    return "0.0" if float(text) == 0 else text
 
 
 def _run_notes(source: LabelSource, one: Named) -> list[str]:

@@ -93,7 +93,7 @@ def _held_against(
             left_out.append((run, f"none of its test images has {source.title}"))
             continue
         variant = variants[id(run)]
-        named.append(Named(f"{full_name(variant, words[variant])} {run.split}", found))
+        named.append(Named(f"{full_name(variant, words[variant])}, {run.split}", found))
     return named, left_out
 
 
@@ -101,7 +101,7 @@ def _left_out_notes(reasons: Iterable[tuple[Run, str]]) -> list[str]:
     """Return a note for each reason, with the runs that it keeps out."""
     by_reason: dict[str, list[str]] = defaultdict(list)
     for run, reason in reasons:
-        by_reason[reason].append(f"{run.name} {run.split}")
+        by_reason[reason].append(f"{run.name}, {run.split}")
     return [
         f"Left out: {len(names)} run{'s' * (len(names) > 1)} ({', '.join(names)}): {reason}"
         for reason, names in by_reason.items()

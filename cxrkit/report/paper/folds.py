@@ -19,8 +19,9 @@ from cxrkit.report.evidence.cells import CONSTANT_NOTE, has_constant, run_headin
 from cxrkit.report.evidence.comparability import Verdict, doubt_notes
 from cxrkit.report.evidence.epochs import AtEpochs
 from cxrkit.report.evidence.seeds import within
-from cxrkit.report.evidence.variants import Variant, details, full_name, is_altered
+from cxrkit.report.evidence.variants import Variant, details, full_name, is_altered, paper_of
 from cxrkit.report.literature.published import PublishedFolds, Table3
+from cxrkit.report.paper.counterparts import counterparts
 
 DECIMALS = 1  # of AUC x 100, as the paper prints
 FIELDS = ("auc_x100",)
@@ -41,6 +42,13 @@ def folds_table(title: str, table: Table3, at: AtEpochs, labels: LabelSet = CHES
         words = {variant: said if names[variant.name] > 1 else () for variant, said in words.items()}
     words = at.words(words)
     shown = [_table(title, table, pooled, words, at, labels), *_seeds_table(pooled, words, labels)]
+    if table.columns:
+        own = {
+            variant: _own_cells(folds, table.folds, labels)
+            for variant, folds in pooled.items()
+            if paper_of(variant, table.columns) is None
+        }
+        shown += counterparts(own, words, (), table.label_release, factor=100)
     return [*shown, *_differences(pooled, words, labels)]
 
 
@@ -77,16 +85,16 @@ def _table(
     heads: list[Column] = []
     cells: list[dict[str, Cell]] = []
     rivals: set[int] = set()
-    last_of_model = {variant.model: variant for variant in pooled}
+    last_of_paper = {paper.recipe: variant for variant in pooled if (paper := paper_of(variant, table.columns))}
     for variant, folds in pooled.items():
-        paper = table.columns.get(variant.model)
+        paper = paper_of(variant, table.columns)
         if len(folds) == table.folds and not is_altered(variant, paper):
             rivals.add(len(heads))
         doubts = dict.fromkeys(doubt for verdict in _runs(folds) for doubt in verdict.doubts)
         heading = run_heading(variant.name, words[variant], doubtful=bool(doubts))
         heads.append(Column(full_name(variant, words[variant]), heading, FIELDS, own=True, doubts=tuple(doubts)))
         cells.append(_own_cells(folds, table.folds, labels))
-        if paper is not None and last_of_model[variant.model] == variant:
+        if paper is not None and last_of_paper[paper.recipe] == variant:
             rivals.add(len(heads))
             heads.append(Column(paper.name, ("paper:", *paper.heading), FIELDS))
             cells.append(_paper_cells(paper, table.folds))
@@ -193,7 +201,7 @@ def _notes(
     labels: LabelSet,
 ) -> list[str]:
     notes = []
-    if any(variant.model in table.columns for variant in pooled):
+    if any(paper_of(variant, table.columns) for variant in pooled):
         notes.append(f"Paper's columns: {table.citation}, as printed there; with, without: non-image features")
     of_seeds = " of the means over the seeds" * any(len(variant.seeds) > 1 for variant in pooled)
     notes.append(
@@ -202,7 +210,7 @@ def _notes(
     )
     notes += at.notes(names)
     bold = f"Bold: the highest mean of a row as printed, ties included, among columns with all {table.folds} folds"
-    if any(is_altered(variant, table.columns.get(variant.model)) for variant in pooled):
+    if any(is_altered(variant, paper_of(variant, table.columns)) for variant in pooled):
         bold += "; not among them: a network of the paper that was trained on other terms"
     notes.append(bold)
     if any(has_constant(verdict.run) for folds in pooled.values() for verdict in _runs(folds)):

@@ -98,7 +98,7 @@ def _numbers_table(verdicts: list[Verdict], labels: LabelSet, which: str, key: s
         name = full_name(variant, words[variant])
         columns.append(
             Column(
-                name=f"{name} {run.split}",
+                name=f"{name}, {run.split}",
                 heading=(*run_heading(run.name, words[variant], doubtful=bool(verdict.doubts)), run.split),
                 fields=("auc",),
                 own=True,

@@ -24,6 +24,7 @@ from cxrkit.report.literature import published, works
 from cxrkit.report.literature.marks import PRETRAINING_NOTE, in_heading, mark_notes, marks_of
 from cxrkit.report.literature.published import Published, Table5
 from cxrkit.report.paper import own_metrics
+from cxrkit.report.paper.counterparts import counterparts, without_figures
 from cxrkit.report.paper.not_comparable import not_comparable_tables
 from cxrkit.report.paper.own_columns import DECIMALS, OwnColumns
 from cxrkit.report.paper.rank import rank_table
@@ -47,7 +48,9 @@ def official(
     result that is unknown or does not compare.
     """
     table = published.table5()
-    columns = (*table.columns, *_added(also, table))
+    added = _added(also, table)
+    columns = (*table.columns, *(column for column in added if column.auc))
+    averages = [column for column in added if not column.auc]
     found, probes_note = without_probes(found_in(runs))
     folds = known_splits().keys() - {SPLIT}
     verdicts = judge((run for run in found.runs if run.split not in folds), (SPLIT,), table.label_release)
@@ -58,11 +61,20 @@ def official(
     tables = [_main_table(table, columns, own, reasons_follow=bool(others))]
     if at.columns:
         tables.append(_interval_table(own))
-    ranks = rank_table([(", ".join(words), verdict) for _, words, verdict in own.runs()], table.label_release)
+    ranks = rank_table(
+        [(", ".join(words), verdict) for _, words, verdict in own.runs()],
+        table.label_release,
+        [works.get(column.key) for column in averages],
+    )
     tables += [ranks] if ranks else []
+    tables += counterparts(
+        dict(zip(own.members, own.cells(), strict=True)), own.words, [c.key for c in columns], table.label_release
+    )
     tables += not_comparable_tables(others, apart, detailed=lambda run: run.split == SPLIT)
     tables += own_metrics.tables(run for run in found.runs if run.split not in folds)
     notes = [*found.unusable, *probes_note, *elsewhere_note(found.runs, folds, "resampling folds", "cxrkit report")]
+    notes += [_average_note(column, ranked=ranks is not None) for column in averages]
+    notes += without_figures(own.members)
     return Report("ChestX-ray14, official split", tuple(tables), tuple(notes), key="official")
 
 
@@ -71,6 +83,12 @@ def _added(also: Sequence[str], table: Table5) -> list[Published]:
     keys = works.resolve_also(",".join(also)) if also else ()
     own = {column.key for column in table.columns}
     return [published.from_literature(key) for key in keys if key not in own]
+
+
+def _average_note(column: Published, *, ranked: bool) -> str:
+    """Say of a work that has no AUCs of labels where it stands: a column of dashes would say nothing."""
+    where = "; it stands among the ranks" if ranked else ""
+    return f"{column.key}: of the pathologies it gives the average alone, {column.mean:.{DECIMALS}f}{where}"
 
 
 def _main_table(table: Table5, columns: Sequence[Published], own: OwnColumns, *, reasons_follow: bool) -> Table:
@@ -116,7 +134,7 @@ def _notes(table: Table5, columns: Sequence[Published], own: OwnColumns, *, reas
     notes += [f"{name}: {column.note}" for name, column in zip(names, columns, strict=True) if column.note]
     bold = "Bold: the highest AUC of a row as printed, ties included"
     if any(own.altered):
-        bold += "; not among them: a published network that was trained on other terms"
+        bold += "; not among them: a published system that was trained on other terms"
     notes += [bold, f"Average: over the {len(CHESTXRAY14.averaged)} pathologies"]
     if own.members:
         notes += own.at.notes({variant: own.name(variant) for variant in own.members})
@@ -129,7 +147,9 @@ def _notes(table: Table5, columns: Sequence[Published], own: OwnColumns, *, reas
         notes.append(CONSTANT_NOTE)
     for variant, members in own.members.items():
         name = own.name(variant)
-        notes.append(_origin([verdict.run for verdict in members], variant, name))
+        notes.append(
+            _origin([verdict.run for verdict in members], variant, name) + _repeats(own.paper(variant), variant)
+        )
         notes += dict.fromkeys(note for verdict in members for note in doubt_notes(verdict, name))
     marks = [mark for column in columns for mark in marks_of(works.get(column.key), table.label_release)]
     marks += [mark for variant in own.members for mark in own.marks(variant)]
@@ -166,6 +186,14 @@ def _origin(runs: Sequence[Run], variant: Variant, name: str) -> str:
         return f"{name}: your run {looks}, {terms}, {_epoch(runs[0])}; {tested}"
     each = "; ".join(f"seed {run.scores.seed}, {_epoch(run)}" for run in runs)
     return f"{name}: the mean of your {len(runs)} runs {looks}, {terms}: {each}; {tested}"
+
+
+def _repeats(paper: Published | None, variant: Variant) -> str:
+    """Return which published column a run repeats, and what its recipe must leave out of it."""
+    if paper is None or variant.recipe not in paper.recipes:
+        return ""
+    left_out = paper.recipes[variant.recipe]
+    return f"; repeats {paper.name}" + f", {left_out}" * bool(left_out)
 
 
 def _epoch(run: Run) -> str:

@@ -10,9 +10,9 @@ from cxrkit.report.evidence.comparability import Verdict
 from cxrkit.report.evidence.epochs import AtEpochs
 from cxrkit.report.evidence.runs import Run
 from cxrkit.report.evidence.seeds import seed_cells
-from cxrkit.report.evidence.variants import Variant, details, full_name, is_altered, seeds_text
+from cxrkit.report.evidence.variants import Variant, details, full_name, is_altered, paper_of, seeds_text
 from cxrkit.report.literature.marks import in_heading
-from cxrkit.report.literature.published import Published
+from cxrkit.report.literature.published import Published, by_recipe
 
 DECIMALS = 3
 
@@ -23,12 +23,16 @@ class OwnColumns:
     def __init__(self, at: AtEpochs, columns: Sequence[Published]) -> None:
         self.at = at
         self.members = at.columns
-        self.papers = {column.model: column for column in columns if column.model}
+        self.papers = by_recipe(columns)
         self.words = at.words(details(self.members, self.papers))
 
     def name(self, variant: Variant) -> str:
         """Return the full name of a column."""
         return full_name(variant, self.words[variant])
+
+    def paper(self, variant: Variant) -> Published | None:
+        """Return the published column that a column repeats."""
+        return paper_of(variant, self.papers)
 
     def marks(self, variant: Variant) -> tuple[str, ...]:
         """Return the marks of a column: those of its runs."""
@@ -82,5 +86,5 @@ class OwnColumns:
 
     @property
     def altered(self) -> list[bool]:
-        """Whether each repeats a published network on other terms than its column."""
-        return [is_altered(variant, self.papers.get(variant.model)) for variant in self.members]
+        """Whether each repeats a published system on other terms than its column."""
+        return [is_altered(variant, self.paper(variant)) for variant in self.members]

@@ -28,19 +28,23 @@ _OF_INTERVALS = {"replicates", "seed", "confidence"}  # options that the interva
 def tables(runs: Iterable[Run]) -> Iterator[Table]:
     """Yield a table per metric that is no AUC, of the runs that have it; runs on other labels stand in another table.
 
+    Where no run has a number, as of what is fitted on validation predictions that are not there, there is no table.
+
     Runs on several splits that were trained on equal terms share a column: mean and standard deviation over the splits,
     but not of what grows with the prevalence. Metrics of a group of the images have a table by themselves; the AUCs of
     groups are in the document of subgroups (subgroups.py).
     """
     found: dict[tuple[str, ...], list[Run]] = defaultdict(list)
-    for run in runs:
+    for run in runs:  # in the order in which their evaluators give them
         for what in dict.fromkeys((metric.name, metric.group) for metric in run.test.metrics):
             if what[0] not in _ELSEWHERE:
                 found[*what, run.origin.dataset, run.origin.label_set, run.origin.labels_digest].append(run)
     alike = [key[:2] for key in found]
-    for (name, group, dataset, *_), having in sorted(found.items()):
+    for (name, group, dataset, *_), having in found.items():
+        which = _Which(name, group)
         where = f", {dataset}" if alike.count((name, group)) > 1 else ""
-        yield _table(_Which(name, group), where, having)
+        if any(metric.value is not None for run in having for metric in which.of(run).values()):
+            yield _table(which, where, having)
 
 
 @dataclass(frozen=True)
@@ -78,30 +82,43 @@ def _table(which: _Which, where: str, runs: Sequence[Run]) -> Table:
     if which.grows_with_prevalence:
         several = set()
     columns, cells, notes = [], [], []
+    alone = len({run.split for run in runs}) == 1  # then the title says which
+    without = []
     for variant, group in pooled.items():
         for part in [group] if variant in several else [[run] for run in group]:
             spread = len(part) > 1
-            split = f"{len(part)} splits" if spread else part[0].split
-            full, doubts = full_name(variant, words[variant]), _doubts(part)
+            split = () if alone else (f"{len(part)} splits" if spread else part[0].split,)
+            if all(metric.value is None for run in part for metric in which.of(run).values()):
+                without.append(", ".join((full_name(variant, words[variant]), *split)))
+                continue
+            full, doubts = ", ".join((full_name(variant, words[variant]), *split)), _doubts(part)
             columns.append(
                 Column(
-                    f"{full} {split}",
-                    (*run_heading(variant.name, words[variant], doubtful=bool(doubts)), split),
+                    full,
+                    (*run_heading(variant.name, words[variant], doubtful=bool(doubts)), *split),
                     (name,),
                     own=True,
                     doubts=tuple(doubts),
                 )
             )
             cells.append(_spread_cells(which, part) if spread else _cells(which, part[0]))
-            notes += [f"{UNCHECKED} {full} {split}: {'; '.join(doubts)}"] * bool(doubts)
+            notes += [f"{UNCHECKED} {full}: {'; '.join(doubts)}"] * bool(doubts)
+    if without:
+        notes.append(f"Without a number: {'; '.join(without)} ({_reason(which, runs)})")
     return Table(
-        f"{name} on the test sets{where}",
+        f"{name} on the {f'test set of split {runs[0].split}' if alone else 'test sets'}{where}",
         "Pathology",
         tuple(columns),
         _rows(cells, runs[0].scores.labels),
         (*_how(which, runs, any_spread=bool(several)), *notes),
         key=f"metric-{re.sub(r'[^a-z0-9]+', '-', which.title.lower())}",
     )
+
+
+def _reason(which: _Which, runs: Sequence[Run]) -> str:
+    """Return why there is no number in a run that has none, as its first label says."""
+    found = (metric.reason for run in runs for metric in which.of(run).values() if metric.value is None)
+    return next(filter(None, found), "not defined")
 
 
 def _rows(cells: Sequence[Mapping[str, Cell]], labels: LabelSet) -> tuple[Row, ...]:
@@ -147,7 +164,7 @@ def _spread_cell(name: str, values: Sequence[float | None], splits: int) -> Cell
 
 def _number(value: float) -> str:
     """Return three decimals, or three digits of what is very small or large."""
-    return f"{value:.3f}" if value == 0 or 0.01 <= abs(value) < 1000 else f"{value:.3g}"
+    return f"{value:z.3f}" if value == 0 or 0.01 <= abs(value) < 1000 else f"{value:.3g}"
 
 
 def _said(value: object) -> str:
@@ -179,7 +196,7 @@ def _how(which: _Which, runs: Sequence[Run], *, any_spread: bool) -> Iterator[st
         for evaluator, options in run.scores.options.items():
             said = [f"{key}={_said(value)}" for key, value in options.items() if key not in _OF_INTERVALS]
             if said and evaluator in by:
-                yield f"{run.name} {run.split}: {evaluator} with {', '.join(said)}"
+                yield f"{run.name}, {run.split}: {evaluator} with {', '.join(said)}"
     if any_spread:
         yield "±: sample standard deviation over the splits (n - 1)"
     if any(AVERAGE in which.of(run) for run in runs):

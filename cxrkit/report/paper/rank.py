@@ -54,11 +54,11 @@ def _rounded(mean: float | None) -> str:
     return str(Decimal(str(mean)).quantize(Decimal(10) ** -DECIMALS, ROUND_HALF_UP))
 
 
-def rank_table(runs: Sequence[tuple[str, Verdict]], label_release: str) -> Table | None:
+def rank_table(runs: Sequence[tuple[str, Verdict]], label_release: str, also: Sequence[Work] = ()) -> Table | None:
     """Return the runs that have a mean AUC among the published results next to them; None where none has.
 
     runs: those that compare, each behind what tells it from others of its name, which stands in the table where there
-    are any. label_release: of the labels that they are tested by.
+    are any. label_release: of the labels that they are tested by. also: results to show wherever they stand.
     """
     published = works.comparable()
     found = [(words, verdict, verdict.run.auc()) for words, verdict in runs]
@@ -73,14 +73,15 @@ def rank_table(runs: Sequence[tuple[str, Verdict]], label_release: str) -> Table
         own.append(_own_row(told_apart, verdict, mean, published))
     places = [place(mean.value, published) for *_, mean in means if mean.value is not None]
     near = dict.fromkeys(work for found in places for work in (*found.above, *found.level, *found.below))
+    near |= dict.fromkeys(also)
     rows = [*own, *(_published_row(work, label_release) for work in near)]
     rows.sort(key=lambda row: -_printed(row.cells[1].values["auc"]))  # of equal ones the runs stay first
     columns = (
-        Column("whose", ("Whose",)),
+        Column("whose", ("Whose",), left=True),
         Column(AVERAGE, ("Average",), ("auc",)),
         Column("rank", ("Rank", f"of {len(published) + 1}"), ("rank", "results")),
         Column("in its interval", ("In its", "interval"), ("within",)),
-        Column("marks", ("Marks",)),
+        Column("marks", ("Marks",), left=True),
     )
     title = "Rank among published results on the official split, by average AUC"
     notes = tuple(_notes(published, label_release))

@@ -19,6 +19,7 @@ from cxrkit.report.evidence.epochs import AtEpochs, EpochChoice, at_epochs
 from cxrkit.report.evidence.runs import FoundRuns, Run, found_in, without_probes
 from cxrkit.report.literature import published
 from cxrkit.report.paper import own_metrics
+from cxrkit.report.paper.counterparts import without_figures
 from cxrkit.report.paper.figure5 import figure5
 from cxrkit.report.paper.folds import folds_table
 from cxrkit.report.paper.not_comparable import not_comparable_tables
@@ -55,6 +56,7 @@ def resampled(runs: Path | FoundRuns, epoch: EpochChoice = "own", *, apart: bool
     notes = [*found.unusable, *probes_note]
     if not any_comparable:
         notes.insert(0, f"No run compares with the paper's Table 3 yet; it takes the folds {splits[0]} to {splits[-1]}")
+    notes += without_figures(at.columns)
     figures = tuple(figure5(at, table))
     notes += elsewhere_note(found.runs, [OFFICIAL], "the official split", "cxrkit report --official-split")
     return Report("ChestX-ray14, resampling by patient", tuple(tables), tuple(notes), figures, key="resampled")

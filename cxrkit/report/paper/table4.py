@@ -177,7 +177,7 @@ def _row(
             "paper": None if math.isnan(printed[pair]) else printed[pair],
         }
         shown = printed[pair] if paper and column < place else mean
-        cells.append(Cell(EMPTY.text if math.isnan(shown) else f"{shown:.2f}", values))
+        cells.append(Cell(EMPTY.text if math.isnan(shown) else f"{shown:z.2f}", values))
     return Row(names[place], f"{place + 1} {names[place]}", tuple(cells), own=True)
 
 
@@ -223,7 +223,7 @@ def _grid(names: Sequence[str], pairs: Pairs, where: str, key: str) -> Figure:
         if splits:
             value_QQ[one, other] = value_QQ[other, one] = np.mean(list(splits.values()))
     rows = value_QQ.tolist()
-    texts = tuple(tuple("" if math.isnan(value) else f"{value:.2f}" for value in row) for row in rows)
+    texts = tuple(tuple("" if math.isnan(value) else f"{value:z.2f}" for value in row) for row in rows)
     grid = Grid(tuple(map(tuple, rows)), texts if len(names) <= WRITTEN else ())
     caption = f"Spearman's rank correlation between the predictions of two models, mean over labels, {where}."
     return Figure(

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from cxrkit.base.errors import UserError
 from cxrkit.report.document.figures import Bars, Figure, Grid, Line, Panel, Ranges
 from cxrkit.report.rendering.marks import draw_marks, shortened
-from cxrkit.report.rendering.palette import DARK, LIGHT, MARKERS, Palette, Theme, names, palette
+from cxrkit.report.rendering.palette import DARK, LIGHT, MARKERS, Palette, Theme, names, palette, whose
 from cxrkit.report.rendering.svg import light
 
 Format = Literal["svg", "pdf", "png"]
@@ -196,10 +196,10 @@ def _beside(legend: list[str], width: float) -> int:
 
 
 def _legend_names(figure: Figure, colours: Palette) -> list[str]:
-    """Return the names that the legend shows, in the colours' order; _GREY last where some have no colour."""
+    """Return the names that the legend shows, in the figure's order; _GREY last where some have no colour."""
     found = names(figure)
-    numbered = {name: number for name in found if (number := colours.number(name)) is not None}
-    return [*sorted(numbered, key=numbered.__getitem__), *[_GREY] * (len(found) > len(numbered))]
+    coloured = [name for name in found if colours.number(name) is not None]
+    return [*coloured, *[_GREY] * (len(found) > len(coloured))]
 
 
 def _others(figure: Figure, colours: Palette) -> str:
@@ -215,8 +215,8 @@ def _handle(figure: Figure, name: str, colours: Palette, theme: Theme) -> Any:
     number = colours.number(name)
     colour = theme.rest if number is None else theme.colours[number]
     marks = [mark for panel in figure.panels for mark in panel.marks if isinstance(mark, Line | Bars | Ranges)]
-    others = [mark for mark in marks if mark.name and colours.number(mark.name) is None]
-    mark = next((mark for mark in marks if name and mark.name == name), None) or others[0]
+    others = [mark for mark in marks if mark.name and colours.number(whose(mark)) is None]
+    mark = next((mark for mark in marks if name and whose(mark) == name), None) or others[0]
     if isinstance(mark, Bars):
         return Patch(facecolor=colour, linewidth=0)
     points = isinstance(mark, Ranges) or mark.markers

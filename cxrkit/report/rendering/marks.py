@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from cxrkit.report.document.figures import Axis, Bars, Grid, Line, Panel, Ranges
-from cxrkit.report.rendering.palette import MARKERS, Palette, Theme
+from cxrkit.report.rendering.palette import MARKERS, Palette, Theme, whose
 
 SHORT = 42  # letters of a name in a legend or at an axis
 _TOGETHER = 0.72  # of the room of a category is taken by its marks
@@ -21,7 +21,7 @@ def draw_marks(axes: Any, panel: Panel, number: int, colours: Palette, theme: Th
     beside = [mark for mark in panel.marks if isinstance(mark, Bars | Ranges)]
     for place, mark in _in_order(panel, colours):
         gid = f"mark-{number}-{place}"
-        rank = colours.number(mark.name) if not isinstance(mark, Grid) and mark.name else None
+        rank = colours.number(whose(mark)) if not isinstance(mark, Grid) and mark.name else None
         colour = theme.rest if rank is None else theme.colours[rank]
         if isinstance(mark, Line):
             artists = _line(axes, mark, colour, rank, theme)
@@ -46,7 +46,7 @@ def _in_order(panel: Panel, colours: Palette) -> list[tuple[int, Any]]:
     """Return the marks with their places: what is grey first, so that it hides nothing; the first colour last."""
 
     def height(item: tuple[int, Any]) -> tuple[bool, int]:
-        name = getattr(item[1], "name", "")
+        name = "" if isinstance(item[1], Grid) else whose(item[1])
         number = colours.number(name) if name else None
         return number is not None, -(number or 0)
 

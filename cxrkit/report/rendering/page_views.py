@@ -233,5 +233,5 @@ def _cell(value: float) -> Cell:
 
 def _text(value: float) -> str:
     if float(value).is_integer():
-        return f"{value:,.0f}"
+        return f"{value:z,.0f}"
     return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.3f}" if abs(value) >= 0.001 else f"{value:.2g}"

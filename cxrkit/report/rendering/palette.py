@@ -71,7 +71,12 @@ class Palette:
 def names(figure: Figure) -> list[str]:
     """Return what the legend of a figure is of, in order."""
     marks = (mark for panel in figure.panels for mark in panel.marks if isinstance(mark, Line | Bars | Ranges))
-    return list(dict.fromkeys(mark.name for mark in marks if mark.name))
+    return list(dict.fromkeys(whose(mark) for mark in marks if mark.name))
+
+
+def whose(mark: Line | Bars | Ranges) -> str:
+    """Return whose colour a mark has: that of its model, or of its own name; "" for a line of reference."""
+    return (mark.of or mark.name) if isinstance(mark, Line) else mark.name
 
 
 def palette(figures: Iterable[Figure], best: Sequence[str] = ()) -> Palette:

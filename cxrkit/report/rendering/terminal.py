@@ -86,11 +86,8 @@ def _fit(table: Table, width: int) -> list[list[int]]:
     parts: list[list[int]] = [[]]
     left = width - stub
     for index, column in enumerate(table.columns):
-        needed = max(map(len, column.heading))
-        if column.left:
-            needed = max(needed, _PROSE)
-        else:
-            needed = max(needed, *(len(row.cells[index].text) for row in table.rows))
+        longest = max((len(row.cells[index].text) for row in table.rows), default=0)
+        needed = max(*map(len, column.heading), min(longest, _PROSE) if column.left else longest)
         if parts[-1] and needed + _GAP > left:
             parts.append([])
             left = width - stub
@@ -127,8 +124,22 @@ def _cell(cell: Cell) -> Text:
 
 
 def _notes(notes: tuple[str, ...], bullet: str) -> Iterator[RenderableType]:
-    if notes:
-        grid = RichTable.grid(padding=(0, 1, 0, 0))
-        for note in notes:
-            grid.add_row(Text(bullet), Text(note, style="dim"))
-        yield grid
+    # No grid: that fills every line up with blanks, which stay in a file.
+    yield from (_Note(bullet, note) for note in notes)
+
+
+@dataclass(frozen=True)
+class _Note:
+    """A note behind its bullet, wrapped in the console's width."""
+
+    bullet: str
+    """The sign before it."""
+
+    text: str
+    """What it says."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        indent = len(self.bullet) + 1
+        for number, line in enumerate(Text(self.text).wrap(console, options.max_width - indent)):
+            before = f"{self.bullet} " if number == 0 else " " * indent
+            yield Text.assemble(before, (line.plain.rstrip(), "dim"))

@@ -97,8 +97,18 @@
 
   // --- what goes on to the right fades out there
   const sized = new ResizeObserver((entries) => entries.forEach((entry) => fade(entry.target)));
-  const fade = (box) => box.classList.toggle("more", box.scrollLeft + box.clientWidth < box.scrollWidth - 4);
+  // What shows all that it has is no place to stop at with the keyboard, and no landmark.
+  const reach = (box) => {
+    const more = box.scrollWidth > box.clientWidth + 1 || box.scrollHeight > box.clientHeight + 1;
+    if (more) box.tabIndex = 0; else box.removeAttribute("tabindex");
+    if (more) box.setAttribute("role", "region"); else box.removeAttribute("role");
+  };
+  const fade = (box) => {
+    box.classList.toggle("more", box.scrollLeft + box.clientWidth < box.scrollWidth - 4);
+    reach(box);
+  };
   for (const box of all(".scroll")) {
+    fade(box);
     sized.observe(box);
     box.addEventListener("scroll", () => fade(box), { passive: true });
   }
