@@ -279,7 +279,9 @@ def _difference_cell(one: Sequence[Rate], other: Sequence[Rate], patients: int) 
     found = difference(one, other, patients)
     bounds = found.interval
     values = {"difference": found.value, "lower": bounds.lower, "upper": bounds.upper}
-    bracket = "" if bounds.lower is None else f" [{signed(bounds.lower)}, {signed(bounds.upper)}]"
+    bracket = ""
+    if bounds.lower is not None and bounds.upper is not None:
+        bracket = f" [{signed(bounds.lower)}, {signed(bounds.upper)}]"
     return Cell(f"{signed(found.value)}{bracket}", values)
 
 

@@ -5,6 +5,7 @@ Only data sets that cxrkit reads by itself are here. Of any other one the author
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from cxrkit.base import manifests
@@ -68,7 +69,11 @@ class DatasetFacts:
 
 def dataset_facts(dataset: str) -> DatasetFacts | None:
     """Return what is published of the data set of this registered name; None where cxrkit knows nothing of it."""
-    known = {SYNTHETIC: lambda: _PHANTOM, "nih-chestxray14": _chestxray14, "nih-chestxray8": _chestxray8}
+    known: dict[str, Callable[[], DatasetFacts]] = {
+        SYNTHETIC: lambda: _PHANTOM,
+        "nih-chestxray14": _chestxray14,
+        "nih-chestxray8": _chestxray8,
+    }
     return known[dataset]() if dataset in known else None
 
 

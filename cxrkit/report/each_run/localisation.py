@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from cxrkit.base.errors import UserError
-from cxrkit.report.document.tables import Report
+from cxrkit.report.document.figures import Figure
+from cxrkit.report.document.tables import Report, Table
 from cxrkit.report.evidence.runs import Run
 from cxrkit.report.rendering.kept import is_kept, kept_document
 from cxrkit.runs.folder import RunFolder
@@ -25,7 +26,8 @@ def localisation(runs: Iterable[Run], names: Mapping[Path, str]) -> Report:
 
     names: what the runs are called, by folder. Raises UserError where none is of its run's checkpoint.
     """
-    found, notes = [], []
+    found: list[tuple[str, Report]] = []
+    notes: list[str] = []
     for run in runs:
         if is_localised(run):
             report = kept_document(RunFolder(run.folder), KEY, run.scores.checkpoint_sha256)
@@ -41,7 +43,8 @@ def localisation(runs: Iterable[Run], names: Mapping[Path, str]) -> Report:
 
 
 def _together(found: Sequence[tuple[str, Report]], notes: Sequence[str]) -> Report:
-    tables, figures = [], []
+    tables: list[Table] = []
+    figures: list[Figure] = []
     for number, (name, report) in enumerate(found, 1):
         tables += [replace(item, title=f"{item.title}: {name}", key=f"{item.key}-{number}") for item in report.tables]
         figures += [replace(item, title=f"{item.title}: {name}", key=f"{item.key}-{number}") for item in report.figures]

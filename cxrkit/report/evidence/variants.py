@@ -14,7 +14,7 @@ from cxrkit.report.evidence.runs import Run
 from cxrkit.report.literature.published import Published, PublishedFolds
 from cxrkit.runs.predictions import IMPORTED
 
-Paper = TypeVar("Paper", Published, PublishedFolds)
+Paper = TypeVar("Paper", bound=Published | PublishedFolds)
 _SHOWN = 3  # changed settings in a heading; the notes name all
 
 
@@ -117,7 +117,9 @@ def is_altered(variant: Variant, paper: Published | PublishedFolds | None) -> bo
     return bool(variant.changes) or paper.recipes.get(variant.recipe) != "" or other_size
 
 
-def details(variants: Iterable[Variant], papers: Mapping[str, Paper]) -> dict[Variant, tuple[str, ...]]:
+def details(
+    variants: Iterable[Variant], papers: Mapping[str, Published | PublishedFolds]
+) -> dict[Variant, tuple[str, ...]]:
     """Return what the heading of each variant must say beside its name, in a few words each.
 
     That is: how it differs from its recipe, from the published column that it repeats (`papers`, by recipe), and from
@@ -132,7 +134,9 @@ def details(variants: Iterable[Variant], papers: Mapping[str, Paper]) -> dict[Va
     return found
 
 
-def _group_details(group: list[Variant], papers: Mapping[str, Paper]) -> dict[Variant, tuple[str, ...]]:
+def _group_details(
+    group: list[Variant], papers: Mapping[str, Published | PublishedFolds]
+) -> dict[Variant, tuple[str, ...]]:
     varying = {name for name in Variant.__dataclass_fields__ if len({getattr(variant, name) for variant in group}) > 1}
     found = {variant: _words(variant, varying, paper_of(variant, papers)) for variant in group}
     # Seeds tell runs apart, not terms: those that differ in nothing that was said are named by their settings.

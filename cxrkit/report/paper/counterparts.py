@@ -35,7 +35,10 @@ def counterparts(
     own: the cells of each column of a table. words: what its heading needs. beside: keys of the results that stand in
     that table already. factor: 1 for AUCs, 100 for AUC x 100 with one decimal, as in the table.
     """
-    heads, cells, notes, marks = [], [], [], [OTHER_SPLIT]
+    heads: list[Column] = []
+    cells: list[Mapping[str, Cell]] = []
+    notes: list[str] = []
+    marks = [OTHER_SPLIT]
     for variant in own:
         repeated = works.repeated_by(variant.recipe)
         known = [work for work in repeated if work.key not in beside and work.mean is not None]

@@ -87,7 +87,7 @@ def _table(which: _Which, where: str, runs: Sequence[Run]) -> Table:
     for variant, group in pooled.items():
         for part in [group] if variant in several else [[run] for run in group]:
             spread = len(part) > 1
-            split = () if alone else (f"{len(part)} splits" if spread else part[0].split,)
+            split: tuple[str, ...] = () if alone else (f"{len(part)} splits" if spread else part[0].split,)
             if all(metric.value is None for run in part for metric in which.of(run).values()):
                 without.append(", ".join((full_name(variant, words[variant]), *split)))
                 continue
