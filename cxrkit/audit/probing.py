@@ -25,7 +25,6 @@ from cxrkit.loaders import targets
 from cxrkit.statistics import clustered, intervals
 from cxrkit.statistics.intervals import Interval
 
-FITTED_ON: tuple[Subset, ...] = ("val", "train")
 _FEWEST = 10  # images of either kind to fit on
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -45,5 +45,6 @@ def audit(
     kind = format.value if format else None
     if out is not None:
         kind = kind or reports.format_of(out)  # a wrong ending should be heard before the work
-    request = AuditRequest(run, data, drains, border, permutations, fit.value, device)
+    subset: Any = fit.value
+    request = AuditRequest(run, data, drains, border, permutations, subset, device)
     show(make(request, errors), out, kind)

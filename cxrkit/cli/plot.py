@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -40,7 +40,7 @@ def _write(figure: Figure, out: Path) -> None:
     from cxrkit.report.rendering.drawing import Format, draw
 
     pictures = get_args(Format)
-    ending = out.suffix.removeprefix(".").lower()
+    ending: Any = out.suffix.removeprefix(".").lower()
     if ending == "html":
         reports.write(Report(figure.title, (), figures=(figure,), key="training"), out, "html")
         return

@@ -76,7 +76,8 @@ def _watch(
     name: str, run: RunFolder, config: TrainConfig, ended: threading.Event, outcome: dict[str, bool], note: Say
 ) -> None:
     """Send until the training has ended, then what is left."""
-    tracker, seen = None, -1
+    tracker: Tracker | None = None
+    seen = -1
     try:
         while True:
             last = ended.wait(EVERY_SECONDS if tracker is not None else 0)
