@@ -206,7 +206,7 @@ def test_films_that_were_published_damaged_are_left_out(raw) -> None:
     rewrite(folder / padchest.TABLE, ImageID=pl.when(first).then(pl.lit(broken)).otherwise("ImageID"))
     found = padchest.read(folder)
     assert broken not in found.frame["image_id"]
-    assert any("1 films left out that were published damaged" in note.found for note in found.notes)
+    assert any("1 film left out, published damaged" in note.found for note in found.notes)
 
 
 def test_vindr_takes_the_majority_of_its_readers(raw) -> None:

@@ -159,7 +159,8 @@ class Dataset(Protocol):
     """A registered data set: a function from a raw folder to its records.
 
     Raises UserError when the folder is not of this data set or contradicts itself. With `allow_missing` false, an
-    absent image is an error too.
+    absent image is an error too. A reader whose labels leave a choice has a keyword argument `policy: str = ""`, which
+    `prepare --label-policy` is passed to.
     """
 
     def __call__(self, raw: Path, *, allow_missing: bool = False) -> Records:

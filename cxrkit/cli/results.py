@@ -147,7 +147,8 @@ def evaluate(
         Path | None,
         typer.Option(
             "--on",
-            help="Prepared folder of another hospital's data set: ask the network about its images, and compare.",
+            help="Prepared folder of another hospital's data set, untested on the real ones: ask the network about "
+            "its images, and compare.",
         ),
     ] = None,
     part: Annotated[

@@ -19,10 +19,10 @@ def notes(elsewhere: Elsewhere, info: CheckpointInfo, own: Predictions, images: 
         yield f"{name}: phantoms in the layout of that data set, and no patient"
     else:
         yield f"{name}: its reader is {UNTESTED}"
-    part = "its official test part" if elsewhere.part == TEST else "all parts of it"
+    part = "of its official test part" if elsewhere.part == TEST else "of all parts together"
     listed = elsewhere.inputs.split.images("test")
     counted = f"{images:,} of {listed:,} listed" if images < listed else f"{images:,}"
-    yield f"External: {counted} frontal films of {part}; labels: {release}"
+    yield f"External: {counted} frontal films {part}; labels: {release}"
     if caveat := sharing.caveat_of(elsewhere.theirs):
         yield f"External labels: {caveat}"
     if elsewhere.by_image:

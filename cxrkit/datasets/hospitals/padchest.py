@@ -114,7 +114,7 @@ def _leave_out_broken(listing: Listing) -> None:
         listing.frame = listing.frame.filter(~broken)
         listing.notes.append(
             Note(
-                f"{listing.raw}: {len(names):,} films left out that were published damaged: {few(names)}",
+                f"{listing.raw}: {len(names):,} film{'s' * (len(names) > 1)} left out, published damaged: {few(names)}",
                 "nothing to do: whoever reads PadChest leaves them out (data_manifests/hospitals.toml)",
             )
         )
