@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from cxrkit import report as reports
 from cxrkit.audit import asking, drains, permuting, probing
-from cxrkit.audit.auditing import audit, kept_in
+from cxrkit.audit.auditing import KEY, audit
 from cxrkit.audit.border import border_pixels
 from cxrkit.audit.memory import remembering
 from cxrkit.audit.request import AuditRequest
@@ -147,7 +147,7 @@ def test_what_is_asked_is_what_the_network_says(honest: RunFolder) -> None:
 def test_an_audit_is_kept_and_its_scores_are_not_made_again(
     honest: RunFolder, cleared: Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert reports.read_report_json(kept_in(honest.path)).tables == cleared.tables
+    assert reports.read_report_json(honest.derived(KEY).with_suffix(".json")).tables == cleared.tables
 
     def looks(*_: object) -> None:
         raise AssertionError("the network was asked again")

@@ -22,7 +22,7 @@ from cxrkit.base.progress import progress_bar
 from cxrkit.loaders import targets
 from cxrkit.loaders.inputs import Inputs, loader_options
 from cxrkit.models import ModelSpec
-from cxrkit.report.evidence.opened import keep, kept
+from cxrkit.report.evidence.keeping import keep, kept
 from cxrkit.runs.checkpoints import CheckpointInfo
 from cxrkit.runs.config import TrainConfig
 from cxrkit.runs.folder import RunFolder

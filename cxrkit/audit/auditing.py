@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from rich.console import Console
@@ -14,23 +13,14 @@ from cxrkit.audit.request import PERMUTATIONS, AuditRequest
 from cxrkit.audit.results import results
 from cxrkit.audit.with_drains import with_drains
 from cxrkit.base.errors import UserError
-from cxrkit.base.files import write_text
 from cxrkit.report.document.figures import Figure
 from cxrkit.report.document.tables import Report, Table
 from cxrkit.report.evidence.opened import Evidence, Opened
 from cxrkit.report.evidence.runs import Run, find_runs, is_probe
-from cxrkit.report.rendering.document import as_json
+from cxrkit.report.rendering.kept import keep_document
 from cxrkit.runs.folder import RunFolder
 
 KEY = "audit"
-
-
-def kept_in(run: Path) -> Path:
-    """Return where a run's last audit lies: a report as JSON (report/rendering/document.py reads it).
-
-    Beside the document it says, as "made_of", the SHA-256 of the checkpoint that was asked.
-    """
-    return RunFolder(run).derived(KEY).with_suffix(".json")
 
 
 def audit(request: AuditRequest, console: Console) -> Report:
@@ -73,8 +63,7 @@ def audit(request: AuditRequest, console: Console) -> Report:
         figures=tuple(figures),
         key=KEY,
     )
-    value = {"made_of": run.scores.checkpoint_sha256} | json.loads(as_json(report))
-    write_text(kept_in(run.folder), json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    keep_document(RunFolder(run.folder), report, run.scores.checkpoint_sha256)
     return report
 
 

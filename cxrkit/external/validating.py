@@ -112,7 +112,9 @@ def _ask(
     with bar(len(inputs.rows["test"])) as shown:
         scored = compute.score(model, feed, spec, device, precision, progress=getattr(shown, "advance", None))
     frame = predict.table(scored, inputs, info)
-    about = predict.identity(info, inputs, "test", epoch=info.epoch, checkpoint_sha256=file_digest(run.best))
+    about = predict.identity(
+        info, inputs, "test", epoch=info.epoch, checkpoint_sha256=file_digest(run.best), views="none"
+    )
     path = folder_of(run.path, inputs.store.about["dataset"]) / SCORES
     path.parent.mkdir(parents=True, exist_ok=True)
     write_predictions(path, frame, replace(about, origin=external_origin(elsewhere, info)))

@@ -146,9 +146,15 @@ def _external(material: Material) -> Report:
 
 
 def _localisation(material: Material) -> Report:
-    from cxrkit.report.each_run.localisation import localisation
+    from cxrkit.report.each_run.kept_documents import LOCALISATION, together
 
-    return localisation(material.findings, run_names(material.findings))
+    return together(LOCALISATION, material.findings, run_names(material.findings))
+
+
+def _audit(material: Material) -> Report:
+    from cxrkit.report.each_run.kept_documents import AUDIT, together
+
+    return together(AUDIT, material.findings, run_names(material.findings))
 
 
 def _labels(material: Material) -> Report:
@@ -211,9 +217,15 @@ def _has_external(material: Material) -> bool:
 
 
 def _has_localised(material: Material) -> bool:
-    from cxrkit.report.each_run.localisation import is_localised
+    from cxrkit.report.each_run.kept_documents import LOCALISATION, has
 
-    return any(map(is_localised, material.findings))
+    return any(has(LOCALISATION, run) for run in material.findings)
+
+
+def _has_audited(material: Material) -> bool:
+    from cxrkit.report.each_run.kept_documents import AUDIT, has
+
+    return any(has(AUDIT, run) for run in material.findings)
 
 
 def _has_labels(material: Material) -> bool:
@@ -245,6 +257,7 @@ DOCUMENTS: dict[str, Document] = {
     "subgroups": Document(_subgroups, _has_tested),
     "external": Document(_external, _has_external),
     "localisation": Document(_localisation, _has_localised),
+    "audit": Document(_audit, _has_audited),
     "labels": Document(_labels, _has_labels),
     "stats": Document(_stats, _has_data),
     "table1": Document(_table1, _always),

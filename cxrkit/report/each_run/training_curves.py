@@ -98,7 +98,7 @@ def curves_of(trainings: Sequence[Training]) -> list[Figure]:
         "Each point is an epoch; the training loss is the mean over it, the validation's follows it. The point "
         "marks the epoch whose network was tested."
     )
-    if any(models[run.folder] != called[run.folder] for run in shown):
+    if any(item.model not in ("", item.name) for item in shown):
         caption += " The runs of a model, one for each split, have its colour."
     if without:
         caption += f" Without a record of their training: {', '.join(without)}."
@@ -130,7 +130,7 @@ def _lines(measure: _Measure, training: Training, epochs: Iterable[Mapping[str, 
     name, epoch = training.name, training.epoch
     of = training.model if training.model != name else ""
     lines = [Line(name, tuple(x[chosen].tolist()), tuple(y[chosen].tolist()), steps=measure.key == "lr", of=of)]
-    if measure.marked and epoch in points:
+    if measure.marked and epoch is not None and epoch in points:
         lines.append(Line(name, (float(epoch),), (points[epoch],), markers=True, of=of))
     return lines
 
