@@ -31,7 +31,9 @@ from cxrkit.base.labels import AGE, SEX
 from cxrkit.cli.app import app
 from cxrkit.loaders.plan import Plan
 from cxrkit.report.document.tables import AVERAGE, Report, Table
+from cxrkit.report.each_run.kept_documents import AUDIT, has, together
 from cxrkit.report.evidence.opened import Evidence
+from cxrkit.report.evidence.runs import find_runs
 from cxrkit.runs.folder import RunFolder
 from cxrkit.runs.predictions import read_predictions
 from cxrkit.statistics import clustered
@@ -148,6 +150,11 @@ def test_an_audit_is_kept_and_its_scores_are_not_made_again(
     honest: RunFolder, cleared: Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert reports.read_report_json(honest.derived(KEY).with_suffix(".json")).tables == cleared.tables
+    (run,) = find_runs(honest.path).runs
+    assert has(AUDIT, run)
+    shown = together(AUDIT, [run], {run.folder: "honest"})  # as `report --all` does
+    assert shown.tables == cleared.tables
+    assert shown.key == "audit"
 
     def looks(*_: object) -> None:
         raise AssertionError("the network was asked again")

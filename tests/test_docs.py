@@ -96,6 +96,19 @@ def test_every_recipe_of_a_page_can_be_read(page: str, tmp_path: Path) -> None:
             assert catalog.load(str(path)).about.source
 
 
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python") and "/own/" not in page])
+def test_python_of_a_page_runs(page: str, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a prepared folder where the pages say that it lies; those of docs/own show files that test_examples runs."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "shards").symlink_to(prepared)
+    monkeypatch.chdir(tmp_path)
+    steps: list[tuple[int, ...]] = []
+    for code in blocks(page, "python"):
+        exec(compile(code, page, "exec"), {"step": lambda image, label: steps.append(tuple(image.shape))})
+    assert steps
+    assert all(shape[1:] == (1, 224, 224) for shape in steps)
+
+
 def test_scripts_and_targets_that_pages_name_are_there() -> None:
     targets = set(re.findall(r"^([\w-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
     for page in PAGES:

@@ -81,7 +81,7 @@ CHESTXRAY14 = LabelSet(
     name="chestxray14",
     labels=(*PATHOLOGIES, NO_FINDING),
     averaged=PATHOLOGIES,
-    headings={"Pleural_Thickening": "Pleural Thicken.", NO_FINDING: "No Findings"},
+    headings={"Pleural_Thickening": "Pleural Thicken."},
 )
 
 # Wang et al., CVPR 2017: the eight labels of the data set's first publication.
