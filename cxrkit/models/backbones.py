@@ -7,7 +7,7 @@ keep their authors' names behind "net.", so that their weights load as they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -50,13 +50,18 @@ class Backbone(nn.Module):
         return self._pooled(self.net, image_BCHW)
 
 
-def build(name: str, *, channels: int, input_size: int, drop_path: float = 0.0) -> Backbone:
+def build(
+    name: str, *, channels: int, input_size: int, drop_path: float = 0.0, options: Mapping[str, Any] | None = None
+) -> Backbone:
     """Return the backbone `name` with fresh parameters, drawn from torch's global generator.
 
     channels: of the image, 1 or 3. input_size: in pixels, for networks that are built for one. drop_path: the share of
-    residual branches that are left out in training, where the network knows of it (stochastic depth). Raises UserError
-    for an unknown network, a missing package, and for an option that the network does not take.
+    residual branches that are left out in training, where the network knows of it (stochastic depth). options: of the
+    function that builds it in its package, such as depth and width (timm's resnet50: layers, channels; its densenet121:
+    block_config, growth_rate). Raises UserError for an unknown network, a missing package, and for an option that the
+    network does not take.
     """
+    options = dict(options or {})
     source, _, of = name.partition(":")
     sources = {"torchvision": _torchvision, "timm": _timm, "xrv": _xrv}
     if not of or source not in sources:
@@ -65,7 +70,7 @@ def build(name: str, *, channels: int, input_size: int, drop_path: float = 0.0) 
             remedy="name it as torchvision:resnet50 or timm:convnext_tiny",
         )
     build_one = sources[source]
-    made = build_one(of, channels, input_size, drop_path)
+    made = build_one(of, channels, input_size, drop_path, options)
     made.name = name
     return made
 
@@ -79,7 +84,7 @@ def _package(name: str, what: str) -> ModuleType:
         raise UserError(f"{what}: needs the package {name}", remedy=f"pip install {name}") from None
 
 
-def _torchvision(name: str, channels: int, input_size: int, drop_path: float) -> Backbone:
+def _torchvision(name: str, channels: int, input_size: int, drop_path: float, options: dict[str, Any]) -> Backbone:
     from torchvision import models
 
     if name not in models.list_models(module=models):
@@ -90,16 +95,26 @@ def _torchvision(name: str, channels: int, input_size: int, drop_path: float) ->
             f"model 'torchvision:{name}': its map of features is not known here",
             remedy=f"choose one of {', '.join(_MAPS)}, or look for it in timm",
         )
-    options: dict[str, Any] = {}
     if drop_path and family in ("convnext", "efficientnet"):
         options["stochastic_depth_prob"] = drop_path
     elif drop_path:
         raise UserError(f"model 'torchvision:{name}': takes no drop_path", remedy="leave it out")
-    net = models.get_model(name, weights=None, **options)
+    try:
+        net = models.get_model(name, weights=None, **options)
+    except (TypeError, ValueError) as error:
+        raise _not_built("torchvision", name, options, error) from None
     features = _without_head(net)
     if channels != 3:
         _other_channels(net, channels)
     return Backbone(net, features, _MAPS[family], _convnext_pooled if family == "convnext" else None)
+
+
+def _not_built(package: str, name: str, options: Mapping[str, Any], error: Exception) -> UserError:
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    return UserError(
+        f"model '{package}:{name}' with {dict(options)}: {package} cannot build it ({line})",
+        remedy="correct model.options.backbone_options; depth and width can be chosen for most networks of timm",
+    )
 
 
 def _without_head(net: Any) -> int:
@@ -187,18 +202,22 @@ _MAPS: dict[str, Forward] = {
 }
 
 
-def _timm(name: str, channels: int, input_size: int, drop_path: float) -> Backbone:
+def _timm(name: str, channels: int, input_size: int, drop_path: float, options: dict[str, Any]) -> Backbone:
     timm = _package("timm", f"model 'timm:{name}'")
     architecture = name.partition(".")[0]  # behind a dot stand weights, which are asked for by themselves
     if not timm.is_model(architecture):
         raise unknown("timm network", architecture, timm.list_models())
-    options: dict[str, Any] = {"drop_path_rate": drop_path} if drop_path else {}
+    given = dict(options)
+    if drop_path:
+        options["drop_path_rate"] = drop_path
     needs_size = timm.get_pretrained_cfg(architecture)
     if needs_size is not None and needs_size.fixed_input_size:
         options["img_size"] = input_size
     try:
         net = timm.create_model(architecture, pretrained=False, in_chans=channels, num_classes=0, **options)
     except (TypeError, RuntimeError, AssertionError, ValueError) as error:
+        if given:
+            raise _not_built("timm", name, given, error) from None
         line = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"model 'timm:{name}' at {input_size} px: timm cannot build it ({line})",
@@ -224,7 +243,7 @@ def _timm_pooled(net: Any, image: Tensor) -> Tensor:
     return net.forward_head(net.forward_features(image), pre_logits=True)  # type: ignore[no-any-return]
 
 
-def _xrv(name: str, channels: int, input_size: int, drop_path: float) -> Backbone:
+def _xrv(name: str, channels: int, input_size: int, drop_path: float, options: dict[str, Any]) -> Backbone:
     xrv = _package("torchxrayvision", f"model 'xrv:{name}'")
     if not name.startswith("densenet121") or drop_path:
         raise UserError(
@@ -233,7 +252,10 @@ def _xrv(name: str, channels: int, input_size: int, drop_path: float) -> Backbon
         )
     if channels != 1:
         raise UserError(f"model 'xrv:{name}': takes 1 channel, not {channels}", remedy="leave channels at 1")
-    net = xrv.models.DenseNet(weights=None)
+    try:
+        net = xrv.models.DenseNet(weights=None, **options)
+    except TypeError as error:
+        raise _not_built("xrv", name, options, error) from None
     features = net.classifier.in_features
     net.classifier = nn.Identity()
     return Backbone(net, features, _densenet)

@@ -145,6 +145,7 @@ def build(
     labels: LabelSet,
     *,
     backbone: str = "torchvision:resnet50",
+    backbone_options: Mapping[str, Any] | None = None,
     input_size: int = 224,
     resize: int | None = None,
     channels: int | None = None,
@@ -165,10 +166,10 @@ def build(
 ) -> Composed:
     """Return a network with fresh parameters; its spec says what it takes. Weights are loaded afterwards.
 
-    backbone: see backbones.py. channels: of the image, by default 3 with ImageNet weights (`pretrained`), else 1.
-    transition: channels of a 1 x 1 convolution behind the backbone; 0: none. pooling: "own" for the backbone's own, or
-    a registered one, with its options. mean, std: by default what the network's weights were trained with for 3
-    channels, and ChestX-ray14's for 1. label_set: the one that the network is for; "": any.
+    backbone, backbone_options: see backbones.py. channels: of the image, by default 3 with ImageNet weights
+    (`pretrained`), else 1. transition: channels of a 1 x 1 convolution behind the backbone; 0: none. pooling: "own" for
+    the backbone's own, or a registered one, with its options. mean, std: by default what the network's weights were
+    trained with for 3 channels, and ChestX-ray14's for 1. label_set: the one that the network is for; "": any.
     Raises UserError for what cannot be built.
     """
     if label_set not in ("", labels.name):
@@ -178,7 +179,9 @@ def build(
         )
     parts = Parts(labels, head, pooling, pooling_options or {}, transition, dropout)
     channels = channels or (3 if pretrained and not backbone.startswith("xrv:") else 1)
-    made = backbones.build(backbone, channels=channels, input_size=input_size, drop_path=drop_path)
+    made = backbones.build(
+        backbone, channels=channels, input_size=input_size, drop_path=drop_path, options=backbone_options
+    )
     usual_mean, usual_std = _pixel_statistics(made, backbone, channels)
     spec = ModelSpec(
         name=backbone,

@@ -10,7 +10,8 @@ quote the paper:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_max_pool2d, interpolate
@@ -64,6 +65,7 @@ def build(
     labels: LabelSet,
     *,
     backbone: str = "torchvision:resnet50",
+    backbone_options: Mapping[str, Any] | None = None,
     places: int = 16,
     width: int = 512,
     floor: float = 0.98,
@@ -76,8 +78,8 @@ def build(
 ) -> Li2018:
     """Return the network with fresh parameters; weights of the backbone are loaded afterwards where `pretrained`.
 
-    backbone: see backbones.py. places: P, along each side; the paper has 12, 16 and 20. floor: of the noisy-or.
-    channels: by default 3 with ImageNet weights, else 1. Raises UserError for what cannot be built.
+    backbone, backbone_options: see backbones.py. places: P, along each side; the paper has 12, 16 and 20. floor: of the
+    noisy-or. channels: by default 3 with ImageNet weights, else 1. Raises UserError for what cannot be built.
     """
     if places < 1 or not 0 <= floor < 1:
         raise UserError(
@@ -85,7 +87,7 @@ def build(
             remedy="give at least 1 place, and a floor of 0 to below 1",
         )
     channels = channels or (3 if pretrained else 1)
-    made = backbones.build(backbone, channels=channels, input_size=input_size)
+    made = backbones.build(backbone, channels=channels, input_size=input_size, options=backbone_options)
     spec = image_spec(
         "li2018",
         input_size=input_size,
