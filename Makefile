@@ -14,7 +14,7 @@ COMMA := ,
 EXTRAS := dev$(addprefix $(COMMA),$(GPU))
 OTHER_BUILD := $(if $(filter gpu-cuda12,$(GPU)),nvidia-dali-cuda130,nvidia-dali-cuda120)
 
-.PHONY: demo test lint types docs bench phantom-grid clean
+.PHONY: demo test lint types docs bench phantom-grid phantom-systems clean
 .DEFAULT_GOAL := demo
 
 # What was installed stands in the file: with other extras it is done again.
@@ -76,6 +76,20 @@ $(GRID)/weights.safetensors: $(ELSEWHERE).py $(ELSEWHERE).toml | $(VENV)/install
 	$(BIN)/python -m cxrkit train --recipe $(ELSEWHERE).toml --fold 1 --data $(GRID)/elsewhere/shards \
 		--runs $(GRID)/elsewhere/runs
 	$(BIN)/python -m benchmarks.phantom_grid.weights $(GRID)/elsewhere/runs/elsewhere/resample-1 $@
+
+# The systems that the paper compares with, at a small size on phantoms: benchmarks/seed_systems/README.md.
+SYSTEMS ?= build/phantom-systems
+
+phantom-systems: | $(VENV)/installed
+	$(BIN)/cxrkit synth $(SYSTEMS)/raw --images 3000
+	$(BIN)/python -m benchmarks.seed_systems.boxed $(SYSTEMS)/raw
+	$(BIN)/cxrkit prepare --dataset synthetic --raw $(SYSTEMS)/raw --data $(SYSTEMS)/shards --levels 256,128
+	$(BIN)/python -m cxrkit prepare --dataset benchmarks.seed_systems.eight:read --raw $(SYSTEMS)/raw \
+		--data $(SYSTEMS)/eight --levels 256,128
+	$(BIN)/cxrkit reproduce benchmarks/seed_systems/systems.toml --data $(SYSTEMS)/shards --runs $(SYSTEMS)/runs --jobs $(JOBS)
+	$(BIN)/python -m cxrkit reproduce benchmarks/seed_systems/eight.toml --data $(SYSTEMS)/eight --runs $(SYSTEMS)/runs
+	$(BIN)/python -m benchmarks.seed_systems.results $(SYSTEMS)/runs --out $(SYSTEMS)/record
+	$(BIN)/cxrkit report --runs $(SYSTEMS)/runs
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

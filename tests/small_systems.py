@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from cxrkit import models
+from cxrkit import models, recipes
 from cxrkit.base.contracts import Batch, Outputs
 
 # Small versions: 64 pixels, few channels. They keep every part.
@@ -20,6 +20,21 @@ SMALL: dict[str, dict[str, Any]] = {
 
 def small(name: str, **options: Any) -> torch.nn.Module:
     return models.build(name, options=SMALL[name] | {"input_size": 64} | options)
+
+
+def smaller(name: str) -> tuple[dict[str, Any], list[str]]:
+    """What a user says who tries a system's recipe on little: flags, and --set."""
+    config = recipes.load(name)
+    of_model = SMALL.get(config.model.name, {"transition": 16} if "transition" in config.model.options else {})
+    sets = [f"model.options.{key}={value!r}" for key, value in of_model.items()]
+    if config.model.options.get("pretrained"):
+        sets.append("model.options.pretrained=false")
+    if "places" in config.loss.options:
+        sets.append("loss.options.places=4")
+    said = {"epochs": 1, "input_size": 64, "precision": "fp32", "threads": 1}
+    if config.model.name.startswith("torchvision:"):
+        said["model"] = SMALL["li2018"]["backbone"]
+    return said, sets
 
 
 def images(model: torch.nn.Module, count: int = 3, size: int = 64) -> torch.Tensor:

@@ -123,6 +123,17 @@ def test_maps_are_the_dense_layer_at_every_place() -> None:
         torch.testing.assert_close(maps.mean(dim=(2, 3)), model(image, torch.zeros(2, 3)).logits, rtol=1e-4, atol=1e-5)
 
 
+def test_depth_and_width_of_a_backbone_can_be_chosen() -> None:
+    small = {"growth_rate": 4, "block_config": [1, 1, 2, 2]}
+    model = models.build("timm:densenet121", options={"backbone_options": small, "input_size": 64})
+    assert sum(isinstance(module, torch.nn.Conv2d) for module in model.modules()) == 1 + 2 * 6 + 3
+    assert outputs_of(model, 64).logits.shape == (2, len(CHESTXRAY14))
+    within = models.build("li2018", options={"backbone": "timm:densenet121", "backbone_options": small, "places": 4})
+    assert within.backbone.channels == model.backbone.channels == 14
+    narrow = models.build("torchvision:resnet50", options={"backbone_options": {"width_per_group": 16}})
+    assert narrow.backbone.net.layer1[0].conv2.out_channels == 16
+
+
 def test_a_frozen_backbone_stays_as_it_is() -> None:
     model = models.build("torchvision:resnet18", options={"frozen_backbone": True, "transition": 8}).train()
     assert {name for name, parameter in model.named_parameters() if parameter.requires_grad} == {"fc.weight", "fc.bias"}
@@ -149,6 +160,9 @@ def test_initial_parameters_follow_from_the_seed() -> None:
         ("torchvision:resnet18", {"head": "mapss"}, "head='mapss': there is no such head"),
         ("torchvision:resnet18", {"dropout": 1.0}, "dropout=1.0: expected 0 to below 1"),
         ("torchvision:resnet18", {"drop_path": 0.1}, "takes no drop_path"),
+        ("timm:resnet50", {"backbone_options": {"layerz": [1]}}, "with {'layerz': [1]}: timm cannot build it"),
+        ("torchvision:densenet121", {"backbone_options": {"growth_rate": 8}}, "torchvision cannot build it"),
+        ("xrv:densenet121-res224-nih", {"backbone_options": {"growth_rat": 8}}, "xrv cannot build it"),
         ("torchvision:resnet18", {"backbone": "timm:resnet10t"}, "its name says what its backbone is"),
         ("xrv:resnet50-res512-all", {}, "of torchxrayvision the densenet121 networks are known here"),
         ("xrv:densenet121-res224-nih", {"channels": 3}, "takes 1 channel, not 3"),

@@ -1,6 +1,7 @@
 """Training on a GPU: precisions, ways of taking steps, resuming. Marked `cuda`: pytest -m cuda.
 
 Most of it runs on a CPU as well, where `again` stands for a CUDA graph and the compiler's front end for the compiler.
+Losses, poolings, optimizers and the systems of others: test_cuda_parts.py.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from typing import Any
 
 import pytest
 import torch
+from cuda_steps import MODES, ON_CUDA, SIZE, every_mode, loud
 from safetensors.torch import load_file
-from test_stepping import again
 from test_train import QUIET, SMALL, scores_of, train
 
 from cxrkit import losses, models, pipeline
@@ -27,17 +28,6 @@ from cxrkit.trainers import optimizers, stepping, supervised
 from cxrkit.trainers.snapshot import generator_states, restore_generators
 from cxrkit.trainers.stepping import Step, fixed_batch
 
-HAS_CUDA = torch.cuda.is_available()
-ON_CUDA = [pytest.mark.cuda, pytest.mark.skipif(not HAS_CUDA, reason="needs an NVIDIA GPU")]
-MODES = ["eager", "compiled", "graph"]
-SIZE = {"cpu": 32, "cuda": 64}
-
-
-def loud(text: str) -> None:
-    """Take a note where nothing may be done without: what falls back to eager steps would pass every test."""
-    if not text.startswith("the loader gives a batch of"):
-        raise AssertionError(text)
-
 
 def only_on_cuda(function: Any) -> Any:
     for mark in ON_CUDA:
@@ -48,21 +38,8 @@ def only_on_cuda(function: Any) -> Any:
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=ON_CUDA)])
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return a device that trains in every mode, and put torch's switches back afterwards."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    if request.param == "cpu":
-        monkeypatch.setattr(stepping, "records", lambda graph, *_: graph is not False)
-        monkeypatch.setattr(stepping, "cuda_graph", again)
-        monkeypatch.setattr(
-            compute,
-            "compiled",
-            lambda function, *_: torch.compile(function, backend="eager", dynamic=False, fullgraph=True),
-        )
-    torch._dynamo.reset()
-    yield request.param
-    torch._dynamo.reset()
-    torch.set_num_threads(threads)
-    torch.backends.cudnn.benchmark = False
+    with every_mode(request.param, monkeypatch) as device:
+        yield device
 
 
 def make(

@@ -12,12 +12,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_systems import batch_of
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cxrkit import losses
 from cxrkit.base import registry
 from cxrkit.base.contracts import Batch, Outputs
 from cxrkit.base.errors import UserError
-from cxrkit.base.labels import CHESTXRAY8, LabelSet
+from cxrkit.base.labels import CHESTXRAY8, CHESTXRAY14, LabelSet
 from cxrkit.loaders import targets
 
 NAN = float("nan")
@@ -127,6 +129,26 @@ def test_weights_of_the_training_set_by_hand() -> None:
     expected = sum((1 / share[k] if y else 1 / (1 - share[k])) * entropy(x, y) for x, y, k in PAIRS) / 7
     found = loss_of("bce-training-weighted", LOGITS, TARGET, prevalence=share, weights="inverse").item()
     assert found == pytest.approx(expected, rel=1e-12)
+
+
+def test_weights_of_the_training_set_are_brought_to_the_device_once() -> None:
+    """A copy from the host in every step would wait for a GPU, and could not be recorded as a part of its graph."""
+
+    class Copies(TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            self.count += func is torch.ops.aten._to_copy.default
+            return func(*args, **(kwargs or {}))
+
+    loss = losses.build("bce-training-weighted", prevalence=[0.1] * len(CHESTXRAY14))
+    outputs, batch = Outputs(torch.zeros(2, len(CHESTXRAY14))), batch_of(torch.ones(2, len(CHESTXRAY14)))
+    found = []
+    for _ in range(2):
+        with Copies() as copies:
+            loss(outputs, batch)
+        found.append(copies.count)
+    assert found == [2, 0]
 
 
 def test_weights_that_cannot_be() -> None:

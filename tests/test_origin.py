@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cxrkit.base import origin
 from cxrkit.base.contracts import LABELS
 from cxrkit.base.files import digest_lines
-from cxrkit.base.origin import Origin, differences, digest_column, labels_digest
+from cxrkit.base.origin import Origin, boxes_digest, differences, digest_column, labels_digest
 
 ORIGIN = Origin(
     dataset="nih-chestxray14",
@@ -26,6 +26,7 @@ ORIGIN = Origin(
     split_digest="dd" * 32,
     train_images=75_707,
     train_subset_images=75_707,
+    boxes_digest="ff" * 32,
 )
 
 
@@ -69,6 +70,7 @@ def test_the_order_of_rows_and_columns_does_not_matter() -> None:
         ({"dataset": "synthetic"}, "data set", "synthetic"),
         ({"labels_digest": "ee" * 32}, "labels", "v2020 labels with digest eeeeeeeeeeee"),
         ({"label_release": "2017", "labels_digest": "ee" * 32}, "labels", "labels of release 2017"),
+        ({"boxes_digest": "ee" * 32}, "boxes", "boxes with digest eeeeeeeeeeee"),
         ({"pixels_digest": "ee" * 32}, "pixels", "source files with digest eeeeeeeeeeee"),
         ({"image_side": 224}, "pixels", "source images of 224 pixels"),
         ({"split": "file-mine", "split_digest": "ee" * 32}, "split", "split file-mine with digest eeeeeeeeeeee"),
@@ -84,6 +86,16 @@ def test_differences_are_named(change: dict[str, object], part: str, words: str)
 def test_what_is_not_known_is_no_disagreement_and_equal_origins_agree() -> None:
     assert differences(ORIGIN, ORIGIN) == []
     assert differences(ORIGIN, replace(ORIGIN, labels_digest="", pixels_digest="", split_digest="")) == []
+    assert differences(ORIGIN, replace(ORIGIN, boxes_digest="")) == []  # another network, which learned from no box
+
+
+def test_the_digest_of_boxes_is_of_the_box_list() -> None:
+    place = {"x": [1.5, 0.0], "y": [2.0, 0.1], "width": [3.0, 4.0], "height": [5.0, 6.0]}
+    boxes = pl.DataFrame({"image_id": ["b", "a"], "label": ["Mass", "Nodule"], **place})
+    lines = ["a|Nodule|0.0|0.1|4.0|6.0", "b|Mass|1.5|2.0|3.0|5.0"]
+    assert boxes_digest(boxes) == boxes_digest(boxes.reverse()) == digest_lines(lines)
+    assert boxes_digest(boxes.with_columns(pl.col("x") + 1)) != boxes_digest(boxes)
+    assert boxes_digest(boxes.with_columns(label=pl.lit("a label that is not learned"))) == digest_lines([])
 
 
 def test_only_the_parts_asked_for_are_compared() -> None:

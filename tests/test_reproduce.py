@@ -104,12 +104,14 @@ def test_settings_of_study_run_and_command_line(tmp_path: Path) -> None:
         tmp_path / "s.toml",
         "[[runs]]",
         'recipe = "mlp-meta"',
-        "settings = {schedule.epochs = 5, optimizer.lr = 0.1, run.loader_options = {prefetch = 3}, model.options = {}}",
+        "settings = {schedule.epochs = 5, optimizer.lr = 0.1, run.loader_options = {prefetch = 3}, loss.options = "
+        '{more = [0.5], tables = {"a b" = [{c = "d"}], e = {f = true}}}}',
     )
     (item,) = planning.plan(study.read(str(path)), Places(None, tmp_path, ("optimizer.lr=0.2",)))
     config = item.config
     assert (config.schedule.epochs, config.optimizer.batch_size, config.optimizer.lr) == (5, 8, 0.2)
     assert config.run.loader_options == {"prefetch": 3}
+    assert config.loss.options == {"more": [0.5], "tables": {"a b": [{"c": "d"}], "e": {"f": True}}}
 
 
 def test_a_sweep_is_every_combination_under_names_of_their_own(tmp_path: Path) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from rich.console import Console
-from small_systems import SMALL
+from small_systems import smaller
 
 from cxrkit import losses, models, pipeline, recipes
 from cxrkit.base.contracts import Records
@@ -62,29 +61,11 @@ def test_chestxray8_is_eight_labels_of_the_same_films(cohort: Path) -> None:
         chestxray8.read(cohort)
 
 
-def smaller(name: str, data: Path, runs: Path) -> tuple[dict[str, Any], list[str]]:
-    """What a user says who tries a recipe on little: flags, and --set."""
-    config = recipes.load(name)
-    of_model = SMALL.get(config.model.name, {"transition": 16} if "transition" in config.model.options else {})
-    sets = [f"model.options.{key}={str(value).lower() if value in (True, False) else repr(value)}"
-            for key, value in of_model.items()]  # fmt: skip
-    if config.model.options.get("pretrained"):
-        sets.append("model.options.pretrained=false")
-    if "places" in config.loss.options:
-        sets.append("loss.options.places=4")
-    said = {
-        "data": data, "runs": runs, "fold": "1", "epochs": 1, "batch_size": 16, "limit": 32, "threads": 1,
-        "input_size": 64, "precision": "fp32",
-    }  # fmt: skip
-    if config.model.name.startswith("torchvision:"):
-        said["model"] = SMALL["li2018"]["backbone"]
-    return said, sets
-
-
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_a_recipe_trains_and_predicts(name: str, prepared: Path, prepared_eight: Path, tmp_path: Path) -> None:
     data = prepared_eight if name.endswith("-8") else prepared
-    said, sets = smaller(name, data, tmp_path)
+    said, sets = smaller(name)
+    said |= {"data": data, "runs": tmp_path, "fold": "1", "batch_size": 16, "limit": 32}
     run = pipeline.train(pipeline.resolve(said, recipe=name, sets=sets), False, Console(quiet=True))
     assert run.path == tmp_path / name / "resample-1"
     found = read_predictions(run.predictions("test"))

@@ -120,6 +120,30 @@ def test_li2018s_places_are_any_number_and_their_noisy_or_is_the_logit() -> None
         )
 
 
+@pytest.mark.parametrize(
+    ("places", "floor", "begins"),
+    [(4, 0.98, 0.05), (16, 0.98, 0.05), (8, 0.922, 0.05), (4, 0.0, 0.05), (1, 0.98, 0.01)],  # one says at most 0.02
+)
+def test_li2018_begins_where_all_places_together_say_its_prior(places: int, floor: float, begins: float) -> None:
+    model = small("li2018", places=places, floor=floor).eval()
+    with torch.no_grad():
+        model.out.weight.zero_()
+        logits = outputs_of(model).logits
+    torch.testing.assert_close(logits.sigmoid(), torch.full_like(logits, begins), rtol=1e-4, atol=1e-5)
+
+
+def test_an_untrained_li2018_loses_little_on_labels_that_are_rare() -> None:
+    """With biases of 0 its places say 0.92 together, and a label that an image has not costs 2.6."""
+    model = small("li2018", places=16).eval()
+    target = (torch.rand(3, 15, generator=torch.Generator().manual_seed(1)) > 0.95).float()
+    with torch.no_grad():
+        found = losses.build("bce-mean")(outputs_of(model), batch_of(target))
+        model.out.bias.zero_()
+        before = losses.build("bce-mean")(outputs_of(model), batch_of(target))
+    assert found < 0.4
+    assert before > 2
+
+
 def test_places_are_the_largest_values_or_lie_between() -> None:
     x = torch.arange(16.0).reshape(1, 1, 4, 4)
     assert li2018.to_places(x, 2).flatten().tolist() == [5, 7, 13, 15]
@@ -148,6 +172,7 @@ def test_guendel2018_begins_as_the_backbone_on_a_smaller_image() -> None:
         ("yao2018", {"blocks": []}, r"blocks=\[\]"),
         ("yao2018", {"r0": -1.0}, r"r0=-1.0\n  remedy: give 0 or more"),
         ("li2018", {"places": 0}, "places=0, floor=0.98"),
+        ("li2018", {"prior": 1.0}, r"prior=1.0\n  remedy: give at least 1 place"),
         ("li2018", {"backbone": "resnet50"}, "backbone 'resnet50': expected one of torchvision, timm or xrv"),
         ("guendel2018", {"locations": -1}, "locations=-1"),
         ("torchvision:resnet18", {"label_set": "chestxray8"}, "the prepared folder has the labels of chestxray14"),

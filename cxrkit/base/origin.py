@@ -22,7 +22,7 @@ from cxrkit.base.pretraining import Pretraining, named
 # depends on it, as on the pixels where a network looks at none.
 Known = Literal["checked", "declared", "unknown", "unused"]
 _LINES_AT_ONCE = 1 << 14  # half a megabyte of text
-Part = Literal["data set", "labels", "metadata", "pixels", "split", "training images", "initial weights"]
+Part = Literal["data set", "labels", "boxes", "metadata", "pixels", "split", "training images", "initial weights"]
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,9 @@ class Origin:
     metadata_digest: str = ""
     """`metadata_digest` of the data set's records: age, sex and view, which -meta networks are given."""
 
+    boxes_digest: str = ""
+    """`boxes_digest` of the data set's box list where the training learned from boxes; "" where it did not."""
+
     basis: Basis = field(default_factory=Basis)
     """How each part is known."""
 
@@ -126,6 +129,7 @@ class Difference:
 _FIELDS: dict[Part, tuple[str, ...]] = {
     "data set": ("dataset", "label_set"),
     "labels": ("label_release", "labels_digest"),
+    "boxes": ("boxes_digest",),
     "metadata": ("metadata_digest",),
     "pixels": ("image_side", "preparation_digest", "pixels_digest"),
     "split": ("split_digest",),
@@ -160,6 +164,8 @@ def _words(name: str, value: str | int, origin: Origin) -> str:
             return f"source images of {value} pixels"
         case "labels_digest":
             return f"{origin.label_release} labels with digest {str(value)[:12]}".lstrip()
+        case "boxes_digest":
+            return f"boxes with digest {str(value)[:12]}"
         case "metadata_digest":
             return f"ages, sexes and views with digest {str(value)[:12]}"
         case "label_release":
@@ -202,6 +208,17 @@ def metadata_digest(records: pl.DataFrame) -> str:
     """Return the SHA-256 over a line "image_id age_years sex view" per image, sorted; "?" for what is not known."""
     cells = (pl.col(name).cast(pl.String).fill_null("?") for name in ("image_id", "age_years", "sex", "view"))
     return digest_column(records.sort("image_id").select(pl.concat_str(*cells, separator=" ")).to_series())
+
+
+def boxes_digest(boxes: pl.DataFrame, labels: LabelSet = CHESTXRAY14) -> str:
+    """Return the SHA-256 over a line "image_id|label|x|y|width|height" per box of one of `labels`, sorted.
+
+    boxes: contracts.BOX_SCHEMA, of the whole data set, as the digest of labels is: folds that learn from the boxes of
+    different images have one box list all the same.
+    """
+    numbers = (pl.col(name).cast(pl.Float64).cast(pl.String) for name in ("x", "y", "width", "height"))
+    mine = boxes.filter(pl.col("label").is_in(labels.labels))
+    return digest_column(mine.select(pl.concat_str("image_id", "label", *numbers, separator="|")).to_series().sort())
 
 
 def digest_column(lines: pl.Series, first: str = "") -> str:

@@ -22,7 +22,10 @@ _SEEN_BEFORE = {"test": ("train", "val"), "val": ("train",)}
 
 
 def check_labels(path: Path, about: PredictionInfo, truth: Truth) -> pl.DataFrame:
-    """Return the records of `truth`. Raises UserError unless their labels are those that the predictions name."""
+    """Return the records of `truth`. Raises UserError unless their labels are those that the predictions name.
+
+    Nor may its boxes be others than those that the network learned from.
+    """
     records = truth.records(about.labels)
     digest = labels_digest(records, about.labels)
     claimed = about.origin
@@ -32,8 +35,15 @@ def check_labels(path: Path, about: PredictionInfo, truth: Truth) -> pl.DataFram
         labels_digest=digest,
         # Equal digests are equal labels, whatever they are called.
         label_release=claimed.label_release if digest == claimed.labels_digest else truth.label_release,
+        boxes_digest=truth.boxes_digest(about.labels) if claimed.boxes_digest else "",
     )
-    for difference in origins.differences(claimed, found, {"data set", "labels"}):
+    for difference in origins.differences(claimed, found, {"data set", "labels", "boxes"}):
+        if difference.part == "boxes":
+            raise UserError(
+                f"{path}: predicted by a network that learned from {difference.one}, but {truth.folder} has "
+                f"{difference.other}",
+                remedy="name the prepared folder that it was trained on with --data, or train again with these boxes",
+            )
         digests = f" (labels digest {claimed.labels_digest[:12]}, and {digest[:12]} there)"
         said = not claimed.labels_digest or claimed.labels_digest[:12] in difference.one
         raise UserError(

@@ -9,12 +9,13 @@ from typing import Any
 
 import polars as pl
 
-from cxrkit.base.contracts import IMAGE_SCHEMA
+from cxrkit.base.contracts import BOX_SCHEMA, IMAGE_SCHEMA
 from cxrkit.base.derived import with_labels
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import decoded
 from cxrkit.base.labels import LabelSet
-from cxrkit.shards.index import read_description, read_listed
+from cxrkit.base.origin import boxes_digest
+from cxrkit.shards.index import read_boxes, read_description, read_listed
 
 _NIH_COLUMN = "Image Index"  # the first of NIH's own CSV
 _REMEDY = "name a prepared folder, or a table with image_id, patient_id and a column per label"
@@ -38,6 +39,16 @@ class Truth:
 
     label_release: str = ""
     """What the source calls its labels, "" where it does not say."""
+
+    folder: Path | None = None
+    """The prepared folder that it is of, which may have boxes; None: a table."""
+
+    def boxes_digest(self, labels: LabelSet) -> str:
+        """Return `origin.boxes_digest` of the box list, "" where the source is no folder. Raises UserError."""
+        if self.folder is None:
+            return ""
+        boxes = read_boxes(self.folder, read_description(self.folder))
+        return boxes_digest(pl.DataFrame(schema=BOX_SCHEMA) if boxes is None else boxes, labels)
 
     def records(self, labels: LabelSet) -> pl.DataFrame:
         """Return image_id and patient_id (String), and the labels (Boolean, Float32 with a unit; null: not known).
@@ -98,7 +109,7 @@ def _cast(name: str) -> pl.Expr:
 
 def _from_folder(folder: Path) -> Truth:
     about = read_description(folder)
-    return Truth(folder / about.records.file, read_listed(folder, about), about.dataset, about.label_release)
+    return Truth(folder / about.records.file, read_listed(folder, about), about.dataset, about.label_release, folder)
 
 
 def _parse(path: Path, content: bytes, read: Any) -> pl.DataFrame:

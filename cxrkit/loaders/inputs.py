@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from cxrkit.base.contracts import SUBSETS, Loader, Subset
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import digest_lines
 from cxrkit.base.labels import LabelSet
-from cxrkit.base.origin import Basis, Origin, differences, labels_digest, metadata_digest
+from cxrkit.base.origin import Basis, Origin, boxes_digest, differences, labels_digest, metadata_digest
 from cxrkit.base.ranks import ALONE, Ranks
 from cxrkit.datasets import splits
 from cxrkit.datasets.splits import Split
@@ -151,6 +151,11 @@ class Inputs:
     def _metadata_digest(self) -> str:
         return metadata_digest(self.store.records())
 
+    @cached_property
+    def boxes_digest(self) -> str:
+        """Digest of the data set's box list, for the origin of a training that learns from it."""
+        return boxes_digest(self.store.boxes(), self.labels)
+
     @property
     def _labels_digest(self) -> str:
         return labels_digest(self.store.records(), self.labels) if self.labels.metadata else self.store.labels_digest
@@ -179,10 +184,13 @@ class Inputs:
     def refuse_other(self, what: str, origin: Origin, seen: pl.DataFrame | None, remedy: str) -> None:
         """Raise a UserError, beginning with `what`, unless data set, labels, split and pixels are those of `origin`.
 
-        seen: the run's split table; where the prepared folder has grown since, the images that both know decide.
+        So must be the boxes, where it learned from boxes. seen: the run's split table; where the prepared folder has
+        grown since, the images that both know decide.
         """
         found = self.origin()
-        for item in differences(origin, found, {"data set", "labels", "metadata", "split", "pixels"}):
+        if origin.boxes_digest:
+            found = replace(found, boxes_digest=self.boxes_digest)
+        for item in differences(origin, found, {"data set", "labels", "boxes", "metadata", "split", "pixels"}):
             more = ""
             if item.part == "pixels" and seen is not None and _prepared_alike(origin, found):
                 other = self.other_pixels(seen)

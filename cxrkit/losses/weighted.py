@@ -66,10 +66,16 @@ def training_weighted(labels: LabelSet, prevalence: Sequence[float], weights: st
     else:
         for_positives_L, for_negatives_L = 1 - share_L, share_L
 
+    # Brought to the logits' device once: a copy in each step would let a GPU wait, and cannot be recorded in its graph.
+    there: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
+
     def loss(outputs: Outputs, batch: Batch) -> Tensor:
         entropy_BL, known_BL = cross_entropy(outputs.logits, batch.target)
-        positives, negatives = (weight.to(entropy_BL) for weight in (for_positives_L, for_negatives_L))
-        return _mean(torch.where(batch.target > 0.5, positives, negatives) * entropy_BL, known_BL)
+        place = entropy_BL.device, entropy_BL.dtype
+        if place not in there:
+            there[place] = for_positives_L.to(entropy_BL), for_negatives_L.to(entropy_BL)
+        positives_L, negatives_L = there[place]
+        return _mean(torch.where(batch.target > 0.5, positives_L, negatives_L) * entropy_BL, known_BL)
 
     return loss
 

@@ -56,25 +56,22 @@ def build(
     """Return the backbone `name` with fresh parameters, drawn from torch's global generator.
 
     channels: of the image, 1 or 3. input_size: in pixels, for networks that are built for one. drop_path: the share of
-    residual branches that are left out in training, where the network knows of it (stochastic depth). options: of
-    timm's networks, as its `create_model` takes them: {"global_pool": "avg"}. Raises UserError for an unknown network,
-    a missing package, and for an option that the network does not take.
+    residual branches that are left out in training, where the network knows of it (stochastic depth). options: of the
+    function that builds it in its package, such as depth and width (timm's resnet50: layers, channels; its densenet121:
+    block_config, growth_rate). Raises UserError for an unknown network, a missing package, and for an option that the
+    network does not take.
     """
+    # Lists, as TOML has them, are tuples where networks ask what they are.
+    options = {key: tuple(value) if isinstance(value, list) else value for key, value in (options or {}).items()}
     source, _, of = name.partition(":")
-    sources = {"torchvision": _torchvision, "xrv": _xrv}
-    if not of or source not in ("timm", *sources):
+    sources = {"torchvision": _torchvision, "timm": _timm, "xrv": _xrv}
+    if not of or source not in sources:
         raise UserError(
             f"backbone {name!r}: expected one of torchvision, timm or xrv, a colon and a network",
             remedy="name it as torchvision:resnet50 or timm:convnext_tiny",
         )
-    if source == "timm":
-        made = _timm(of, channels, input_size, drop_path, options or {})
-    elif options:
-        raise UserError(
-            f"model {name!r}: takes no backbone_options", remedy="leave them out, or choose a network of timm:"
-        )
-    else:
-        made = sources[source](of, channels, input_size, drop_path)
+    build_one = sources[source]
+    made = build_one(of, channels, input_size, drop_path, options)
     made.name = name
     return made
 
@@ -88,7 +85,7 @@ def _package(name: str, what: str) -> ModuleType:
         raise UserError(f"{what}: needs the package {name}", remedy=f"pip install {name}") from None
 
 
-def _torchvision(name: str, channels: int, input_size: int, drop_path: float) -> Backbone:
+def _torchvision(name: str, channels: int, input_size: int, drop_path: float, options: dict[str, Any]) -> Backbone:
     from torchvision import models
 
     if name not in models.list_models(module=models):
@@ -99,16 +96,26 @@ def _torchvision(name: str, channels: int, input_size: int, drop_path: float) ->
             f"model 'torchvision:{name}': its map of features is not known here",
             remedy=f"choose one of {', '.join(_MAPS)}, or look for it in timm",
         )
-    options: dict[str, Any] = {}
     if drop_path and family in ("convnext", "efficientnet"):
         options["stochastic_depth_prob"] = drop_path
     elif drop_path:
         raise UserError(f"model 'torchvision:{name}': takes no drop_path", remedy="leave it out")
-    net = models.get_model(name, weights=None, **options)
+    try:
+        net = models.get_model(name, weights=None, **options)
+    except (TypeError, ValueError) as error:
+        raise _not_built("torchvision", name, options, error) from None
     features = _without_head(net)
     if channels != 3:
         _other_channels(net, channels)
     return Backbone(net, features, _MAPS[family], _convnext_pooled if family == "convnext" else None)
+
+
+def _not_built(package: str, name: str, options: Mapping[str, Any], error: Exception) -> UserError:
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    return UserError(
+        f"model '{package}:{name}' with {dict(options)}: {package} cannot build it ({line})",
+        remedy="correct model.options.backbone_options; depth and width can be chosen for most networks of timm",
+    )
 
 
 def _without_head(net: Any) -> int:
@@ -196,23 +203,26 @@ _MAPS: dict[str, Forward] = {
 }
 
 
-def _timm(name: str, channels: int, input_size: int, drop_path: float, more: Mapping[str, Any]) -> Backbone:
+def _timm(name: str, channels: int, input_size: int, drop_path: float, options: dict[str, Any]) -> Backbone:
     timm = _package("timm", f"model 'timm:{name}'")
     architecture = name.partition(".")[0]  # behind a dot stand weights, which are asked for by themselves
     if not timm.is_model(architecture):
         raise unknown("timm network", architecture, timm.list_models())
-    options: dict[str, Any] = {"drop_path_rate": drop_path} if drop_path else {}
+    given = dict(options)
+    if drop_path:
+        options["drop_path_rate"] = drop_path
     needs_size = timm.get_pretrained_cfg(architecture)
     if needs_size is not None and needs_size.fixed_input_size:
         options["img_size"] = input_size
-    of_timm = {key: tuple(value) if isinstance(value, list) else value for key, value in more.items()}
     try:
-        net = timm.create_model(architecture, pretrained=False, in_chans=channels, num_classes=0, **(options | of_timm))
+        net = timm.create_model(architecture, pretrained=False, in_chans=channels, num_classes=0, **options)
     except (TypeError, RuntimeError, AssertionError, ValueError) as error:
+        if given:
+            raise _not_built("timm", name, given, error) from None
         line = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"model 'timm:{name}' at {input_size} px: timm cannot build it ({line})",
-            remedy="choose an input size that it takes, or leave out drop_path" + " and backbone_options" * bool(more),
+            remedy="choose an input size that it takes, or leave out drop_path",
         ) from None
     return Backbone(net, net.num_features, _timm_maps, _timm_pooled)
 
@@ -234,7 +244,7 @@ def _timm_pooled(net: Any, image: Tensor) -> Tensor:
     return net.forward_head(net.forward_features(image), pre_logits=True)  # type: ignore[no-any-return]
 
 
-def _xrv(name: str, channels: int, input_size: int, drop_path: float) -> Backbone:
+def _xrv(name: str, channels: int, input_size: int, drop_path: float, options: dict[str, Any]) -> Backbone:
     xrv = _package("torchxrayvision", f"model 'xrv:{name}'")
     if not name.startswith("densenet121") or drop_path:
         raise UserError(
@@ -243,7 +253,10 @@ def _xrv(name: str, channels: int, input_size: int, drop_path: float) -> Backbon
         )
     if channels != 1:
         raise UserError(f"model 'xrv:{name}': takes 1 channel, not {channels}", remedy="leave channels at 1")
-    net = xrv.models.DenseNet(weights=None)
+    try:
+        net = xrv.models.DenseNet(weights=None, **options)
+    except TypeError as error:
+        raise _not_built("xrv", name, options, error) from None
     features = net.classifier.in_features
     net.classifier = nn.Identity()
     return Backbone(net, features, _densenet)

@@ -153,6 +153,7 @@ def build(
     labels: LabelSet,
     *,
     backbone: str = "torchvision:resnet50",
+    backbone_options: Mapping[str, Any] | None = None,
     input_size: int = 224,
     resize: int | None = None,
     channels: int | None = None,
@@ -167,7 +168,6 @@ def build(
     transition: int = 0,
     dropout: float = 0.0,
     drop_path: float = 0.0,
-    backbone_options: Mapping[str, Any] | None = None,
     head_std: float = 0.0,
     weights_of: str = "",
     mean: tuple[float, ...] | None = None,
@@ -176,12 +176,12 @@ def build(
 ) -> Composed:
     """Return a network with fresh parameters; its spec says what it takes. Weights are loaded afterwards.
 
-    backbone: see backbones.py. channels: of the image, by default 3 with ImageNet weights (`pretrained`), else 1.
-    transition: channels of a 1 x 1 convolution behind the backbone; 0: none. pooling: "own" for the backbone's own, or
-    a registered one, with its options. backbone_options: of timm's networks (backbones.py). head_std: the dense layer's
-    weights are drawn with this deviation, its bias is 0; 0: as torch does it. weights_of: what --weights must be given,
-    in words; without a file the network is then refused. mean, std: by default what the network's weights were trained
-    with for 3 channels, and ChestX-ray14's for 1. label_set: the one that the network is for; "": any.
+    backbone, backbone_options: see backbones.py. channels: of the image, by default 3 with ImageNet weights
+    (`pretrained`), else 1. transition: channels of a 1 x 1 convolution behind the backbone; 0: none. pooling: "own" for
+    the backbone's own, or a registered one, with its options. head_std: the dense layer's weights are drawn with this
+    deviation, its bias is 0; 0: as torch does it. weights_of: what --weights must be given, in words; without a file the
+    network is then refused. mean, std: by default what the network's weights were trained with for 3 channels, and
+    ChestX-ray14's for 1. label_set: the one that the network is for; "": any.
     Raises UserError for what cannot be built.
     """
     if label_set not in ("", labels.name):

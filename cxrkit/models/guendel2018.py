@@ -11,7 +11,8 @@ choice): the network starts as DenseNet-121 on the image at a quarter of its res
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +70,7 @@ def build(
     labels: LabelSet,
     *,
     backbone: str = "torchvision:densenet121",
+    backbone_options: Mapping[str, Any] | None = None,
     locations: int = 0,
     input_size: int = 1024,
     resize: int | None = None,
@@ -79,12 +81,13 @@ def build(
 ) -> Guendel2018:
     """Return the network with fresh parameters; weights of the backbone are loaded afterwards where `pretrained`.
 
-    locations: outputs for where a finding is, for a loss of one's own that masks what is not known of an image; 0, the
-    default: none, since ChestX-ray14 says nothing of it. Raises UserError for what cannot be built.
+    backbone, backbone_options: see backbones.py. locations: outputs for where a finding is, for a loss of one's own
+    that masks what is not known of an image; 0, the default: none, since ChestX-ray14 says nothing of it. Raises
+    UserError for what cannot be built.
     """
     if locations < 0:
         raise UserError(f"model 'guendel2018': locations={locations}", remedy="give how many outputs, or 0")
-    made = backbones.build(backbone, channels=FILTERS, input_size=-(-input_size // 4))
+    made = backbones.build(backbone, channels=FILTERS, input_size=-(-input_size // 4), options=backbone_options)
     spec = image_spec(
         "guendel2018",
         input_size=input_size,

@@ -10,7 +10,8 @@ quote the paper:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_max_pool2d, interpolate
@@ -30,7 +31,9 @@ from cxrkit.models.specs import image_spec
 class Li2018(nn.Module):
     """A backbone, its map brought to P x P places, and what each place says of each label."""
 
-    def __init__(self, spec: ModelSpec, backbone: Backbone, places: int, width: int, labels: int, floor: float) -> None:
+    def __init__(
+        self, spec: ModelSpec, backbone: Backbone, places: int, width: int, labels: int, floor: float, prior: float
+    ) -> None:
         super().__init__()
         self.spec, self.backbone, self.places = spec, backbone, places
         self.recognition = nn.Sequential(
@@ -38,6 +41,7 @@ class Li2018(nn.Module):
         )
         self.out = nn.Conv2d(width, labels, 1)
         self.pooling = NoisyOr(floor)
+        nn.init.constant_(self.out.bias, self.pooling.logit_for(prior, places**2))  # type: ignore[arg-type]
 
     def feature_maps(self, image_BCHW: Tensor) -> Tensor:
         """Return (B, width, P, P)."""
@@ -64,9 +68,11 @@ def build(
     labels: LabelSet,
     *,
     backbone: str = "torchvision:resnet50",
+    backbone_options: Mapping[str, Any] | None = None,
     places: int = 16,
     width: int = 512,
     floor: float = 0.98,
+    prior: float = 0.05,
     input_size: int = 512,
     resize: int | None = None,
     channels: int | None = None,
@@ -76,16 +82,20 @@ def build(
 ) -> Li2018:
     """Return the network with fresh parameters; weights of the backbone are loaded afterwards where `pretrained`.
 
-    backbone: see backbones.py. places: P, along each side; the paper has 12, 16 and 20. floor: of the noisy-or.
-    channels: by default 3 with ImageNet weights, else 1. Raises UserError for what cannot be built.
+    backbone, backbone_options: see backbones.py. places: P, along each side; the paper has 12, 16 and 20. floor: of the
+    noisy-or. prior: the probability of a finding that an untrained network says of an image, our choice: about the
+    share of images that have a label of ChestX-ray14. With biases of 0 all places together would say 0.92 (0.99^256 is
+    the rest), and a training would begin by unlearning that. Few places cannot say so much: they begin at half of what
+    they can. channels: by default 3 with ImageNet weights, else 1.
+    Raises UserError for what cannot be built.
     """
-    if places < 1 or not 0 <= floor < 1:
+    if places < 1 or not 0 <= floor < 1 or not 0 < prior < 1:
         raise UserError(
-            f"model 'li2018': places={places}, floor={floor}",
-            remedy="give at least 1 place, and a floor of 0 to below 1",
+            f"model 'li2018': places={places}, floor={floor}, prior={prior}",
+            remedy="give at least 1 place, a floor of 0 to below 1, and a prior between 0 and 1",
         )
     channels = channels or (3 if pretrained else 1)
-    made = backbones.build(backbone, channels=channels, input_size=input_size)
+    made = backbones.build(backbone, channels=channels, input_size=input_size, options=backbone_options)
     spec = image_spec(
         "li2018",
         input_size=input_size,
@@ -97,4 +107,4 @@ def build(
         mean=mean,
         std=std,
     )
-    return Li2018(spec, made, places, width, len(labels), floor)
+    return Li2018(spec, made, places, width, len(labels), floor, prior)

@@ -87,6 +87,12 @@ class NoisyOr(nn.Module):
         log_none_BL = log_share(-logit_BLHW.float().flatten(2), self.floor).sum(dim=2)
         return _log_any(log_none_BL) - log_none_BL
 
+    def logit_for(self, probability: float, places: int) -> float:
+        """Return the logit that all of `places` have when together they say `probability`, or half of what they can."""
+        probability = min(probability, (1 - self.floor**places) / 2)
+        of_one = -math.expm1(math.log1p(-probability) / places) / (1 - self.floor)
+        return math.log(of_one) - math.log1p(-of_one)
+
 
 def log_share(logit: Tensor, floor: float) -> Tensor:
     """Return log(floor + (1 - floor) sigmoid(logit)), elementwise and without rounding to log 0."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -144,11 +145,20 @@ def _trained(needed: RunFolder | None) -> bool:
 
 def _set(path: str, value: Any, needed: RunFolder | None) -> str:
     """Return a setting as `--set` takes it, with the folder of the needed run in its place."""
-    import tomli_w
-
     if needed is not None and isinstance(value, str):
         value = value.replace(_NEEDS, str(needed.path))
-    return f"{path}={tomli_w.dumps({'value': value}).partition(' = ')[2].strip()}"
+    return f"{path}={_inline(value)}"
+
+
+def _inline(value: Any) -> str:
+    """Return a TOML value in one line, tables too: behind "key =" there is no room for a section."""
+    import tomli_w
+
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(key)} = {_inline(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_inline, value))}]"
+    return tomli_w.dumps({"value": value}).partition(" = ")[2].strip()
 
 
 def _needed_first(planned: Mapping[str, Planned], study: Study) -> list[Planned]:

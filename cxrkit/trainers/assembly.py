@@ -118,6 +118,7 @@ def assemble(
     )
     if places := getattr(loss, "region_places", 0):  # boxes are learned from, and never chosen by
         train = regions.with_regions(train, train_plan, inputs, places, device)
+        origin = replace(origin, boxes_digest=inputs.boxes_digest)
     return TrainTask(
         config=config,
         run=run,

@@ -83,8 +83,8 @@ def _data(names: Sequence[str], runs: Sequence[Run]) -> Table:
     )
     rows = tuple(Row("", name, _data_cells(run)) for name, run in zip(names, runs, strict=True))
     notes = (
-        f"The first {DIGITS} digits of each SHA-256: of the labels of all images, of the source files as they were "
-        "read, of the assignment of images to subsets",
+        f"The first {DIGITS} digits of each SHA-256: of the labels of all images, of the box list where boxes were "
+        "learned from, of the source files as they were read, of the assignment of images to subsets",
         "What is not marked was read by cxrkit from the thing itself; declared: somebody says so, and it is not "
         "checked",
         "Patients kept apart: whether the test images and their patients were compared with the training images, and "
@@ -97,10 +97,11 @@ def _data_cells(run: Run) -> tuple[Cell, ...]:
     origin, test, basis = run.origin, run.test, run.origin.basis
     side = f"from {origin.image_side:,} pixels, " if origin.image_side else ""
     of = "" if origin.complete or not origin.train_images else f" of {origin.train_subset_images:,}"
+    boxes = f", boxes{_digest(origin.boxes_digest)}" if origin.boxes_digest else ""
     tested = "" if test.complete else f" of {test.subset_images:,}"
     return (
         Cell(origin.dataset),
-        Cell(_with_basis(f"{origin.label_set}, release {origin.label_release}{_digest(origin.labels_digest)}",
+        Cell(_with_basis(f"{origin.label_set}, release {origin.label_release}{_digest(origin.labels_digest)}{boxes}",
                          basis.labels)),
         Cell(_with_basis(f"{side}{_digest(origin.pixels_digest, '')}".strip(", ") or "-", basis.pixels)),
         Cell(_with_basis(f"{origin.split}{_digest(origin.split_digest)}", basis.split)),

@@ -50,7 +50,7 @@ class Verdict:
 
 def judge(runs: Iterable[Run], splits: Collection[str], label_release: str) -> list[Verdict]:
     """Return a verdict on each run, for a table of the known splits called `splits`, in the order of the runs."""
-    return _same_pixels([_verdict(run, splits, label_release) for run in runs])
+    return _same_boxes(_same_pixels([_verdict(run, splits, label_release) for run in runs]))
 
 
 def doubt_notes(verdict: Verdict, name: str) -> list[str]:
@@ -213,6 +213,23 @@ def _same_pixels(verdicts: list[Verdict]) -> list[Verdict]:
         doubt = "source files differ between the complete runs, and no version of them has a majority"
         return [replace(item, doubts=(*item.doubts, doubt)) if item.comparable else item for item in verdicts]
     return [_with_pixels(item, most, count) if item.comparable else item for item in verdicts]
+
+
+def _same_boxes(verdicts: list[Verdict]) -> list[Verdict]:
+    """Say so on each run that learned from boxes, where another of the same data set learned from another box list."""
+    lists = Counter(data for data, boxes in {_learned_boxes(item.run) for item in verdicts} if boxes)
+    doubt = "box lists differ between the runs that learned from boxes"
+    found = []
+    for item in verdicts:
+        data, boxes = _learned_boxes(item.run)
+        differ = boxes and lists[data] > 1
+        found.append(replace(item, doubts=(*item.doubts, doubt)) if differ else item)
+    return found
+
+
+def _learned_boxes(run: Run) -> tuple[tuple[str, str], str]:
+    """Return the data set and label set of a run, and the digest of the boxes that it learned from."""
+    return (run.origin.dataset, run.origin.label_set), run.origin.boxes_digest
 
 
 def _with_pixels(verdict: Verdict, most: str, count: int) -> Verdict:

@@ -159,7 +159,8 @@ class Opened:
 
     def _check_labels(self, path: Path, about: PredictionInfo, truth: Truth) -> None:
         origin, labels = about.origin, about.labels
-        asked = (truth.source, origin.dataset, origin.label_release, origin.labels_digest, labels.name, labels.labels)
+        release = (origin.dataset, origin.label_release, origin.labels_digest, origin.boxes_digest)
+        asked = (truth.source, *release, labels.name, labels.labels)
         if asked not in self._fitting:  # once for all runs of the same labels: a digest takes a while
             gates.check_labels(path, about, truth)
             self._fitting.add(asked)
