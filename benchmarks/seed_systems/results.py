@@ -8,7 +8,7 @@ RUNS is the folder of `make phantom-systems`. Nothing is trained here.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from cxrkit.runs.metrics import read_metrics
 LEAST_AUC = 0.75
 IMAGE, BOX = "li2018-mil", "li2018-box"
 ON_BOXES = "li2018-box less li2018-mil"
-JUDGED = {
+JUDGED: dict[str, Callable[[measures.Measures], measures.Rate]] = {
     "Pointing game": lambda found: found.pointing,
     "IoBB above 0.25": lambda found: found.hit["IoBB", 0.25],
     "IoBB above 0.5": lambda found: found.hit["IoBB", 0.5],

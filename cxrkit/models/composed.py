@@ -179,8 +179,8 @@ def build(
     backbone, backbone_options: see backbones.py. channels: of the image, by default 3 with ImageNet weights
     (`pretrained`), else 1. transition: channels of a 1 x 1 convolution behind the backbone; 0: none. pooling: "own" for
     the backbone's own, or a registered one, with its options. head_std: the dense layer's weights are drawn with this
-    deviation, its bias is 0; 0: as torch does it. weights_of: what --weights must be given, in words; without a file the
-    network is then refused. mean, std: by default what the network's weights were trained with for 3 channels, and
+    deviation, its bias is 0; 0: as torch does it. weights_of: what --weights must be given, in words; without a file
+    the network is refused. mean, std: by default what the network's weights were trained with for 3 channels, and
     ChestX-ray14's for 1. label_set: the one that the network is for; "": any.
     Raises UserError for what cannot be built.
     """
