@@ -160,7 +160,7 @@ def test_initial_parameters_follow_from_the_seed() -> None:
         ("torchvision:resnet18", {"head": "mapss"}, "head='mapss': there is no such head"),
         ("torchvision:resnet18", {"dropout": 1.0}, "dropout=1.0: expected 0 to below 1"),
         ("torchvision:resnet18", {"drop_path": 0.1}, "takes no drop_path"),
-        ("timm:resnet50", {"backbone_options": {"layerz": [1]}}, "with {'layerz': [1]}: timm cannot build it"),
+        ("timm:resnet50", {"backbone_options": {"layerz": [1]}}, "with {'layerz': (1,)}: timm cannot build it"),
         ("torchvision:densenet121", {"backbone_options": {"growth_rate": 8}}, "torchvision cannot build it"),
         ("xrv:densenet121-res224-nih", {"backbone_options": {"growth_rat": 8}}, "xrv cannot build it"),
         ("torchvision:resnet18", {"backbone": "timm:resnet10t"}, "its name says what its backbone is"),
