@@ -23,6 +23,7 @@ from cxrkit.base.files import write_text
 from cxrkit.explain import measures
 from cxrkit.explain.localisation import localisation
 from cxrkit.explain.localising import NETWORK, Localised, localise
+from cxrkit.explain.measures import Measures, Rate
 from cxrkit.report.document.tables import Report
 from cxrkit.report.evidence.runs import Run, find_runs
 from cxrkit.runs import checkpoints
@@ -33,7 +34,7 @@ from cxrkit.runs.metrics import read_metrics
 LEAST_AUC = 0.75
 IMAGE, BOX = "li2018-mil", "li2018-box"
 ON_BOXES = "li2018-box less li2018-mil"
-JUDGED: dict[str, Callable[[measures.Measures], measures.Rate]] = {
+JUDGED: dict[str, Callable[[Measures], Rate]] = {
     "Pointing game": lambda found: found.pointing,
     "IoBB above 0.25": lambda found: found.hit["IoBB", 0.25],
     "IoBB above 0.5": lambda found: found.hit["IoBB", 0.5],
