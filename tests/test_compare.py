@@ -196,7 +196,7 @@ def test_only_shared_images_are_compared_and_it_is_said(study: Study) -> None:
 def test_labels_without_scores_are_left_out_and_named(study: Study) -> None:
     report = compare(runs_of(study, "resnet38-large-meta", "elsewhere"), Opened(study.labels), only=["Hernia"])
     notes = "\n".join(table(report, "compare").notes)
-    assert "Not compared: No Findings (no scores by elsewhere)" in notes
+    assert "Not compared: No Finding (no scores by elsewhere)" in notes
     assert "elsewhere: what it was trained on is not known" in notes
     assert [row.key for row in table(report, "compare").rows] == [AVERAGE, "Hernia"]
 

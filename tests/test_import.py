@@ -302,7 +302,7 @@ def test_without_no_finding(asked: ImportRequest, tmp_path: Path) -> None:
     # Beside a run that has it, the table lines up: a dash stands where there is no number.
     do(asked, name="whole")
     text = reports.render(reports.official(asked.runs), "md")
-    row = next(line for line in text.splitlines() if line.startswith("| No Findings") and "n/a" not in line)
+    row = next(line for line in text.splitlines() if line.startswith("| No Finding") and "n/a" not in line)
     assert "| - |" in row
 
 

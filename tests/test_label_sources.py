@@ -76,7 +76,7 @@ def test_the_file_is_read(tmp_path: Path) -> None:
     ("rows", "message"),
     [
         (ROWS, r"line 4, column 'Nodule or mass': found 'yes', expected YES or NO"),
-        ((ROWS[0], ROWS[0]), r"1 image\(s\) given twice: 00000003_000.png"),
+        ((ROWS[0], ROWS[0]), r"1 image given twice: 00000003_000.png"),
         ((ROWS[0].replace("YES", ""),), "column 'Pneumothorax': found nothing, expected YES or NO"),
         ((ROWS[0].replace("_000.png", "_900.png"),), "found '00000003_900.png', expected an image of ChestX-ray14"),
         ((ROWS[0].replace(",3,", ",4,"),), "column 'Patient ID': found '4', expected the patient of its image"),
@@ -394,7 +394,7 @@ def test_a_document_of_several_runs(study: Study, run_of: dict[str, Run]) -> Non
 def test_a_run_that_is_left_out_is_named(study: Study, run_of: dict[str, Run]) -> None:
     (run_of["partial official 0"].folder / "predictions" / "test.parquet").unlink()
     report = document(study, "google2019")
-    assert report.notes == ("Left out: 1 run (partial official): its predictions/test.parquet is missing",)
+    assert report.notes == ("Left out: 1 run (partial, official): its predictions/test.parquet is missing",)
 
 
 def test_no_run_at_all(study: Study, run_of: dict[str, Run]) -> None:

@@ -67,8 +67,8 @@ def test_all_fourteen_counts_equal_the_papers(real: Report) -> None:
         assert positive == paper == f"{printed.positive:,}"
         assert negative == f"{printed.negative:,}"
         assert prevalence == paper_prevalence
-    assert shown["No Findings"][:2] == ["60,361", "51,759"]
-    assert shown["No Findings"][4:] == ["-", "-"]
+    assert shown["No Finding"][:2] == ["60,361", "51,759"]
+    assert shown["No Finding"][4:] == ["-", "-"]
     assert "The number of images of every label equals the paper's" in table.notes
 
 
@@ -107,7 +107,7 @@ def test_labels_of_another_release_are_said(records: pl.DataFrame) -> None:
 def test_the_official_split_is_a_shift(real: Report) -> None:
     shown = texts(table_of(real, "prevalence"))
     assert shown["Pneumothorax"] == ["3.09", "2.76", "10.41", "3.77"]
-    assert shown["No Findings"] == ["58.46", "57.72", "38.53", "0.67"]
+    assert shown["No Finding"] == ["58.46", "57.72", "38.53", "0.67"]
     assert texts(table_of(real, "positives"))["Hernia"] == ["123 (88)", "18 (14)", "86 (32)"]
     subsets = texts(table_of(real, "subsets"))
     assert subsets["Patients"] == ["24,316", "3,692", "2,797", "30,805"]

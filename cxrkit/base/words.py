@@ -12,4 +12,5 @@ def plural(what: str) -> str:
     """Return the plural of a regular word."""
     if what.endswith("y") and what[-2:-1] not in "aeiou":
         return f"{what[:-1]}ies"
-    return f"{what}es" if what.endswith(("s", "x", "sh", "ch")) else f"{what}s"
+    hissing = what.endswith(("s", "x", "sh", "ch")) and not what.endswith("epoch")  # whose ch is a k
+    return f"{what}es" if hissing else f"{what}s"
