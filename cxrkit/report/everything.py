@@ -282,10 +282,15 @@ def everything(material: Material, done: Callable[[], None] = lambda: None) -> E
 
     done: called after each.
     """
-    documents, left_out = [], []
+    documents: list[Report] = []
+    left_out: list[str] = []
     for name, document in DOCUMENTS.items():
         try:
-            documents += [document.build(material)] if document.applies(material) else []
+            report = document.build(material) if document.applies(material) else None
+            if report is not None and not (report.tables or report.figures or report.text):
+                left_out.append(f"{name}: {'; '.join(report.notes)}")  # a document of notes alone is none
+            elif report is not None:
+                documents.append(report)
         except UserError as error:
             left_out.append(f"{name}: {error.what}" + (f"; {error.remedy}" if error.remedy else ""))
         done()
