@@ -22,7 +22,8 @@ import polars as pl
 
 from cxrkit.base.contracts import SUBSETS, Subset
 from cxrkit.base.errors import UserError, shown
-from cxrkit.base.files import decoded, digest_lines
+from cxrkit.base.files import decoded
+from cxrkit.base.origin import digest_column
 
 RESAMPLES = 5
 TEST_SHARE, VAL_SHARE = 0.2, 0.1
@@ -44,8 +45,8 @@ class Split:
     @cached_property
     def digest(self) -> str:
         """SHA-256 over the subsets' sorted image ids. Results with different digests are not comparable."""
-        rows = self.frame.sort("subset", "image_id").select("subset", "image_id")
-        return digest_lines(f"{subset} {image_id}" for subset, image_id in rows.iter_rows())
+        rows = self.frame.sort("subset", "image_id")
+        return digest_column(rows.select(pl.concat_str("subset", "image_id", separator=" ")).to_series())
 
     def images(self, subset: Subset) -> int:
         """Return the number of images of `subset` in the whole data set."""
