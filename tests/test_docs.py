@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from conftest import REPOSITORY
 from typer.main import get_command
+from typer.testing import CliRunner
 
 import cxrkit
 from cxrkit import cli
@@ -109,6 +111,24 @@ def test_python_of_a_page_runs(page: str, prepared: Path, tmp_path: Path, monkey
         exec(compile(code, page, "exec"), {"step": lambda image, label: steps.append(tuple(image.shape))})
     assert steps
     assert all(shape[1:] == (1, 224, 224) for shape in steps)
+
+
+def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cell by cell in one namespace, as a kernel does; lines that begin with ! are commands of this process."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    notebook = json.loads((REPOSITORY / "examples" / "first_look.ipynb").read_text())
+    names: dict[str, Any] = {}
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            lines = "".join(cell["source"]).splitlines()
+            for line in lines:
+                if line.startswith("!"):
+                    done = CliRunner().invoke(app, shlex.split(line)[1:])
+                    assert done.exit_code == 0, f"{line}: {done.output}"
+            exec("\n".join(line for line in lines if not line.startswith("!")), names)
+    assert (tmp_path / "report" / "index.html").is_file()
+    names["plt"].close("all")
 
 
 def test_scripts_and_targets_that_pages_name_are_there() -> None:
