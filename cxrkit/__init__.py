@@ -6,9 +6,11 @@ it is asked for: importing the package alone imports no torch.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+# Not typing's: `python -m` searches the current folder first, and a typing.py there would be imported.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cxrkit.feed import Feed as Feed
     from cxrkit.feed import open as open
 

@@ -228,7 +228,7 @@ def test_a_cut_off_file_does_not_hide_the_whole_one_in_the_archive(raw: Path, na
     member = ALL[1] if name.endswith(".zip") else f"images/{ALL[1]}"
     expected = [f"images/{image_id}" if image_id != ALL[1] else f"{name}/{member}" for image_id in sorted(ALL)]
     assert places(records, raw) == expected
-    assert f"{raw}: 1 file(s) cut off, taken from elsewhere instead: {raw}/images/{ALL[1]}" in records.notes[0].found
+    assert f"{raw}: 1 file cut off, taken from elsewhere instead: {raw}/images/{ALL[1]}" in records.notes[0].found
 
 
 @pytest.mark.parametrize("kept", [0, 5, 100, len(WHOLE) - 1])
