@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from small_modern import MODERN, UNTESTED, small
 from typer.testing import CliRunner
 
 from cxrkit import losses, models, recipes
@@ -23,21 +24,6 @@ from cxrkit.runs.sections import OptimizerSettings
 from cxrkit.trainers import masking, optimizers
 
 State = dict[str, torch.Tensor]
-UNTESTED = "untested here"
-MODERN = [name for name in recipes.names() if recipes.load(name).about.cost.startswith(UNTESTED)]
-# Of the same build as the recipe's, small.
-_VIT = {"embed_dim": 24, "depth": 2, "num_heads": 2}
-SMALL: dict[str, tuple[int, dict[str, Any]]] = {
-    "timm:vit_small_patch16_224": (32, _VIT),
-    "timm:vit_base_patch16_224": (32, _VIT),
-    "timm:vit_base_patch14_dinov2": (28, _VIT),
-    "timm:eva02_tiny_patch14_224": (32, _VIT),
-    "timm:eva02_small_patch14_224": (32, _VIT),
-    "timm:eva02_base_patch14_224": (32, _VIT),
-    "timm:swin_base_patch4_window7_224": (64, {"embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2]}),
-    "torchvision:densenet121": (32, {}),
-    "torchvision:convnext_tiny": (32, {}),
-}
 
 
 @pytest.fixture(autouse=True)
@@ -46,13 +32,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def small(config: TrainConfig) -> dict[str, Any]:
-    size, of_backbone = SMALL[config.model.name]
-    options = config.model.options | {"input_size": size, "resize": size}
-    more = dict(options.get("backbone_options", {})) | of_backbone
-    return options | ({"backbone_options": more} if more else {})
 
 
 def with_decoder(state: State, prefix: str = "") -> State:
@@ -203,6 +182,10 @@ def test_an_option_that_timm_does_not_know_is_told() -> None:
         models.build("timm:vit_tiny_patch16_224", options={"backbone_options": {"dept": 2}})
     with pytest.raises(UserError, match=r"torchvision:resnet18' with \{'depth': 2\}: torchvision cannot build it"):
         models.build("torchvision:resnet18", options={"backbone_options": {"depth": 2}})
+    with pytest.raises(
+        UserError, match=r"backbone_options is '\{depth=', expected a table\n  remedy: write it as --set"
+    ):
+        models.build("timm:vit_tiny_patch16_224", options={"backbone_options": "{depth="})
     with pytest.raises(UserError, match="head_std=-1"):
         models.build("torchvision:resnet18", options={"head_std": -1.0})
 

@@ -81,10 +81,12 @@ def predict(
         _predict_films(RunFolder(run), images, own, computing | {"threads": threads})
         return
     _refuse(own, "for films of your own, and --images names none")
-    load_torch()
     from cxrkit import pipeline
     from cxrkit.base.contracts import EVALUATED
+    from cxrkit.runs.opening import run_config
 
+    run_config(RunFolder(run))  # what is no run is told before PyTorch is loaded
+    load_torch()
     subsets: Any = tuple(item.value for item in subset) if subset else EVALUATED
     pipeline.predict(
         RunFolder(run), console, checkpoint=checkpoint, data=data, device=device, precision=precision, loader=loader,

@@ -24,7 +24,6 @@ def train(said: dict[str, Any], recipe: str | None, sets: list[str], resume: boo
     The defaults are the paper's protocol. Everything goes into RUNS/NAME/SPLIT; a killed training goes on with
     --resume, to the same numbers. Several GPUs: torchrun --nproc-per-node N -m cxrkit train ...
     """
-    load_torch()
     from cxrkit import pipeline
     from cxrkit.base.ranks import joined
     from cxrkit.cli import seeds as several
@@ -36,6 +35,7 @@ def train(said: dict[str, Any], recipe: str | None, sets: list[str], resume: boo
             what = f"{len(runs)} seeds beside {runs[0].path}"
         else:
             config = ranks.once(lambda: pipeline.resolve(said, recipe=recipe, sets=sets, resume=resume))
+            load_torch()  # a slip in the flags was told before it
             runs = [pipeline.train(config, resume, shown, ranks)]
             what = f"{runs[0].path}"
         shown.print(f"done: {what}", markup=False, highlight=False, soft_wrap=True)

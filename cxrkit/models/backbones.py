@@ -61,6 +61,11 @@ def build(
     block_config, growth_rate). Raises UserError for an unknown network, a missing package, and for an option that the
     network does not take.
     """
+    if not isinstance(options or {}, Mapping):
+        raise UserError(
+            f"model {name!r}: backbone_options is {options!r}, expected a table",
+            remedy="write it as --set 'model.options.backbone_options={depth = 4, scale = true}', a table of TOML",
+        )
     # Lists, as TOML has them, are tuples where networks ask what they are.
     options = {key: tuple(value) if isinstance(value, list) else value for key, value in (options or {}).items()}
     source, _, of = name.partition(":")
