@@ -18,7 +18,7 @@ _VIT = {"embed_dim": 24, "depth": 2, "num_heads": 2}
 SMALL: dict[str, tuple[int, dict[str, Any]]] = {
     "timm:vit_small_patch16_224": (32, _VIT),
     "timm:vit_base_patch16_224": (32, _VIT),
-    "timm:vit_base_patch14_dinov2": (28, _VIT),
+    "timm:vit_base_patch14_dinov2": (42, _VIT),
     "timm:eva02_tiny_patch14_224": (32, _VIT),
     "timm:eva02_small_patch14_224": (32, _VIT),
     "timm:eva02_base_patch14_224": (32, _VIT),
