@@ -173,7 +173,9 @@ def test_runs_of_another_data_set_stand_by_themselves(study: Study) -> None:
 def test_fewer_than_two_models_make_no_table(study: Study) -> None:
     report = table4(runs_of(study)[:1], Opened(study.labels))
     assert report.tables == ()
-    assert report.notes == ("Table 4 takes two models or more that were tested on the same images",)
+    assert report.notes == (
+        "Table 4 takes two models or more that compare: on the official split, or on the same resampling folds",
+    )
 
 
 def test_golden_table(study: Study) -> None:
