@@ -137,17 +137,8 @@ def _header(data: bytes) -> tuple[int, int, int, int]:
 
 
 def _read_jpeg(data: bytes) -> Pixels:
-    from kornia_rs import io
-
     frame = pixels.jpeg_frame(data)
-    if frame is None:
-        raise DamagedImage(f"the JPEG is cut off inside its header ({len(data):,} bytes)")
-    _check_size(frame.width, frame.height)
-    if frame.depth != 8 or frame.channels not in (1, 3):
-        raise DamagedImage(f"a JPEG of {frame.channels} channels of {frame.depth} bits, expected 1 or 3 of 8")
-    try:
-        image_HWC = io.decode_image_jpegturbo(data, "mono" if frame.channels == 1 else "rgb")
-    except Exception:  # it does not say what is wrong
-        raise DamagedImage("the JPEG is cut off or damaged") from None
-    image_HWC = image_HWC.reshape(frame.height, frame.width, frame.channels)[..., ::-1]
-    return pixels.to_gray(image_HWC, "" if frame.channels == 1 else "JPEG in colour")
+    if frame is not None:  # before anything is decoded; a header that is cut off is told below
+        _check_size(frame.width, frame.height)
+    image_HWC = pixels.read_jpeg(data)
+    return pixels.to_gray(image_HWC, "" if image_HWC.shape[2] == 1 else "JPEG in colour")

@@ -78,11 +78,8 @@ def table4(runs: Sequence[Run], opened: Opened) -> Report:
         table, figure = _document(models, where, beside, opened, len(tables))
         tables.append(table)
         figures.append(figure)
-    notes = (
-        []
-        if tables
-        else ["Table 4 takes two models or more that compare: on the official split, or on the same resampling folds"]
-    )
+    nothing = "Table 4 takes two models or more that compare: on the official split, or on the same resampling folds"
+    notes = [] if tables else [nothing]
     return Report("Rank correlation of predictions", tuple(tables), tuple(notes), tuple(figures), "table4")
 
 
