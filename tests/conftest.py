@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,36 +64,53 @@ def nih_raw() -> Path:
     return folder
 
 
+@contextmanager
+def nobody_changes(folder: Path) -> Iterator[None]:
+    """Raise at the end where a file of the folder came, went or changed: the next test would see it, or not see it."""
+
+    def files() -> dict[str, tuple[int, int]]:
+        found = {path.relative_to(folder).as_posix(): path.stat() for path in folder.rglob("*") if path.is_file()}
+        return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in found.items()}
+
+    before = files()
+    yield
+    changed = sorted(name for name, _ in before.items() ^ files().items())
+    assert not changed, f"tests share {folder.name}, and one has changed {changed[:3]} ...: let it take a copy"
+
+
 @pytest.fixture(scope="session")
-def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Return a raw folder with a small phantom cohort in NIH's layout. Read-only: copy it before changing it."""
     from cxrkit.datasets.phantom.cohort import generate
 
     folder = tmp_path_factory.mktemp("cohort") / "raw"
     generate(folder, 80, seed=1, workers=1)
-    return folder
+    with nobody_changes(folder):
+        yield folder
 
 
 @pytest.fixture(scope="session")
-def prepared(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def prepared(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Return the cohort prepared at levels 256 and 128. Read-only: copy it before changing it."""
     from cxrkit.datasets.phantom.cohort import read
     from cxrkit.prepare.stage import PrepareConfig, prepare
 
     folder = tmp_path_factory.mktemp("prepared") / "shards"
     prepare(PrepareConfig(raw=cohort, data=folder, dataset="synthetic", levels=(256, 128), workers=1), read(cohort))
-    return folder
+    with nobody_changes(folder):
+        yield folder
 
 
 @pytest.fixture(scope="session")
-def built_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built_study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Return the folder of a study (study_runs.py) that nobody changes, with its manifests beside it."""
     import study_runs
 
     folder = tmp_path_factory.mktemp("built-study")
     with study_runs.known(folder / "manifests"):
         study_runs.build(folder / "study")
-    return folder
+    with nobody_changes(folder):
+        yield folder
 
 
 @pytest.fixture

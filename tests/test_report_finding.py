@@ -344,16 +344,15 @@ def test_the_command_refuses_before_it_looks_at_runs(arguments: tuple[str, ...],
     assert message in done.stderr
 
 
-def test_a_figure_is_not_silently_missing_in_a_terminal(built_study: Path) -> None:
-    done = command("--figure", 5, "--runs", built_study / "study" / "runs")
+def test_a_figure_is_not_silently_missing_in_a_terminal(study: Study) -> None:
+    done = command("--figure", 5, "--runs", study.runs)
     assert done.returncode == 0, done.stderr
     assert "A terminal shows no figure: --out FILE.html draws it" in done.stdout
 
 
-def test_the_command_writes_all(built_study: Path, tmp_path: Path) -> None:
+def test_the_command_writes_all(study: Study, tmp_path: Path) -> None:
     """Outside of the study's world its runs are of another split: there is a report all the same."""
-    runs = built_study / "study" / "runs"
-    done = command("--all", "--runs", runs, "--out", tmp_path / "report", "--hide", "elsewhere", "--apart")
+    done = command("--all", "--runs", study.runs, "--out", tmp_path / "report", "--hide", "elsewhere", "--apart")
     assert done.returncode == 0, done.stderr
     assert f"written: {tmp_path / 'report'}" in done.stdout
     assert {"official.md", "official.tex", "official.csv", "official.json"} <= {
