@@ -303,6 +303,7 @@ def test_kept_features_that_do_not_fit_are_computed_again(extractor: RunFolder, 
 def test_two_probes_at_once_compute_features_once(extractor: RunFolder, prepared: Path, tmp_path: Path) -> None:
     """The second waits for the first, and then finds what it has left."""
     copy = RunFolder(Path(shutil.copytree(extractor.path, tmp_path / "resample-1")))
+    attached(copy, prepared)
     path = kept_of(copy)
     content = path.read_bytes()
     path.unlink()
