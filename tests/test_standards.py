@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pages
 import polars as pl
 import pytest
 import study_runs
@@ -514,6 +515,20 @@ def test_mlcroissant_reads_the_tables_by_their_columns(
     records = pl.read_parquet(next(folder.glob("records-*.parquet")))
     first = _named(next(iter(found.records("images"))))
     assert first == {name.replace(" ", "_"): value for name, value in records.row(0, named=True).items()}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_lines_of_the_page_read_it(
+    study: Study, tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("pyarrow")
+    write_standards(study.runs, tmp_path / "DIR", data=tables, chosen=lambda run: run.name == "mlp-meta")
+    shutil.copytree(tables, tmp_path / "data" / "shards")
+    (records,) = (tmp_path / "data" / "shards").glob("records-*.parquet")
+    (code,) = pages.blocks("docs/standards.md", "python")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(re.sub(r"records-\w+\.parquet", records.name, code), "docs/standards.md", "exec"), {})
+    assert len(capsys.readouterr().out.splitlines()) == len(pl.read_parquet(records))
 
 
 def _named(record: dict[str, Any]) -> dict[str, Any]:
