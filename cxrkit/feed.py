@@ -23,6 +23,7 @@ import polars as pl
 
 from cxrkit.base.contracts import SUBSETS, Subset
 from cxrkit.base.errors import UserError
+from cxrkit.base.extras import not_installed
 from cxrkit.base.ranks import Ranks
 from cxrkit.base.registry import unknown
 from cxrkit.loaders import AUTO
@@ -177,8 +178,12 @@ def open(
     one. rank, world_size: this process among those that share each epoch; default, what torch.distributed or torchrun
     says. reuse_memory: spare the copy of each batch, which then is valid only until the next one is asked for.
 
-    Raises UserError (a ValueError) for a folder, a split or a value that cannot be.
+    Raises UserError (a ValueError) for a folder, a split or a value that cannot be, and where PyTorch is missing.
     """
+    try:
+        import torch  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise not_installed(error) or error from None
     from cxrkit.models import compute
 
     if subset not in SUBSETS:

@@ -15,6 +15,7 @@ from rich.text import Text
 from cxrkit import __version__
 from cxrkit.base import current_folder, registry
 from cxrkit.base.errors import UserError, shown
+from cxrkit.base.extras import not_installed
 from cxrkit.base.plain_text import survive_any_encoding
 from cxrkit.base.wrapping import wrapped
 from cxrkit.cli import help
@@ -170,6 +171,9 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
+        if missing := not_installed(error):
+            _say_error("error:", str(missing))
+            sys.exit(2)
         text = f"{type(error).__name__}: {error}"
         if plug_in := registry.failed_plug_in(error):
             text = f"plug-in {plug_in} failed: {text}\n  remedy: correct it; --debug shows where it failed"

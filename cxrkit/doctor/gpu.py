@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from cxrkit.base.extras import not_installed
 from cxrkit.doctor.findings import Finding
 
 
@@ -12,6 +13,12 @@ def torch() -> Iterator[Finding]:
     try:
         import torch
         import torchvision
+    except ModuleNotFoundError as error:
+        if not_installed(error) is None:
+            raise
+        found = f"{error.name} is not installed: nothing that needs a network works; tables and reports do"
+        yield Finding("torch", "note", found, "pip install 'cxrkit[train]'")
+        return
     except (ImportError, RuntimeError) as error:
         yield Finding("torch", "problem", str(error), "pip install torch torchvision, from the same release")
         return
