@@ -13,6 +13,7 @@ from cxrkit.audit.request import PERMUTATIONS, AuditRequest
 from cxrkit.audit.results import results
 from cxrkit.audit.with_drains import with_drains
 from cxrkit.base.errors import UserError
+from cxrkit.base.words import count as counted
 from cxrkit.report.document.figures import Figure
 from cxrkit.report.document.tables import Report, Table
 from cxrkit.report.evidence.opened import Evidence, Opened
@@ -71,7 +72,7 @@ def _evaluated(folder: Path) -> Run:
     runs = find_runs(folder).runs
     if len(runs) != 1 or runs[0].folder.resolve() != folder.resolve():
         raise UserError(
-            f"{folder}: holds {len(runs):,} run{'s' * (len(runs) != 1)}, and one is audited at a time",
+            f"{folder}: holds {counted(len(runs), 'run')}, and one is audited at a time",
             remedy=f"name one of them, such as {runs[0].folder}",
         )
     if is_probe(runs[0]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from cxrkit.audit.cells import auc_cell, count_cell
 from cxrkit.audit.tables import gap_cell, label_rows_of
 from cxrkit.audit.with_drains import FINDING, WithDrains
+from cxrkit.base.words import count as counted
 from cxrkit.report.document.tables import EMPTY, Cell, Column, Row, Table
 from cxrkit.statistics import clustered
 
@@ -37,7 +38,7 @@ def _finding(found: WithDrains) -> Table:
         "A drain treats a pneumothorax: a network that finds it by the drain finds those that are treated",
     ]
     if count:
-        notes.append(f"{count:,} film{'s' * (count != 1)} with {name} are not on the list, and in neither row"
+        notes.append(f"{counted(count, 'film')} with {name} are not on the list, and in neither row"
                      if count != 1 else f"1 film with {name} is not on the list, and in neither row")  # fmt: skip
     return Table(f"{name} with and without a chest drain", f"Films with {name}", columns, tuple(rows), tuple(notes),
                  key="audit-drains", rows_are_runs=True)  # fmt: skip
@@ -67,7 +68,7 @@ def _labels(found: WithDrains) -> Table:
         f"List: {found.drains.path.name}, {found.drains.listed:,} films",
     ]
     if count := found.drains.unclear:
-        notes.append(f"{count:,} film{'s' * (count != 1)} of the data set stand in it with a drain and without one, "
+        notes.append(f"{counted(count, 'film')} of the data set stand in it with a drain and without one, "
                      "and are left out")  # fmt: skip
     title = "Without the patients who have a chest drain on some test image"
     return Table(title, "Finding", columns, label_rows_of(labels, cells, average), tuple(notes),

@@ -13,6 +13,7 @@ from pathlib import Path
 import polars as pl
 
 from cxrkit.base.errors import UserError, shown
+from cxrkit.base.words import count as counted
 from cxrkit.datasets.image_names import image_column_rank, match, plain
 from cxrkit.datasets.lists import read_csv, read_parquet, text_of, unpacked
 
@@ -67,7 +68,7 @@ def read(path: Path, image_ids: pl.Series) -> Drains:
     )
     known = rows.drop_nulls("image_id")
     if known.is_empty():
-        count = f"{len(rows):,} film{'s' * (len(rows) != 1)}"
+        count = counted(len(rows), "film")
         example = f", such as {shown(str(rows['name'][0]))}," if len(rows) else ""
         raise UserError(
             f"{path}: none of its {count}{example} is one of this data set, such as {image_ids[0]}",
@@ -100,7 +101,7 @@ def _answers(path: Path, column: pl.Series) -> pl.Series:
     wrong = text.filter(text.is_not_null() & ~text.is_in([*_YES, *_NO]))
     if len(wrong):
         raise UserError(
-            f"{path}: {column.name} is {shown(repr(wrong[0]))} in {len(wrong):,} row{'s' * (len(wrong) != 1)}, "
+            f"{path}: {column.name} is {shown(repr(wrong[0]))} in {counted(len(wrong), 'row')}, "
             "expected 1, 0 or nothing",
             remedy=_REMEDY,
         )

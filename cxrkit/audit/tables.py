@@ -11,6 +11,7 @@ from cxrkit.audit.probing import Probed, left_out
 from cxrkit.audit.results import Change, Results, beyond_chance, worse
 from cxrkit.base.contracts import Subset
 from cxrkit.base.labels import AGE, SEX, VIEW, LabelSet
+from cxrkit.base.words import count as counted
 from cxrkit.report.comparing.difference_cells import difference_cell
 from cxrkit.report.document.figures import Axis, Figure, Panel, Ranges
 from cxrkit.report.document.tables import AVERAGE, EMPTY, Cell, Column, Row, Table
@@ -76,7 +77,7 @@ def metadata_tables(found: Results, permutations: int) -> list[Table]:
         spread = EMPTY if change.spread is None else Cell(f"{change.spread:.4f}", {"sd": change.spread})
         heading = "all permuted" if name == TOGETHER else f"{name} permuted"
         rows.append(Row(name, heading, (auc_cell(change.mean), _mean_gap(change), spread)))
-    times = f"{permutations} permutation{'s' * (permutations != 1)}"
+    times = counted(permutations, "permutation")
     notes = (
         f"Each image gets the age, sex or view of an image of another patient: {times}, whole patients exchanged as "
         "far as they have equally many images; the AUC is the mean over "
@@ -204,4 +205,4 @@ def _told(what: str, labels: Sequence[str], found: Results) -> str:
     """Say which labels something holds for."""
     which = ", ".join(found.labels.heading(label) for label in labels)
     count = len(found.averaged)
-    return f"{what} ({_HOLM}): {which or 'none'}" + f" of {count} finding{'s' * (count != 1)}" * (not which)
+    return f"{what} ({_HOLM}): {which or 'none'}" + f" of {counted(count, 'finding')}" * (not which)

@@ -111,7 +111,7 @@ def show(report: Report, out: Path | None = None, kind: str | None = None) -> No
     console.print(reports.to_rich(report))
     if out is not None:
         reports.write(report, out, kind or reports.format_of(out))
-        console.print(f"written: {out}", highlight=False, markup=False)
+        print_as_it_is(f"written: {out}")
 
 
 @app.callback(invoke_without_command=True)

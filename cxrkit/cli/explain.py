@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cxrkit.base.words import count as counted
 from cxrkit.cli.app import app, console, errors, print_as_it_is, show
 from cxrkit.cli.report import ReportFormat
 
@@ -46,8 +47,8 @@ def explain(
     wanted = Wanted(tuple(pathology or ()), tuple(image or ()), top, boxes)
     folder = out or run / "explained"
     made = make(RunFolder(run), wanted, folder, data, method=method, device=device, console=console)
-    count = f"{made.panels:,} panel{'s' * (made.panels != 1)}"
-    console.print(f"{count} of {made.method}: {made.page}", highlight=False, markup=False)
+    count = counted(made.panels, "panel")
+    print_as_it_is(f"{count} of {made.method}: {made.page}")
 
 
 @app.command()

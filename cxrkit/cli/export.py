@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from cxrkit.base.words import count
 from cxrkit.cli.app import app, print_as_it_is
 
 
@@ -42,6 +43,6 @@ def export(
     from cxrkit.runs.folder import RunFolder
 
     made = write(RunFolder(run), out, format.value if format else None, data)
-    images = f"{made.images} real image{'s' * (made.images != 1)}"
+    images = count(made.images, "real image")
     print_as_it_is(f"written: {made.path}, which eats {' and '.join(made.inputs)}: see {made.description}")
     print_as_it_is(f"checked: on {images} no score differs from torch's by more than {made.difference:.1g}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from cxrkit.cli.app import app, console
+from cxrkit.cli.app import app, console, print_as_it_is
 
 if TYPE_CHECKING:
     from cxrkit.report.document.figures import Figure
@@ -29,7 +29,7 @@ def plot(
         console.print(PlainCurves(figure))
         return
     _write(figure, out)
-    console.print(f"written: {out}", highlight=False, markup=False)
+    print_as_it_is(f"written: {out}")
 
 
 def _write(figure: Figure, out: Path) -> None:

@@ -128,7 +128,7 @@ def _show(request: ReportRequest, out: Path | None, format: ReportFormat | None,
         print_as_it_is("A terminal shows no figure: --out FILE.html draws it, --all --out DIR as SVG and PDF, too")
     if out is not None:
         reports.write(document, out, written_as)
-        console.print(f"written: {out}", highlight=False, markup=False)
+        print_as_it_is(f"written: {out}")
 
 
 def _write_all(request: ReportRequest, out: Path | None, format: ReportFormat | None) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cxrkit.base.errors import UserError
+from cxrkit.base.words import count as counted
 from cxrkit.cli.app import app, console, errors, load_torch, print_as_it_is, show
 from cxrkit.runs.sections import VIEWS
 
@@ -117,7 +118,7 @@ def _predict_films(run: RunFolder, images: list[Path], own: Mapping[str, Any], c
     if out is not None:
         print_as_it_is(f"written: {out}")
     if folder is not None:
-        print_as_it_is(f"{asked.maps:,} map{'s' * (asked.maps != 1)} in {folder}")
+        print_as_it_is(f"{counted(asked.maps, 'map')} in {folder}")
     if asked.failed:
         count = len(asked.failed)
         errors.print(f"{count:,} of {count + asked.films:,} films could not be read: exit code 1", highlight=False)

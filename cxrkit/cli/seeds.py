@@ -51,7 +51,9 @@ def train(
     runs = [pipeline.folder_of(config) for config in configs]
     for run, config in zip(runs, configs, strict=True):
         if ranks.once(lambda run=run, config=config: resuming.ended(run, config)):  # type: ignore[misc]
-            console.print(f"seed {config.run.seed}: finished before, left alone: {run.path}", markup=False)
+            console.print(
+                f"seed {config.run.seed}: finished before, left alone: {run.path}", markup=False, soft_wrap=True
+            )
             continue
         console.print(f"seed {config.run.seed}, of {', '.join(map(str, seeds))}", markup=False)
         there = ranks.once(run.config.exists)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cxrkit.cli.app import DatasetName, app, console, show
+from cxrkit.cli.app import DatasetName, app, console, print_as_it_is, show
 from cxrkit.cli.help import Commands, Group
 
 splits_app = Commands(cls=Group, name="splits", help="List, show, export and audit splits.", no_args_is_help=True)
@@ -72,7 +72,7 @@ def export_split(
         sys.stdout.write(export.text(split, "csv" if subset is None else "txt", subset))
         return
     export.write(split, out, subset)
-    console.print(f"written: {out}", highlight=False, markup=False)
+    print_as_it_is(f"written: {out}")
 
 
 @splits_app.command("audit")

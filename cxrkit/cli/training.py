@@ -13,7 +13,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from cxrkit.cli.app import app, console, load_torch
+from cxrkit.base.words import count
+from cxrkit.cli.app import app, console, load_torch, print_as_it_is
 from cxrkit.cli.help import Commands, Group
 from cxrkit.runs.config import Setting, default_text, settings
 
@@ -129,7 +130,7 @@ def log(
     if "" in options:
         raise UserError("--option: expected name=value", remedy="write it like --option project=chest")
     sent = send(RunFolder(run), to, options)
-    console.print(f"{sent.lines:,} lines sent: {sent.where}", highlight=False, markup=False, soft_wrap=True)
+    print_as_it_is(f"{count(sent.lines, 'line')} sent: {sent.where}")
 
 
 recipes_app = Commands(cls=Group, name="recipes", help="List the recipes, or show one.", invoke_without_command=True)

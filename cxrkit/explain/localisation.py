@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cxrkit.base.files import file_digest
+from cxrkit.base.words import count as counted
 from cxrkit.explain import published
 from cxrkit.explain.localisation_notes import notes_of
 from cxrkit.explain.localising import CENTRE, NETWORK, RANDOM, Localised
@@ -74,7 +75,7 @@ def _summary(found: Localised) -> Table:
     rows.append(Row("false-boxes", "False boxes", (*(_mean_false_boxes(found, who) for who in WHO), EMPTY, EMPTY)))
     count = len(found.averaged)
     return Table(
-        title=f"Mean over {count} finding{'s' * (count != 1)}",
+        title=f"Mean over {counted(count, 'finding')}",
         stub="Measure",
         columns=tuple(columns),
         rows=tuple(rows),

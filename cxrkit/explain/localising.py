@@ -14,6 +14,7 @@ from cxrkit.base.errors import UserError
 from cxrkit.base.files import digest_lines, file_digest
 from cxrkit.base.labels import LabelSet
 from cxrkit.base.progress import progress_bar
+from cxrkit.base.words import count
 from cxrkit.explain import cases
 from cxrkit.explain.attribution import AUTO
 from cxrkit.explain.cases import Boxed, Found
@@ -107,7 +108,7 @@ def localise(
             total = sum(images.values())
             folder = network.inputs.store.folder
             raise UserError(
-                f"{folder}: of {total:,} image{'s' * (total != 1)} with boxes, "
+                f"{folder}: of {count(total, 'image')} with boxes, "
                 f"{images['test']:,} are test images of split {network.inputs.split.name}, "
                 "and none of these is prepared",
                 remedy="prepare more images, or name a run on another split: all boxed images of ChestX-ray14 are in "

@@ -14,6 +14,7 @@ from cxrkit.base.cores import available_cores
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import replacing
 from cxrkit.base.progress import progress_bar
+from cxrkit.base.words import count
 from cxrkit.films import looks, maps, reading, said, tables
 from cxrkit.films.film import Film, Header
 from cxrkit.films.meaning import meanings
@@ -108,7 +109,7 @@ def predict_films(
     if wanted.out:
         _write(wanted.out, rows, failed, scorer)
     notes = _notes(scorer, found, table, [one.name for one in scored] + [name for name, _ in failed], why, unseen)
-    title = f"{len(scored):,} film{'s' * (len(scored) != 1)}, scored by {scorer.info.name}"
+    title = f"{count(len(scored), 'film')}, scored by {scorer.info.name}"
     report = tables.report(scored, failed, scorer.labels, meant, title=title, notes=notes)
     return Asked(report, len(scored), tuple(failed), drawing.count if drawing else 0)
 
@@ -173,11 +174,11 @@ def _notes(
     if not scorer.spec.meta and scorer.spec.source == "own":
         notes.append("A network of one's own may look at age, sex and view; what is not known of a film is 0.5")
     if found.passed_over:
-        notes.append(f"{found.passed_over:,} other file{'s' * (found.passed_over != 1)} passed over")
+        notes.append(f"{count(found.passed_over, 'other file')} passed over")
     last_parts = {Path(name).name for name in names} | set(names)
     if unused := [name for name in table if name not in last_parts]:
         are = "is" if len(unused) == 1 else "are"
-        notes.append(f"{len(unused):,} row{'s' * (len(unused) != 1)} of the table {are} of no film here: {unused[0]}")
+        notes.append(f"{count(len(unused), 'row')} of the table {are} of no film here: {unused[0]}")
     return notes
 
 

@@ -16,6 +16,7 @@ from rich.console import Console
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import file_digest, read_json, replacing, write_json, write_text
 from cxrkit.base.progress import progress_bar
+from cxrkit.base.words import count as counted
 from cxrkit.report.evidence.runs import Run, find_runs
 from cxrkit.report.rendering.formats import render
 from cxrkit.runs.folder import RunFolder
@@ -54,8 +55,8 @@ class WrittenStandards:
 
     def text(self) -> str:
         """Return the closing lines for a terminal."""
-        of = f"{self.runs:,} run{'s' * (self.runs != 1)}"
-        data = f" and {self.folders:,} prepared folder{'s' * (self.folders != 1)}" if self.folders else ""
+        of = counted(self.runs, "run")
+        data = f" and {counted(self.folders, 'prepared folder')}" if self.folders else ""
         lines = [f"{len(self.files):,} documents of {of}{data} in {self.out}"]
         lines += [f"  note: {note}" for note in self.notes]
         return "\n".join([*lines, '  what only you know is marked "author": search for it before you hand anything in'])

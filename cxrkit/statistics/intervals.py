@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cxrkit.base.words import count as counted
 from cxrkit.statistics.clustered import Estimate, effective_clusters
 
 MIN_PATIENTS, FEW_PATIENTS = 10, 30
@@ -76,7 +77,7 @@ class Support:
         if not self.mark:
             return ""
         positive = self.positive_patients <= self.negative_patients
-        which = f"{self.fewest} patient{'s' * (self.fewest != 1)} with{'' if positive else 'out'} the finding"
+        which = f"{counted(self.fewest, 'patient')} with{'' if positive else 'out'} the finding"
         if self.fewest >= MIN_PATIENTS and self.mark == TOO_FEW:
             return f"{which} that count as {self.clusters_effective:.1f}"
         return f"{which}, fewer than {FEW_PATIENTS if self.mark == APPROXIMATE else MIN_PATIENTS}"

@@ -22,6 +22,7 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from cxrkit.base.notes import Say
+from cxrkit.base.words import count
 from cxrkit.models import compute
 from cxrkit.trainers import TrainTask
 
@@ -71,7 +72,7 @@ def settle(task: TrainTask, model: Any, epochs: int, say: Say | None = None) -> 
         model.train()
     if say is not None and epochs == 1:
         say(
-            f"after {task.train.steps} step{'s' * (task.train.steps != 1)} batch normalisation's averages have not "
+            f"after {count(task.train.steps, 'step')} batch normalisation's averages have not "
             "settled: until they have, they are measured anew for the validation and for the network that is kept"
         )
     return statistics

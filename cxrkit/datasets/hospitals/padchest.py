@@ -15,6 +15,7 @@ import polars as pl
 from cxrkit.base.contracts import Note, Records
 from cxrkit.base.errors import UserError
 from cxrkit.base.labels import PADCHEST
+from cxrkit.base.words import count
 from cxrkit.datasets.hospitals import sharing, tables
 from cxrkit.datasets.hospitals.assembling import Listing, assemble
 from cxrkit.datasets.hospitals.films import by_stem
@@ -114,7 +115,7 @@ def _leave_out_broken(listing: Listing) -> None:
         listing.frame = listing.frame.filter(~broken)
         listing.notes.append(
             Note(
-                f"{listing.raw}: {len(names):,} film{'s' * (len(names) > 1)} left out, published damaged: {few(names)}",
+                f"{listing.raw}: {count(len(names), 'film')} left out, published damaged: {few(names)}",
                 "nothing to do: whoever reads PadChest leaves them out (data_manifests/hospitals.toml)",
             )
         )

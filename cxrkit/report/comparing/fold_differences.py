@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from cxrkit.base.labels import LabelSet
+from cxrkit.base.words import count
 from cxrkit.datasets.splits import resample
 from cxrkit.report.comparing.contests import OnFolds
 from cxrkit.report.comparing.difference_cells import fold_notes
@@ -32,7 +33,7 @@ def fold_differences(setups: Mapping[str, Mapping[int, Sequence[Run]]], labels: 
     most = max((len(folds) for folds in setups.values()), default=0)
     compared = {name: folds for name, folds in setups.items() if len(folds) == most}
     counts = {name: len(folds) for name, folds in setups.items() if name not in compared}
-    left_out = [f"Not compared: {name}, which has {n} fold{'s' * (n > 1)} of {most}" for name, n in counts.items()]
+    left_out = [f"Not compared: {name}, which has {count(n, 'fold')} of {most}" for name, n in counts.items()]
     tables = _matrix(compared, labels, left_out, "fold-differences")
     several = {name: folds for name, folds in setups.items() if len(folds) > 1}
     if len(several) > len(compared):

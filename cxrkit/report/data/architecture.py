@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from cxrkit.base.labels import CHESTXRAY14
+from cxrkit.base.words import count as counted
 from cxrkit.models import ModelSpec, parse
 from cxrkit.models.catalog import cost
 from cxrkit.models.layers import Convolution, Layer, layers
@@ -80,7 +81,7 @@ def _convolution(kernel: int, channels: int, stride: int) -> str:
 
 
 def _blocks(count: int) -> str:
-    return f"{count} block{'s' * (count != 1)}"
+    return counted(count, "block")
 
 
 def _beside(row: PublishedLayer, layer: Layer | None, spec: ModelSpec) -> Cell:
@@ -92,7 +93,7 @@ def _beside(row: PublishedLayer, layer: Layer | None, spec: ModelSpec) -> Cell:
     assert layer is not None, "every other row of Table 1 is a layer of each ResNet"
     if not layer.blocks:
         # One convolution, or a pooling: grammar.py has no other ones than the printed.
-        channels = f", on {spec.channels} channel{'s' * (spec.channels != 1)}" * (row.name == "conv1")
+        channels = f", on {counted(spec.channels, 'channel')}" * (row.name == "conv1")
         return Cell(f"{_AS_PRINTED}{channels}" if layer.size == row.output else f"output {layer.size}")
     block = [(item.kernel, item.channels, item.stride) for item in _first_block(layer)]
     found = (tuple(block), layer.blocks, layer.size)

@@ -10,6 +10,7 @@ import numpy as np
 
 from cxrkit.base.contracts import Metric
 from cxrkit.base.labels import LabelSet
+from cxrkit.base.words import count as counted
 from cxrkit.evaluators.calibration import BOUND, BRIER, ERROR, SHIFTED, STAGES, TEMPERATURE, TEMPERED
 from cxrkit.report.document.figures import Axis, Figure, Line, Panel
 from cxrkit.report.document.tables import AVERAGE, EMPTY, Cell, Column, Row, Table, heading_lines, label_rows
@@ -87,7 +88,7 @@ def _reasons(shown: Sequence[tuple[str, _Found]]) -> list[str]:
         if temperature.value is None:
             notes.append(f"{name}: {temperature.reason}")
         elif without:
-            count = f"{len(without)} label{'s' * (len(without) > 1)}"
+            count = counted(len(without), "label")
             reason = without[0].reason.removeprefix(_AS_TEMPERED)
             notes.append(f"{name}: {count} not corrected for the prevalence. {without[0].label}: {reason}")
     return notes

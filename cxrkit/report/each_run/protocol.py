@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from cxrkit.base.errors import UserError
+from cxrkit.base.words import count as counted
 from cxrkit.datasets.known_splits import known_splits
 from cxrkit.models.grammar import ALIASES, SPECS, ModelSpec
 from cxrkit.report.document.tables import Cell, Column, Report, Row, Table
@@ -215,7 +216,7 @@ def _schedule(config: TrainConfig, told: _Told) -> str:
         "cosine": f"the learning rate falls along a cosine to {item.min_lr:g}",
         "constant": "the learning rate stays as it is",
     }.get(item.name, f"the learning rate times {item.factor:g} after {after} without a lower validation loss")
-    words = [f"{item.epochs:,} epoch{'s' * (item.epochs != 1)}", how]
+    words = [f"{counted(item.epochs, 'epoch')}", how]
     if item.warmup_epochs:
         words.append(f"it rises from {item.warmup_from:g} in the first {item.warmup_epochs:g} epochs")
     if item.stop_patience:

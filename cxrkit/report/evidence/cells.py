@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cxrkit.base.contracts import Metric
+from cxrkit.base.words import count as counted
 from cxrkit.report.document.tables import AVERAGE, CONSTANT, EMPTY, ROUGHLY, UNCHECKED, Cell, Number, heading_lines
 from cxrkit.report.evidence.runs import Run
 from cxrkit.report.literature.marks import SAW_DATA_SET
@@ -64,7 +65,7 @@ def _uncertainty(metric: Metric) -> str:
         return f" {_interval(metric)}"
     patients = metric.positive_patients
     if metric.mark == TOO_FEW and metric.label is not None and patients is not None:
-        return f" ({patients:,} patient{'s' * (patients != 1)})" if patients < MIN_PATIENTS else f" ({TOO_FEW})"
+        return f" ({counted(patients, 'patient')})" if patients < MIN_PATIENTS else f" ({TOO_FEW})"
     counts = [
         (count, what)
         for count, what in ((metric.positives, "positive"), (metric.negatives, "negative"))

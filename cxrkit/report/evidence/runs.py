@@ -11,6 +11,7 @@ from pathlib import Path
 from cxrkit.base.contracts import Metric
 from cxrkit.base.errors import UserError
 from cxrkit.base.origin import Origin
+from cxrkit.base.words import count as counted
 from cxrkit.report.evidence.selection import chosen, names_of, place_of
 from cxrkit.runs.scores import Scores, SubsetScores, read_scores
 from cxrkit.runs.search import run_folders
@@ -154,7 +155,7 @@ def without_probes(found: FoundRuns) -> tuple[FoundRuns, list[str]]:
     """Return what is found without the probes, and a note that says where they are to be seen."""
     others = tuple(run for run in found.runs if not is_probe(run))
     count = len(found.runs) - len(others)
-    note = f"{count} probe{'s' * (count > 1)} of age, sex or view belong{'s' * (count == 1)} in another table: "
+    note = f"{counted(count, 'probe')} of age, sex or view belong{'s' * (count == 1)} in another table: "
     return replace(found, runs=others), [f"{note}`cxrkit report --probes`"] * bool(count)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from cxrkit.base.words import count
 from cxrkit.evaluators import label_sources as sources_of
 from cxrkit.evaluators.label_sources import LabelSource, Truths
 from cxrkit.report.document.tables import EMPTY, ROUGHLY, Cell, Column, Row, Table
@@ -153,7 +154,7 @@ def _share_cell(share: Share) -> Cell:
     bounds = share.interval
     values = {"value": share.value, "lower": bounds.lower, "upper": bounds.upper}
     if bounds.lower is None:
-        return Cell(f"{share.value:.3f} ({share.patients:,} patient{'s' * (share.patients != 1)})", values)
+        return Cell(f"{share.value:.3f} ({count(share.patients, 'patient')})", values)
     rough = ROUGHLY * (bounds.mark == APPROXIMATE)
     return Cell(f"{share.value:.3f} {rough}[{bounds.lower:.3f}, {bounds.upper:.3f}]", values)
 
@@ -171,4 +172,4 @@ def _meaning(source: LabelSource) -> list[str]:
 
 def of_images(images: int, patients: int) -> str:
     """Return "1,962 images of 860 patients"."""
-    return f"{images:,} image{'s' * (images != 1)} of {patients:,} patient{'s' * (patients != 1)}"
+    return f"{count(images, 'image')} of {count(patients, 'patient')}"

@@ -12,6 +12,7 @@ from pathlib import Path
 from cxrkit.base.contracts import Metric
 from cxrkit.base.errors import UserError
 from cxrkit.base.labels import CHESTXRAY14
+from cxrkit.base.words import count
 from cxrkit.evaluators import label_sources as sources_of
 from cxrkit.evaluators.label_sources import LabelSource
 from cxrkit.report.document.figures import Axis, Figure, Panel, Ranges
@@ -103,8 +104,7 @@ def _left_out_notes(reasons: Iterable[tuple[Run, str]]) -> list[str]:
     for run, reason in reasons:
         by_reason[reason].append(f"{run.name}, {run.split}")
     return [
-        f"Left out: {len(names)} run{'s' * (len(names) > 1)} ({', '.join(names)}): {reason}"
-        for reason, names in by_reason.items()
+        f"Left out: {count(len(names), 'run')} ({', '.join(names)}): {reason}" for reason, names in by_reason.items()
     ]
 
 

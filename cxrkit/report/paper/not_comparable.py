@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 
 from cxrkit.base.labels import LabelSet
+from cxrkit.base.words import count as counted
 from cxrkit.report.document.tables import Cell, Column, Row, Table, label_rows
 from cxrkit.report.evidence.cells import (
     APPROXIMATE_NOTE,
@@ -60,7 +61,7 @@ def _summary(verdicts: list[Verdict]) -> Table:
         Row("", f"{len(runs):,}", (Cell("; ".join(reasons)), Cell(_names(runs))))
         for reasons, runs in sorted(alike.items(), key=lambda item: -len(item[1]))
     ]
-    count = f"{len(verdicts):,} run{'s' * (len(verdicts) > 1)}"
+    count = counted(len(verdicts), "run")
     return Table(
         f"Kept out of the comparison: {count}",
         "Runs",

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from cxrkit.base.errors import UserError
+from cxrkit.base.words import count as counted
 from cxrkit.report.document.figures import Bars, Figure, Grid, Line, Panel, Ranges
 from cxrkit.report.rendering.marks import draw_marks, shortened
 from cxrkit.report.rendering.palette import DARK, LIGHT, MARKERS, Palette, Theme, names, palette, whose
@@ -204,7 +205,7 @@ def _legend_names(figure: Figure, colours: Palette) -> list[str]:
 
 def _others(figure: Figure, colours: Palette) -> str:
     count = sum(colours.number(name) is None for name in names(figure))
-    return f"{count} other{'s' * (count != 1)}"
+    return counted(count, "other")
 
 
 def _handle(figure: Figure, name: str, colours: Palette, theme: Theme) -> Any:
