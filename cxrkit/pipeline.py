@@ -17,6 +17,7 @@ from cxrkit.base.contracts import EVALUATED, Subset
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import file_digest
 from cxrkit.base.ranks import ALONE, Ranks
+from cxrkit.base.words import count
 from cxrkit.datasets import splits
 from cxrkit.runs.config import TrainConfig, changes, read_run_config, recipe_digest
 from cxrkit.runs.folder import Predicted, RunFolder, Scored, Trained, claimed, read_split
@@ -333,7 +334,9 @@ def evaluate(
         run.finish("evaluate", Scored({name: part.predictions_sha256 for name, part in scores.subsets.items()}))
     panel.tell(run, scores, console)
     if kept is not None:
-        console.print(f"  and of {len(kept.epochs)} epochs in {run.epoch_scores}", highlight=False, markup=False)
+        console.print(
+            f"  and of {count(len(kept.epochs), 'epoch')} in {run.epoch_scores}", highlight=False, markup=False
+        )
         for epoch, reason in kept.unusable.items():
             console.print(f"  epoch {epoch} cannot be used: {reason}", highlight=False, markup=False)
     return scores

@@ -76,7 +76,7 @@ def test_onnx_of_a_network_that_is_told_age_sex_and_view(folder: Path, told: Run
     out = tmp_path / "net.onnx"
     done = CliRunner().invoke(app, ["export", str(told.path), "--out", str(out)], catch_exceptions=False)
     assert done.exit_code == 0
-    assert "which eats image and metadata" in done.output
+    assert "which takes image and metadata" in done.output
     assert "checked: on 3 real images no score differs" in done.output
     session = onnxruntime.InferenceSession(out)
     about = json.loads(session.get_modelmeta().custom_metadata_map["cxrkit"])

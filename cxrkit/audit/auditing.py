@@ -111,6 +111,6 @@ def _of_run(run: Run, evidence: Evidence) -> list[str]:
     part = "" if run.test.complete else f" of {run.test.subset_images:,} (partial)"
     patients = evidence.images["patient_id"].n_unique()
     return [
-        f"On {count:,}{part} test images of {patients:,} patients; epoch {run.scores.epoch}. Variances are over "
-        "patients (Obuchowski 1997)"
+        f"On {count:,}{part} test images of {counted(patients, 'patient')}; epoch {run.scores.epoch}. Variances are "
+        "over patients (Obuchowski 1997)"
     ]

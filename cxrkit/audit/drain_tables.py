@@ -62,7 +62,8 @@ def _labels(found: WithDrains) -> Table:
     )
     notes = [
         f"Of {len(found.evidence.images):,} test images {found.listed:,} are on the list, {found.drained:,} of them "
-        f"with a drain; their {found.patients:,} patients have {found.left_out:,} test images, which are left out",
+        f"with a drain; their {counted(found.patients, 'patient')} have {counted(found.left_out, 'test image')}, "
+        "which are left out",
         "Brackets: 95 % intervals over patients. What is left out are ill patients with many films: an AUC also "
         "changes because those that are left are others",
         f"List: {found.drains.path.name}, {found.drains.listed:,} films",

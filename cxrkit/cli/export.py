@@ -44,5 +44,5 @@ def export(
 
     made = write(RunFolder(run), out, format.value if format else None, data)
     images = count(made.images, "real image")
-    print_as_it_is(f"written: {made.path}, which eats {' and '.join(made.inputs)}: see {made.description}")
+    print_as_it_is(f"written: {made.path}, which takes {' and '.join(made.inputs)}: see {made.description}")
     print_as_it_is(f"checked: on {images} no score differs from torch's by more than {made.difference:.1g}")

@@ -24,6 +24,7 @@ from cxrkit.base.contracts import SUBSETS, Subset
 from cxrkit.base.errors import UserError, shown
 from cxrkit.base.files import decoded
 from cxrkit.base.origin import digest_column
+from cxrkit.base.words import count
 
 RESAMPLES = 5
 TEST_SHARE, VAL_SHARE = 0.2, 0.1
@@ -171,4 +172,4 @@ def _from_file(records: pl.DataFrame, path: Path, name: str) -> Split:
 
 def _refuse(path: Path, rows: pl.DataFrame, what: str, remedy: str) -> None:
     if rows.height:
-        raise UserError(f"--fold {path}: {what} in {rows.height:,} rows, the first {rows.row(0)}", remedy=remedy)
+        raise UserError(f"--fold {path}: {what} in {count(rows.height, 'row')}, the first {rows.row(0)}", remedy=remedy)

@@ -15,6 +15,7 @@ from cxrkit.base.errors import UserError
 from cxrkit.base.files import decoded
 from cxrkit.base.labels import LabelSet
 from cxrkit.base.origin import boxes_digest
+from cxrkit.base.words import count
 from cxrkit.shards.index import read_boxes, read_description, read_listed
 
 _NIH_COLUMN = "Image Index"  # the first of NIH's own CSV
@@ -155,5 +156,5 @@ def _yes_no(column: pl.Series) -> pl.Series:
         text = column.cast(pl.String).str.strip_chars().str.to_lowercase()
     wrong = text.filter(text.is_not_null() & ~text.is_in(list(_YES_NO)))
     if len(wrong):
-        raise ValueError(f"{column.name} is {wrong[0]!r} in {len(wrong):,} rows, expected 1, 0 or nothing")
+        raise ValueError(f"{column.name} is {wrong[0]!r} in {count(len(wrong), 'row')}, expected 1, 0 or nothing")
     return text.replace_strict(_YES_NO, return_dtype=pl.Boolean).alias(column.name)

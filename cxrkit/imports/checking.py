@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cxrkit.base.errors import UserError
 from cxrkit.base.labels import LabelSet
+from cxrkit.base.words import count
 from cxrkit.datasets import image_names
 from cxrkit.imports.reading import Chosen, Read
 
@@ -36,7 +37,9 @@ def scores_of(read: Read, chosen: Chosen, records: pl.DataFrame, labels: LabelSe
 def _images(read: Read, chosen: Chosen, records: pl.DataFrame) -> pl.Series:
     names = read.table[chosen.image]
     if missing := names.null_count():
-        raise UserError(f"{read.path}: {missing:,} rows without an image name", remedy="name the image of every row")
+        raise UserError(
+            f"{read.path}: {count(missing, 'row')} without an image name", remedy="name the image of every row"
+        )
     found = image_names.match(names, records["image_id"])
     unknown = names.filter(found.is_null())
     if len(unknown):

@@ -17,6 +17,7 @@ from cxrkit.base import registry
 from cxrkit.base.contracts import BOX_SCHEMA, PIXEL_SCHEMA, Records, record_schema
 from cxrkit.base.errors import UserError
 from cxrkit.base.labels import LabelSet
+from cxrkit.base.words import count
 
 _REMEDY = "correct the data set; examples/table_dataset.py is one, cxrkit/base/contracts.py says what Records hold"
 _WORDS = {"sex": ("M", "F"), "view": ("PA", "AP"), "official": ("train_val", "test")}
@@ -125,9 +126,10 @@ def _wrong_cells(frame: pl.DataFrame) -> str | None:
     for name, words in _WORDS.items():
         other = frame[name].filter(frame[name].is_not_null() & ~frame[name].is_in(words))
         if len(other):
-            return f"{name} is {other[0]!r} in {len(other):,} rows, expected {', '.join(words)} or null"
+            return f"{name} is {other[0]!r} in {count(len(other), 'row')}, expected {', '.join(words)} or null"
     if (negative := frame["age_years"].filter(frame["age_years"] < 0)).len():
-        return f"age_years is {negative[0]} in {len(negative):,} rows, expected years, or null where it is not known"
+        rows = count(len(negative), "row")
+        return f"age_years is {negative[0]} in {rows}, expected years, or null where it is not known"
     return _wrong_official(frame)
 
 

@@ -18,6 +18,7 @@ from rich.text import Text
 from cxrkit.base.contracts import Metric
 from cxrkit.base.errors import shown
 from cxrkit.base.plain_text import spelled
+from cxrkit.base.words import count
 from cxrkit.datasets.splits import RESAMPLES, resample
 from cxrkit.report.evidence.cells import APPROXIMATE_NOTE, CONSTANT_NOTE, is_approximate, metric_cell
 from cxrkit.report.evidence.comparability import Verdict, judge
@@ -139,7 +140,7 @@ def _first_line(part: SubsetScores) -> str:
     """Return the mean of a subset, where there is one, and its images."""
     of = f"{part.images:,} images of {part.patients:,} patients"
     if not part.complete:
-        of = f"{part.images:,} of {part.subset_images:,} images, of {part.patients:,} patients"
+        of = f"{part.images:,} of {count(part.subset_images, 'image')}, of {count(part.patients, 'patient')}"
     mean = part.metric(AUC)
     if mean is None:
         return f"{part.subset}: {of}"

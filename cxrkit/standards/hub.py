@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from cxrkit.base.contracts import Metric
+from cxrkit.base.words import count
 from cxrkit.standards.facts import RunFacts
 from cxrkit.standards.markup import yaml
 from cxrkit.standards.words import data_name, main_metric, metric_name, task
@@ -87,7 +88,7 @@ def results_file(facts: RunFacts) -> str:
     notes += [] if metric.label else [f"mean {metric_name(metric.name)} over {metric.labels} labels"]
     notes += [f"interval {metric.lower:.4f} to {metric.upper:.4f}"] if metric.lower is not None else []
     notes += [f"{data_name(facts)}, split {origin.split} (SHA-256 {origin.split_digest[:12]}...)"]
-    notes += [f"labels {origin.label_release}", f"{test.images:,} images of {test.patients:,} patients"]
+    notes += [f"labels {origin.label_release}", f"{count(test.images, 'image')} of {count(test.patients, 'patient')}"]
     notes += [] if facts.complete else ["partial: not all images were used"]
     entry = {
         "dataset": {"id": "author: OWNER/DATASET", "task_id": "author: the task's id"},

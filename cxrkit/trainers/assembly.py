@@ -12,6 +12,7 @@ from cxrkit import loaders, losses, models, recipes
 from cxrkit.base.contracts import EVALUATED
 from cxrkit.base.origin import Origin
 from cxrkit.base.ranks import ALONE, Ranks
+from cxrkit.base.words import count
 from cxrkit.loaders import regions
 from cxrkit.loaders.inputs import Inputs, loader_options
 from cxrkit.models import ModelSpec, compute
@@ -42,11 +43,14 @@ def describe(
         used, whole = len(inputs.rows[subset]), inputs.split.images(subset)
         marked = ": results will be marked partial" if subset != "val" else ""
         part = "" if used == whole else f" of {whole:,}{marked}"
-        console.print(f"  {subset:<5} {used:>7,} images{part}", highlight=False)
+        console.print(f"  {subset:<5} {used:>7,} {'image' if used == 1 else 'images'}{part}", highlight=False)
     plan = inputs.train_plan(config, spec, ranks)
     together = plan.batch_size * ranks.world_size
     if ranks.several:
-        console.print(f"  {ranks.world_size} processes, {plan.batch_size} images each of a batch", highlight=False)
+        console.print(
+            f"  {count(ranks.world_size, 'process')}, {count(plan.batch_size, 'image')} each of a batch",
+            highlight=False,
+        )
     if plan.dropped:
         console.print(
             f"  each epoch leaves out {plan.dropped} training images (others every time): they do not fill a batch of "

@@ -17,6 +17,7 @@ import torch
 from cxrkit.base import notes
 from cxrkit.base.contracts import Loader, Subset
 from cxrkit.base.ranks import Ranks
+from cxrkit.base.words import count
 from cxrkit.loaders import views as test_time
 from cxrkit.loaders.inputs import Inputs
 from cxrkit.models import ModelSpec, compute
@@ -89,7 +90,7 @@ def tell_missing(task: TrainTask, taken: int) -> None:
     absent = epochs.missing(task.run, taken)
     if absent:
         task.display.console.print(
-            f"--keep-epochs: of the {taken} epochs taken so far, {epochs.ranges(absent)} "
+            f"--keep-epochs: of the {count(taken, 'epoch')} taken so far, {epochs.ranges(absent)} "
             f"{'are' if len(absent) > 1 else 'is'} not kept: their networks are gone, and a common epoch cannot be one "
             "of them",
             highlight=False,

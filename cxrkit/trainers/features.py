@@ -29,6 +29,7 @@ from cxrkit.base.errors import UserError
 from cxrkit.base.files import file_digest, replacing
 from cxrkit.base.pretraining import Pretraining
 from cxrkit.base.progress import progress_bar
+from cxrkit.base.words import count as counted
 from cxrkit.loaders.inputs import Inputs, loader_options
 from cxrkit.models import ModelSpec, compute, prepare_input
 from cxrkit.models.weights import InitialWeights
@@ -73,8 +74,8 @@ def attach(
     )
     if info.origin.train_images < (probed := len(inputs.rows["train"])):
         raise UserError(
-            f"{run.path}: its network was trained on {info.origin.train_images:,} images, and the probe would be on "
-            f"{probed:,}",
+            f"{run.path}: its network was trained on {counted(info.origin.train_images, 'image')}, and the probe "
+            f"would be on {probed:,}",
             remedy=f"give --limit {info.origin.train_images}, or train that run on all images first",
         )
     digest = file_digest(run.best)
@@ -230,6 +231,5 @@ def _keep(path: Path, found: Features, about: dict[str, str], console: Console) 
         if not other.name.startswith(path.name.partition("-")[0]):
             other.unlink(missing_ok=True)
     size = path.stat().st_size / 1e6
-    console.print(
-        f"  features of {len(found.image_id):,} images kept: {path}, {size:,.1f} MB", highlight=False, markup=False
-    )
+    text = f"  features of {counted(len(found.image_id), 'image')} kept: {path}, {size:,.1f} MB"
+    console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -22,6 +22,7 @@ from cxrkit import losses, models
 from cxrkit.base import registry
 from cxrkit.base.contracts import Batch, Loss, Outputs
 from cxrkit.base.errors import UserError
+from cxrkit.base.words import count
 from cxrkit.loaders.inputs import Inputs
 from cxrkit.models import ModelSpec, compute
 from cxrkit.runs.config import TrainConfig
@@ -203,7 +204,9 @@ class _Rehearsal:
 
     def _value(self, outputs: Outputs, batch: Batch, what: str) -> torch.Tensor:
         target = batch.target.clone()
-        with self._blamed("loss", f"of {len(batch.target)} images and {len(self.task.labels)} labels, {what}"):
+        with self._blamed(
+            "loss", f"of {count(len(batch.target), 'image')} and {count(len(self.task.labels), 'label')}, {what}"
+        ):
             value: torch.Tensor = self.loss(outputs, batch)
         if self.own_loss and not torch.allclose(batch.target, target, rtol=0, atol=0, equal_nan=True):
             raise UserError(

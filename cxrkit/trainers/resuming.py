@@ -13,6 +13,7 @@ from cxrkit.base.contracts import EVALUATED, Subset
 from cxrkit.base.errors import DiskFull, Interrupted, UserError
 from cxrkit.base.files import read_json, write_json, write_text
 from cxrkit.base.origin import Origin
+from cxrkit.base.words import count
 from cxrkit.datasets import splits
 from cxrkit.datasets.splits import Split
 from cxrkit.runs import checkpoints
@@ -68,7 +69,7 @@ def refuse_fewer_epochs(run: RunFolder, config: TrainConfig) -> None:
     taken = checkpoints.read_info(run.last).epoch if run.last.exists() else 0
     if taken > config.schedule.epochs:
         raise UserError(
-            f"{run.path}: has taken {taken} epochs already, more than --epochs {config.schedule.epochs}",
+            f"{run.path}: has taken {count(taken, 'epoch')} already, more than --epochs {config.schedule.epochs}",
             remedy=f"give --epochs {taken} or more, or choose another --name or --runs folder",
         )
 

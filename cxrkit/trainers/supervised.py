@@ -18,6 +18,7 @@ import torch
 from cxrkit.base import compiling, notes, typed
 from cxrkit.base.contracts import Batch
 from cxrkit.base.errors import UserError
+from cxrkit.base.words import count
 from cxrkit.models import compute
 from cxrkit.runs import checkpoints
 from cxrkit.runs.metrics import MetricsFile, NoMetrics
@@ -120,7 +121,8 @@ def train(task: TrainTask) -> None:
             train_epoch(training)
             finish_epoch(training)
         if progress.epoch < task.config.schedule.epochs:
-            note(f"the training has ended after {progress.epoch} epochs: none since {progress.best.epoch} was better")
+            taken = count(progress.epoch, "epoch")
+            note(f"the training has ended after {taken}: none since {progress.best.epoch} was better")
     finally:
         metrics.close()
 

@@ -11,6 +11,7 @@ import polars as pl
 
 from cxrkit.base.contracts import SUBSETS
 from cxrkit.base.labels import CHESTXRAY14, LabelSet
+from cxrkit.base.words import count as counted
 from cxrkit.datasets import splits
 from cxrkit.datasets.splits import Split
 from cxrkit.imports.cohort import NIH, Cohort
@@ -43,7 +44,7 @@ def data_statistics(cohort: Cohort, fold: str | None = None) -> Report:
     whole = count(frame, labels)
     tables = [_labels_table(whole, labels, paper, cohort.label_release), _people_table(whole, paper)]
     figures = [data_figures.ages(frame, whole)]
-    listed = f"{whole.images:,} images of {whole.patients:,} patients, labels {cohort.label_release}"
+    listed = f"{counted(whole.images, 'image')} of {counted(whole.patients, 'patient')}, labels {cohort.label_release}"
     notes = [f"{listed}: all that the data set's table lists, prepared or not"]
     if fold is None and frame["official"].null_count():
         notes.append("No official split: name another by --fold to see its subsets")

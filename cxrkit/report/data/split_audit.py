@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cxrkit.base.contracts import SUBSETS
+from cxrkit.base.words import count as counted
 from cxrkit.datasets import known_splits
 from cxrkit.datasets.audit import Audit, AuditedList, Shared
 from cxrkit.datasets.known_splits import ForeignSplit, KnownSplit
@@ -177,7 +178,8 @@ def _contamination(found: Audit) -> Iterator[str]:
         return
     for item, shared in zip(found.lists, shared_by, strict=True):
         if _is_official_test(item):
-            yield f"{item.name} is the official test set: {item.images:,} images of {item.patients:,} patients"
+            images, patients = counted(item.images, "image"), counted(item.patients, "patient")
+            yield f"{item.name} is the official test set: {images} of {patients}"
         elif shared.patients:
             yield (
                 f"{item.name} has {shared.images:,} images and {shared.patients:,} patients of the official test set: "

@@ -220,7 +220,7 @@ def _schedule(config: TrainConfig, told: _Told) -> str:
     if item.warmup_epochs:
         words.append(f"it rises from {item.warmup_from:g} in the first {item.warmup_epochs:g} epochs")
     if item.stop_patience:
-        words.append(f"ended after {item.stop_patience:,} epochs without a better one")
+        words.append(f"ended after {counted(item.stop_patience, 'epoch')} without a better one")
     return "; ".join(words)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from cxrkit.base.labels import CHESTXRAY14
+from cxrkit.base.words import count as counted
 from cxrkit.report.document.tables import AVERAGE, Cell, Column, Report, Row, Table, bold_best, label_rows
 from cxrkit.report.evidence.cells import (
     APPROXIMATE_NOTE,
@@ -178,7 +179,8 @@ def _origin(runs: Sequence[Run], variant: Variant, name: str) -> str:
     scores, test = runs[0].scores, runs[0].test
     if scores.recipe == IMPORTED:
         files = ", ".join(run.scores.checkpoint_sha256[:12] for run in runs)
-        return f"{name}: predictions from elsewhere, file {files}; {test.images:,} images of {test.patients:,} patients"
+        tested = f"{counted(test.images, 'image')} of {counted(test.patients, 'patient')}"
+        return f"{name}: predictions from elsewhere, file {files}; {tested}"
     terms = f"recipe {variant.recipe}" + (f" with {', '.join(variant.changes)}" if variant.changes else "")
     tested = f"{test.images:,} images of {test.patients:,} patients"
     looks = "without images" if scores.origin.basis.pixels == "unused" else f"at {scores.input_size} px"
