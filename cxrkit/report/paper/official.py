@@ -177,12 +177,11 @@ def _labels_note(table: Table5, added: Sequence[Published]) -> str:
 
 def _origin(runs: Sequence[Run], variant: Variant, name: str) -> str:
     scores, test = runs[0].scores, runs[0].test
+    tested = f"{counted(test.images, 'image')} of {counted(test.patients, 'patient')}"
     if scores.recipe == IMPORTED:
         files = ", ".join(run.scores.checkpoint_sha256[:12] for run in runs)
-        tested = f"{counted(test.images, 'image')} of {counted(test.patients, 'patient')}"
         return f"{name}: predictions from elsewhere, file {files}; {tested}"
     terms = f"recipe {variant.recipe}" + (f" with {', '.join(variant.changes)}" if variant.changes else "")
-    tested = f"{test.images:,} images of {test.patients:,} patients"
     looks = "without images" if scores.origin.basis.pixels == "unused" else f"at {scores.input_size} px"
     if len(runs) == 1:
         return f"{name}: your run {looks}, {terms}, {_epoch(runs[0])}; {tested}"
