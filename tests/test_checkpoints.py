@@ -75,6 +75,13 @@ def test_round_trip_to_the_last_bit(tmp_path: Path) -> None:
         assert old["exp_avg"].stride() == new["exp_avg"].stride()  # fused Adam pairs them in memory order
 
 
+def test_a_checkpoint_is_as_readable_as_other_files(tmp_path: Path) -> None:
+    model, _ = trained()
+    checkpoints.save(tmp_path / "best.safetensors", model, info())
+    (tmp_path / "other").touch()
+    assert (tmp_path / "best.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
 def test_other_network(tmp_path: Path) -> None:
     model, _ = trained()
     path = tmp_path / "best.safetensors"

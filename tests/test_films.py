@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from cxrkit.base.errors import UserError
 from cxrkit.cli.app import app
-from cxrkit.films import gray, looks, reading, said
-from cxrkit.films.film import Film, Header
+from cxrkit.films import looks, reading, said
+from cxrkit.films.film import Film
 from cxrkit.films.predicting import Wanted, predict_films
 from cxrkit.films.said import Said
 from cxrkit.films.scoring import preparation
@@ -23,6 +23,8 @@ from cxrkit.runs.checkpoints import read_info
 from cxrkit.runs.folder import RunFolder
 from cxrkit.runs.predictions import read_predictions
 from cxrkit.shards.file import ShardSettings
+from cxrkit.sources import gray
+from cxrkit.sources.dicom import Header
 from cxrkit.sources.pixels import DamagedImage
 
 

@@ -15,8 +15,8 @@ from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless
 from tiny_dicom import dicom
 
 from cxrkit.base.errors import UserError
-from cxrkit.films import dicom as reader
 from cxrkit.films import reading
+from cxrkit.sources import dicom as reader
 from cxrkit.sources.pixels import DamagedImage
 
 RNG = np.random.default_rng(4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from itertools import islice
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import cv2
 import numpy as np
 import polars as pl
 import pytest
+import tiny_dicom
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_hospitals import ids_of, rewrite, write_layout
@@ -23,6 +25,7 @@ from cxrkit.datasets.hospitals.policy import read_policy
 from cxrkit.datasets.phantom import layouts
 from cxrkit.datasets.phantom.cohort import Row, cohort
 from cxrkit.prepare.records import read_records
+from cxrkit.prepare.stage import PrepareConfig, prepare_raw
 from cxrkit.sources.films import LETTERBOX, Placed, in_8_bits, read_film
 from cxrkit.sources.pixels import DamagedImage
 
@@ -443,13 +446,52 @@ def test_films_of_another_version(raw) -> None:
         chexpert.read(folder)
 
 
-def test_dicom_alone_is_said_to_be_so(raw) -> None:
-    folder = raw("vindr-cxr")
+def test_dicom_that_is_not_read_is_said_to_be_so(raw) -> None:
+    folder = raw("padchest")
     for path in folder.rglob("*.png"):
         path.rename(path.with_suffix(".dicom"))
     with pytest.raises(
-        UserError, match=r"12 DICOM files are, which prepare does not read(?s:.)*write them as PNG first"
+        UserError, match=r"\d+ DICOM files are, which prepare does not read(?s:.)*write them as PNG first"
     ):
+        padchest.read(folder)
+
+
+def as_dicom(path: Path) -> Path:
+    """Put a DICOM file of 12 bits, with its window, in the place of a PNG."""
+    stored = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE).astype(np.uint16) * 16  # type: ignore[union-attr]
+    made = path.with_suffix(".dicom")
+    made.write_bytes(tiny_dicom.dicom(stored, WindowCenter=2040.5, WindowWidth=4081))  # 0 to 4,080
+    return made
+
+
+def test_films_of_vindr_are_read_as_they_are_published(raw, tmp_path: Path) -> None:
+    folder = raw("vindr-cxr")
+    before = vindr.read(folder)
+    expected = {path.stem: read_film(path.read_bytes(), 256).image for path in folder.rglob("*.png")}
+    films = [as_dicom(path) for path in folder.rglob("*.png")]
+    found = vindr.read(folder)
+    assert found.boxes is not None
+    assert found.boxes.equals(before.boxes)  # a copy as PNG beside it is what is taken, and there is the same film
+    assert found.side == before.side
+    for path in folder.rglob("*.png"):
+        path.unlink()
+    found = vindr.read(folder)
+    assert found.frame["path"].str.ends_with(".dicom").all()
+    assert found.boxes.equals(before.boxes)  # type: ignore[union-attr]
+    for path in films:
+        image = read_film(path.read_bytes(), 256).image
+        assert np.abs(image.astype(int) - expected[path.stem].astype(int)).max() <= 1
+    config = PrepareConfig(folder, tmp_path / "shards", dataset="vindr-cxr", levels=(256, 128), workers=1)
+    assert "from DICOM" in prepare_raw(config).text()
+
+
+def test_without_pydicom_the_extra_is_named(raw, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = raw("vindr-cxr")
+    for path in list(folder.rglob("*.png")):
+        as_dicom(path)
+        path.unlink()
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    with pytest.raises(UserError, match=r"pydicom, which is not installed(?s:.)*cxrkit\[dicom\]"):
         vindr.read(folder)
 
 

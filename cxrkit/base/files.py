@@ -10,6 +10,7 @@ import json
 import os
 import re
 import socket
+import stat
 import threading
 import time
 import uuid
@@ -28,6 +29,9 @@ _MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+# What a new file may be read and written by; asking for it means to set it, for a moment, to something safe.
+_UMASK = os.umask(0o077)
+os.umask(_UMASK)
 _HEARTBEAT_SECONDS = 30.0
 _SETTLING_SECONDS = 0.2
 _SILENT_AFTER_SECONDS = 600.0  # long enough for a network disk that shows times late and clocks that disagree a little
@@ -69,7 +73,11 @@ def part_of(path: Path) -> Path:
 
 
 def publish(part: Path, path: Path) -> None:
-    """Make the finished `part` durable and rename it to `path`. Raises OSError."""
+    """Make the finished `part` durable, as readable as other files, and rename it to `path`. Raises OSError."""
+    mode = 0o666 & ~_UMASK
+    if stat.S_IMODE(part.stat().st_mode) != mode:
+        with suppress(PermissionError):  # a disk that knows no modes
+            part.chmod(mode)  # safetensors makes its files readable by their owner alone
     with open(part, "rb") as written:
         os.fsync(written.fileno())
     part.replace(path)

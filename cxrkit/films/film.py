@@ -8,28 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-
-@dataclass(frozen=True)
-class Header:
-    """What a file says of the patient and of the film; None: nothing."""
-
-    age_years: int | None = None
-    """Whole years."""
-
-    sex: str | None = None
-    """M or F."""
-
-    view: str | None = None
-    """AP or PA."""
-
-    lateral: str = ""
-    """The words that say it is no frontal film; "" where nothing says so."""
-
-    spacing_mm: float | None = None
-    """Millimetres from one pixel to the next, on the detector."""
-
-    notes: tuple[str, ...] = ()
-    """Where something was found that is not in its own field."""
+from cxrkit.sources.dicom import Header
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from cxrkit.base.files import replacing
 from cxrkit.base.progress import progress_bar
 from cxrkit.base.words import count
 from cxrkit.films import looks, maps, reading, said, tables
-from cxrkit.films.film import Film, Header
+from cxrkit.films.film import Film
 from cxrkit.films.meaning import meanings
 from cxrkit.films.reading import Found
 from cxrkit.films.said import Said
@@ -25,6 +25,7 @@ from cxrkit.films.tables import Scored
 from cxrkit.loaders.inputs import Inputs
 from cxrkit.report.document.tables import Report
 from cxrkit.runs.folder import RunFolder, read_split
+from cxrkit.sources.dicom import Header
 from cxrkit.sources.pixels import DamagedImage
 
 TOGETHER = 32  # films in memory at a time

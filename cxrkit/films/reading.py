@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrkit.base.errors import UserError
-from cxrkit.films import gray
-from cxrkit.films.film import Film, Header
-from cxrkit.sources import pixels
+from cxrkit.films.film import Film
+from cxrkit.sources import gray, pixels
+from cxrkit.sources.dicom import Header
 from cxrkit.sources.pixels import DamagedImage
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom")
@@ -72,7 +72,7 @@ def read(name: str, path: Path, side: int) -> Film:
     except OSError as error:
         raise DamagedImage(f"cannot be read ({error.strerror})") from None
     if is_dicom(path, data):
-        from cxrkit.films import dicom
+        from cxrkit.sources import dicom
 
         image_HW, header, notes = dicom.read(data)
     else:
@@ -89,7 +89,7 @@ def header_of(path: Path) -> Header | None:
             start = file.read(_PREAMBLE + 4)
             if not is_dicom(path, start):
                 return Header()
-            from cxrkit.films import dicom
+            from cxrkit.sources import dicom
 
             return dicom.header(path.read_bytes())
     except (OSError, DamagedImage):

@@ -11,7 +11,7 @@ import polars as pl
 
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import decoded
-from cxrkit.films.film import Header
+from cxrkit.sources.dicom import Header
 
 OLDEST = 120  # years that anybody may be said to be
 # Columns of a table, by what they hold: cxrkit's own names, and NIH's.

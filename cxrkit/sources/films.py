@@ -3,7 +3,7 @@
 Letterboxed: the whole film is scaled until its longer side fits the square, keeping its proportions, and laid on the
 middle of a black one. So nothing of the lungs is cut off, and a box on the film is a box on the square (`Placed`).
 
-A film of 16 bits is spread linearly from its own darkest to its own brightest pixel onto 0 to 255. How many of the 16
+A PNG of 16 bits is spread linearly from its own darkest to its own brightest pixel onto 0 to 255. How many of the 16
 bits a film uses differs between machines (10, 12 or all), so that a division by 65,535 would leave many nearly black.
 """
 
@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from cxrkit.sources import pixels
+from cxrkit.sources import dicom, pixels
 from cxrkit.sources.pixels import DamagedImage, Pixels
 
 LETTERBOX = "letterbox"  # what ShardSettings.fit calls all of this
 SIXTEEN_BITS = "16 bits"
+DICOM = "DICOM"
 LARGEST = 8192  # pixels along a side; the largest published film has 4,891
 _BAR = 0  # gray level of the bars, as of the collimated edges of ChestX-ray14's films
 
@@ -58,10 +59,13 @@ class Placed:
 
 
 def read_film(data: bytes, side: int) -> Pixels:
-    """Decode a PNG of 8 or 16 bits or a JPEG, of any size, onto a canvas of `side` x `side` pixels.
+    """Decode a PNG of 8 or 16 bits, a JPEG or a DICOM file, of any size, onto a canvas of `side` x `side` pixels.
 
-    Colour is made gray as `pixels.read_image` does. Raises DamagedImage unless the bytes are a whole image.
+    Colour is made gray as `pixels.read_image` does; a DICOM is shown by its own window (sources/dicom.py). Raises
+    DamagedImage unless the bytes are a whole image, UserError for a DICOM where pydicom is missing.
     """
+    if dicom.looks_like_one(data):
+        return Pixels(letterboxed(dicom.read(data)[0], side), DICOM)
     film = _read_jpeg(data) if data[:2] == pixels.JPEG_START else _read_png(data)
     return Pixels(letterboxed(film.image, side), film.converted)
 

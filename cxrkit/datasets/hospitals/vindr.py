@@ -5,9 +5,9 @@ films one for the consensus of five. annotations_{train,test}.csv have boxes in 
 training films count where the majority (or what the policy says) has the finding. All films are PA. There are no
 patient ids: a film is its own patient here, and intervals are by image.
 
-The films are published as DICOM, which prepare does not read. Of a copy as PNG or JPEG, IMAGE_ID.png, the boxes fit
-where it has the published size, or where the table of the published sizes is there that comes with some copies:
-train_meta.csv and test_meta.csv (image_id, dim0: height, dim1: width).
+The films are published as DICOM, IMAGE_ID.dicom, and read as such with pydicom (the extra `dicom`). Of a copy as PNG or
+JPEG, IMAGE_ID.png, the boxes fit where it has the published size, or where the table of the published sizes is there
+that comes with some copies: train_meta.csv and test_meta.csv (image_id, dim0: height, dim1: width).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def read(raw: Path, *, allow_missing: bool = False, policy: str = "") -> Records
     first = tables.find(raw, list(LABEL_TABLES), "a table of VinDr-CXR", _REMEDY)
     found = {part: path for name, part in LABEL_TABLES.items() if (path := tables.optional(first.parent, (name,)))}
     frame = pl.concat(_labels(path, part, chosen) for part, path in found.items())
-    films = by_stem(raw)
+    films = by_stem(raw, dicom=True)
     frame = frame.with_columns(
         patient_id="image_id",
         view=pl.lit("PA"),
@@ -53,7 +53,7 @@ def read(raw: Path, *, allow_missing: bool = False, policy: str = "") -> Records
     )
     release = f"1.0.0, {chosen.said(*CHOICES)}"
     listing = Listing(
-        raw, NAME, VINDR, release, frame, "put PNGs called IMAGE_ID.png there, in the folders train and test"
+        raw, NAME, VINDR, release, frame, "put IMAGE_ID.dicom (or .png) there, in the folders train and test"
     )
     listing.boxes = _boxes(listing, first.parent)
     listing.notes.append(Note(f"{raw}: the tables have no patient ids", "nothing to do: intervals are by image"))

@@ -66,8 +66,11 @@ class Contents:
     """What is not read, one note for each remedy."""
 
 
-def look_into(raw: Path) -> Contents:
-    """Return what lies in and below `raw`. Raises PermissionError where it, or a folder of images, may not be read."""
+def look_into(raw: Path, endings: tuple[str, ...] = IMAGE_ENDINGS) -> Contents:
+    """Return what lies in and below `raw`; endings: of images.
+
+    Raises PermissionError where it, or a folder of images, may not be read.
+    """
     found = Contents()
     passed_over: defaultdict[str, list[str]] = defaultdict(list)  # remedy -> names
     seen: set[tuple[int, int]] = set()
@@ -79,7 +82,7 @@ def look_into(raw: Path) -> Contents:
             if (about.st_dev, about.st_ino) in seen:
                 continue
             seen.add((about.st_dev, about.st_ino))
-            below = _look_into_one(folder, inside, found, passed_over)
+            below = _look_into_one(folder, inside, endings, found, passed_over)
         except OSError as error:
             if not inside or (isinstance(error, PermissionError) and named_like_images(inside[-1])):
                 raise
@@ -134,7 +137,11 @@ def refuse_unlisted(where: str, names: list[str]) -> None:
 
 
 def _look_into_one(
-    folder: Path, inside: tuple[str, ...], found: Contents, passed_over: dict[str, list[str]]
+    folder: Path,
+    inside: tuple[str, ...],
+    endings: tuple[str, ...],
+    found: Contents,
+    passed_over: dict[str, list[str]],
 ) -> list[str]:
     """Sort the files of one folder into `found` and `passed_over`; return the folders in it, real ones before links."""
     images: list[str] = []
@@ -145,7 +152,7 @@ def _look_into_one(
             if name.startswith(".") or name == "__MACOSX":
                 continue
             ending = name.rpartition(".")[2].lower()
-            if ending in IMAGE_ENDINGS and _is_file(entry):
+            if ending in endings and _is_file(entry):
                 images.append(name)
             elif _is_folder(entry):
                 below.append((entry.is_symlink(), name))

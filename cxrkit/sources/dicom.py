@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -17,14 +18,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrkit.base.errors import UserError
-from cxrkit.films import gray
-from cxrkit.films.film import Header
+from cxrkit.sources import gray
 from cxrkit.sources.pixels import DamagedImage
 
 _XRAY = ("CR", "DX", "RG", "RF", "OT", "")  # modalities; OT: other, as digitised films have it
 _CHEST = ("CHEST", "THORAX", "LUNG", "RIBS")
 _NO_VIEW = re.compile(r"\b(LAT|LATERAL|LL|RL|LLD|RLD|PROFIL\w*|OBLIQUE|LAO|RAO|LPO|RPO)\b")
 _YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of the patient and of the film; None: nothing."""
+
+    age_years: int | None = None
+    """Whole years."""
+
+    sex: str | None = None
+    """M or F."""
+
+    view: str | None = None
+    """AP or PA."""
+
+    lateral: str = ""
+    """The words that say it is no frontal film; "" where nothing says so."""
+
+    spacing_mm: float | None = None
+    """Millimetres from one pixel to the next, on the detector."""
+
+    notes: tuple[str, ...] = ()
+    """Where something was found that is not in its own field."""
+
 
 Levels = tuple[NDArray[np.uint8], tuple[str, ...]]
 
@@ -46,6 +70,17 @@ def read(data: bytes) -> tuple[NDArray[np.uint8], Header, tuple[str, ...]]:
         raise DamagedImage(f"its pixels are {stored.shape}, its header says {rows} x {columns}")
     image_HW, notes = _in_colour(stored) if stored.ndim == 3 else _displayed(dataset, stored)
     return image_HW, _said(dataset), notes
+
+
+def looks_like_one(data: bytes) -> bool:
+    """Whether the bytes begin as a DICOM file does."""
+    return data[128:132] == b"DICM"
+
+
+def size(data: bytes) -> tuple[int, int]:
+    """Return width and height in pixels. Raises DamagedImage for what is no DICOM file, UserError without pydicom."""
+    dataset = _opened(data, pixels=False)
+    return int(dataset.get("Columns") or 0), int(dataset.get("Rows") or 0)
 
 
 def header(data: bytes) -> Header:
