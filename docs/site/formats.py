@@ -176,7 +176,7 @@ def _files(record: type[RunFolder]) -> Iterator[tuple[str, str]]:
 
 def _cell(text: str) -> str:
     """Return a text as it stands in a cell of a Markdown table: on one line, without a bar that would end it."""
-    return " ".join(text.split()).replace("|", "\\|")
+    return " ".join(text.split()).replace(" | ", " or ").replace("|", "\\|")
 
 
 def main() -> int:
