@@ -129,6 +129,8 @@ def at_a_small_size(words: Sequence[str], address: str) -> list[str]:
         rest += [word for flag, value in small.items() if flag not in rest for word in (flag, value)]
     elif command == "synth" and "--images" in rest:
         rest[rest.index("--images") + 1] = f"{IMAGES}"
+    elif command == "explain" and "--top" not in rest:
+        rest += ["--top", "1"]
     elif command == "download":
         rest += ["--from", address]
     elif command == "reproduce":  # what 40 trainings would take is measured with their networks: minutes
