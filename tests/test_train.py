@@ -881,3 +881,11 @@ def test_how_steps_are_taken_is_no_part_of_the_recipe(finished: RunFolder, tmp_p
     assert checkpoints.read_info(run.last).changes == (
         "input.size=32", "optimizer.batch_size=8", "schedule.epochs=3",
     )  # fmt: skip
+
+
+def test_the_first_line_says_what_is_trained(prepared: Path, tmp_path: Path) -> None:
+    said = SMALL | {"data": prepared, "runs": tmp_path, "epochs": 1, "limit": 8, "name": "mine", "loss": "focal"}
+    console = Console(file=io.StringIO(), width=200)
+    train(said, console=console)
+    first = console.file.getvalue().splitlines()[0]  # type: ignore[attr-defined]
+    assert first.startswith("mine: resnet14-small-meta, loss focal, at 32 px, split official, labels ")

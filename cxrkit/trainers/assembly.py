@@ -21,6 +21,7 @@ from cxrkit.runs import checkpoints
 from cxrkit.runs.checkpoints import CheckpointInfo
 from cxrkit.runs.config import TrainConfig, changes, recipe_digest
 from cxrkit.runs.folder import RunFolder
+from cxrkit.runs.sections import LossSettings
 from cxrkit.trainers import TrainTask, epochs, masking, optimizers, rates, stepping, threads
 from cxrkit.trainers.display import TrainDisplay
 
@@ -34,8 +35,11 @@ def describe(
     looks_at = f"at {spec.input_size} px" if spec.image else "on age, sex and view alone"
     if spec.probe:
         looks_at = f"on the features of {escape(str(config.model.from_run))}"
+    parts = [config.model.name] if config.name != config.model.name else []
+    parts += [f"loss {config.loss.name}"] if config.loss.name != LossSettings().name else []
+    what = f": {escape(', '.join(parts))}," if parts else ""
     console.print(
-        f"[bold]{escape(config.name)}[/bold] {looks_at}, split {escape(inputs.split.name)}, labels "
+        f"[bold]{escape(config.name)}[/bold]{what} {looks_at}, split {escape(inputs.split.name)}, labels "
         f"{release}; {device}, {config.run.precision}, {mode}, loader {escape(loader)}",
         highlight=False,
     )
@@ -53,7 +57,7 @@ def describe(
         )
     if plan.dropped:
         console.print(
-            f"  each epoch leaves out {plan.dropped} training images (others every time): they do not fill a batch of "
+            f"  each epoch leaves out {count(plan.dropped, 'training image')} (others every time): they do not fill a batch of "
             f"{together}",
             highlight=False,
         )
