@@ -57,8 +57,8 @@ def describe(
         )
     if plan.dropped:
         console.print(
-            f"  each epoch leaves out {count(plan.dropped, 'training image')} (others every time): they do not fill a batch of "
-            f"{together}",
+            f"  each epoch leaves out {count(plan.dropped, 'training image')} (others every time): they do not fill a "
+            f"batch of {together}",
             highlight=False,
         )
     if together != config.optimizer.batch_size:
