@@ -22,6 +22,7 @@ from cxrkit.base.words import count
 from cxrkit.datasets.splits import RESAMPLES, resample
 from cxrkit.report.evidence.cells import APPROXIMATE_NOTE, CONSTANT_NOTE, is_approximate, metric_cell
 from cxrkit.report.evidence.comparability import Verdict, judge
+from cxrkit.report.evidence.metric_names import metric_name
 from cxrkit.report.evidence.reference import known_splits
 from cxrkit.report.evidence.runs import AUC, Run, is_probe
 from cxrkit.report.literature.published import table5
@@ -33,11 +34,6 @@ _REASONS = 3  # of those that keep a run out; the report names all
 _WIDTH = 80  # of the lines above and below, in a wider console
 _GAP = 2  # columns between two labels side by side
 _OFFICIAL = "official"
-_WORDS = {  # of metrics whose name does not say it
-    "mae": "Mean absolute error",
-    "mae_sd": "Deviation of the errors",
-    "mae_of_median": "Error of saying the median",
-}
 
 
 @dataclass(frozen=True)
@@ -161,7 +157,7 @@ def _entries(scores: Scores, part: SubsetScores) -> list[tuple[str, str]]:
             continue
         metric = part.metric(name, labels.labels[0] if len(labels) == 1 else None) or part.metric(name)
         text = "label by label: in the report" if metric is None else _measure(metric, labels.unit)
-        found.append((_WORDS.get(name, name), text))
+        found.append((metric_name(name), text))
     return found
 
 

@@ -10,16 +10,19 @@ from cxrkit.runs.config import TrainConfig
 from cxrkit.runs.sections import OptimizerSettings, ScheduleSettings
 from cxrkit.standards.claim_data import SCORES
 from cxrkit.standards.facts import FILES, RunFacts
+from cxrkit.standards.tables import subgroups_table
 from cxrkit.standards.words import (
     Said,
     author,
     count,
     data_name,
+    defined_names,
+    groups_found,
     how_intervals,
     kind,
     listed,
     main_metric,
-    metric_name,
+    metric_words,
     sentences,
 )
 
@@ -164,10 +167,14 @@ def ensembling(facts: RunFacts) -> Said:
 
 def metrics(facts: RunFacts) -> Said:
     """Item 28."""
-    names = listed(metric_name(name) for name in facts.run.test.names)
-    labels = count(len({metric.label for metric in facts.run.test.overall} - {None}), "label")
+    names = listed(metric_words(name) for name in defined_names(facts))
+    if not names:
+        return author("no metric of this run has a value; give metrics, and say why these")
+    known = {metric.label for metric in facts.run.test.overall if metric.value is not None}
+    labels = count(len(known - {None}), "label")
     mean = main_metric(facts)
     over = f", and their unweighted mean over {mean.labels}" if mean is not None and mean.labels else ""
+    over = over if mean is not None and mean.value is not None else ""
     return Said(f"{names[0].upper()}{names[1:]} of {labels}{over}.", "say why these metrics", (SCORES,))
 
 
@@ -176,6 +183,21 @@ def uncertainty(facts: RunFacts) -> Said:
     hint = "describe tests between models, if there are any, and the correction for their number"
     how = how_intervals(facts)
     return Said(f"Intervals: {how}.", hint, (SCORES,)) if how else author(f"no interval was computed; {hint}")
+
+
+def robustness(facts: RunFacts) -> Said:
+    """Item 30."""
+    groups = groups_found(facts)
+    if not groups:
+        return author("report robustness: subgroups, other seeds or splits, other labels, if you tried any")
+    where = ": see the table of subgroups below" if subgroups_table(facts) else ": see the metrics of each group"
+    text = f"Evaluated on subgroups of the test images by {listed(_factors(groups))} ({', '.join(groups)}){where}."
+    return Said(text, "add other seeds, splits or labels, if you tried any", (SCORES,))
+
+
+def _factors(groups: tuple[str, ...]) -> list[str]:
+    """Return what groups are told apart by: "sex", "view"."""
+    return list(dict.fromkeys(group.partition(" ")[0] for group in groups))
 
 
 def internal_test(facts: RunFacts) -> Said:
@@ -205,7 +227,7 @@ ANSWERS: dict[int, Callable[[RunFacts], Said]] = {
     27: ensembling,
     28: metrics,
     29: uncertainty,
-    30: lambda _: author("report robustness: subgroups, other seeds or splits, other labels, if you tried any"),
+    30: robustness,
     31: lambda _: author("name methods of explanation and how they were validated, or that none was used"),
     32: internal_test,
     33: external_test,

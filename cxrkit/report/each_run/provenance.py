@@ -17,7 +17,6 @@ from cxrkit.report.evidence.run_names import run_names
 from cxrkit.report.evidence.runs import Run
 from cxrkit.runs.folder import RunFolder
 from cxrkit.runs.imported import Imported, read_imported
-from cxrkit.runs.predictions import IMPORTED
 
 DIGITS = 12  # of a digest are shown: enough to tell any two apart
 _SHOWN_ALIKE = ("torch", "numpy")  # packages in the table; provenance.json has all
@@ -54,7 +53,7 @@ def _recipes(names: Sequence[str], runs: Sequence[Run]) -> Table:
 
 def _recipe_cells(run: Run) -> tuple[Cell, ...]:
     scores, origin = run.scores, run.origin
-    imported, before, looks = scores.recipe == IMPORTED, origin.pretraining, origin.basis.pixels != "unused"
+    imported, before, looks = run.imported, origin.pretraining, origin.basis.pixels != "unused"
     weights = f", from weights {origin.initial_weights[:DIGITS]}" if origin.initial_weights else ""
     return (
         Cell("imported, trained elsewhere" if imported else scores.recipe),
