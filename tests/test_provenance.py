@@ -217,7 +217,7 @@ def test_what_was_declared_of_an_import_is_said_to_be(runs: tuple[Run, ...], tmp
     assert list(said(protocol([declared]), "Input")) == ["224 x 224 pixels (declared)"]
     assert list(said(protocol([declared]), "Network")) == ["resnet50-ots; what it had seen before is not known"]
     with_val = replace(declared, scores=replace(scores, subsets={"test": test, "val": replace(test, images=7)}))
-    assert list(said(protocol([with_val]), "Split"))[0].endswith("predictions of 7 validation images imported, too")
+    assert next(iter(said(protocol([with_val]), "Split"))).endswith("predictions of 7 validation images imported, too")
     shutil.copytree(run.folder, declared.folder)
     path = declared.folder / "import.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"logits": True}))
