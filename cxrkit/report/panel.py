@@ -25,6 +25,7 @@ from cxrkit.report.evidence.comparability import Verdict, judge
 from cxrkit.report.evidence.metric_names import metric_name
 from cxrkit.report.evidence.reference import known_splits
 from cxrkit.report.evidence.runs import AUC, Run, is_probe
+from cxrkit.report.evidence.undefined import defined_names, undefined_words
 from cxrkit.report.literature.published import table5
 from cxrkit.runs.folder import RunFolder
 from cxrkit.runs.scores import Scores, SubsetScores
@@ -152,7 +153,7 @@ def _entries(scores: Scores, part: SubsetScores) -> list[tuple[str, str]]:
     labels = scores.labels
     aucs = {label: part.metric(AUC, label) for label in (*labels.averaged, *labels.beside)}
     found = [(labels.heading(label), _auc(metric)) for label, metric in aucs.items() if metric is not None]
-    for name in part.names:
+    for name in defined_names(part):
         if name == AUC:
             continue
         metric = part.metric(name, labels.labels[0] if len(labels) == 1 else None) or part.metric(name)
@@ -202,6 +203,7 @@ def _notes(scores: Scores, part: SubsetScores) -> list[str]:
         notes.append(f"Mean: over {mean.labels} labels" + f", without {', '.join(beside)}" * bool(beside))
         if mean.lower is None and mean.interval and mean.interval != mean.reason:
             notes.append(f"No interval of the mean: {mean.interval}")
+    notes += [f"Not defined: {words}" for words in undefined_words(part)]
     notes += [f"Intervals: {'; '.join(how for how in made if how)}"] * any(made)
     notes += [APPROXIMATE_NOTE] * any(map(is_approximate, metrics))
     return notes + [CONSTANT_NOTE] * any(metric.constant for metric in metrics)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from cxrkit.models import catalog
 from cxrkit.models.grammar import MLP_HIDDEN
+from cxrkit.report.evidence.metric_names import metrics_listed
+from cxrkit.report.evidence.undefined import defined_names
 from cxrkit.runs.config import TrainConfig
 from cxrkit.runs.sections import OptimizerSettings, ScheduleSettings
 from cxrkit.standards.claim_data import SCORES
@@ -16,13 +18,10 @@ from cxrkit.standards.words import (
     author,
     count,
     data_name,
-    defined_names,
     groups_found,
     how_intervals,
     kind,
     listed,
-    main_metric,
-    metric_words,
     sentences,
 )
 
@@ -167,15 +166,25 @@ def ensembling(facts: RunFacts) -> Said:
 
 def metrics(facts: RunFacts) -> Said:
     """Item 28."""
-    names = listed(metric_words(name) for name in defined_names(facts))
+    names = metrics_listed(defined_names(facts.run.test))
     if not names:
         return author("no metric of this run has a value; give metrics, and say why these")
     known = {metric.label for metric in facts.run.test.overall if metric.value is not None}
     labels = count(len(known - {None}), "label")
-    mean = main_metric(facts)
-    over = f", and their unweighted mean over {mean.labels}" if mean is not None and mean.labels else ""
-    over = over if mean is not None and mean.value is not None else ""
-    return Said(f"{names[0].upper()}{names[1:]} of {labels}{over}.", "say why these metrics", (SCORES,))
+    return Said(f"{names[0].upper()}{names[1:]} of {labels}{_means(facts)}.", "say why these metrics", (SCORES,))
+
+
+def _means(facts: RunFacts) -> str:
+    """Return of which metrics there is a mean over the labels, and over how many; "" where there is of none."""
+    means = [metric for metric in facts.run.test.overall if metric.label is None and metric.labels]
+    found = {metric.name: metric.labels for metric in means if metric.value is not None}
+    if not found:
+        return ""
+    numbers = sorted({number for number in found.values() if number})
+    over = f"unweighted mean over {listed(map(str, numbers))}"
+    if found.keys() == set(defined_names(facts.run.test)):
+        return f", and their {over}"
+    return f", and the {over} of {metrics_listed(found)}"
 
 
 def uncertainty(facts: RunFacts) -> Said:

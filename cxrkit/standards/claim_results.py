@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from cxrkit.report.evidence.metric_names import metric_words
+from cxrkit.report.evidence.undefined import defined_names
 from cxrkit.standards.claim_data import CONFIG, LABELS, PREPARED, SCORES, SPLIT, published
 from cxrkit.standards.facts import RunFacts
 from cxrkit.standards.words import (
@@ -12,11 +14,9 @@ from cxrkit.standards.words import (
     author,
     cases_words,
     count,
-    defined_names,
     limitations,
     listed,
     main_metric,
-    metric_words,
     missing_words,
     partition_words,
     sentences,
@@ -60,7 +60,7 @@ def performance(facts: RunFacts) -> Said:
 
 def diagnostic(facts: RunFacts) -> Said:
     """Item 38."""
-    found = [name for name in ("sensitivity", "specificity") if name in defined_names(facts)]
+    found = [name for name in ("sensitivity", "specificity") if name in defined_names(facts.run.test)]
     if not found:
         return author("no threshold was chosen in this run; give sensitivity and specificity at one, with intervals")
     known = {metric.label for metric in facts.run.test.overall if metric.name == found[0] and metric.value is not None}

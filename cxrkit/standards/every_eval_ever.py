@@ -12,6 +12,7 @@ from typing import Any
 
 from cxrkit.base.contracts import Metric
 from cxrkit.report.evidence.metric_names import metric_words
+from cxrkit.report.evidence.undefined import defined_names
 from cxrkit.standards.facts import RunFacts
 from cxrkit.standards.words import data_name
 
@@ -37,7 +38,7 @@ def every_eval_ever(facts: RunFacts, now: datetime | None = None) -> dict[str, A
     model = f"author/{facts.run.name}"
     test = facts.run.test
     known = [metric for metric in test.overall if metric.name in _METRICS and metric.value is not None]
-    left_out = sorted(set(test.names) - {metric.name for metric in known})
+    left_out = sorted(set(defined_names(test)) - {metric.name for metric in known})
     left_out += ["what is of groups of images"] * any(metric.group for metric in test.metrics)
     library: dict[str, Any] = {"name": "cxrkit", "version": scores.cxrkit_version}
     details = {"evaluator": scores.evaluator} | ({"metrics_left_out": ", ".join(left_out)} if left_out else {})

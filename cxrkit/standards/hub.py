@@ -13,9 +13,10 @@ from typing import Any
 from cxrkit.base.contracts import Metric
 from cxrkit.base.words import count
 from cxrkit.report.evidence.metric_names import metric_words
+from cxrkit.report.evidence.undefined import defined_names
 from cxrkit.standards.facts import RunFacts
 from cxrkit.standards.markup import yaml
-from cxrkit.standards.words import data_name, defined_names, main_metric, task
+from cxrkit.standards.words import data_name, main_metric, task
 
 _METRIC_IDS = {"auc": "roc_auc", "mae": "mae"}  # the Hub's names; any other metric keeps ours
 _HEADER = """\
@@ -38,7 +39,7 @@ def metric_id(name: str) -> str:
 
 def front_matter(facts: RunFacts) -> str:
     """Return the YAML block that a model card begins with."""
-    names = [metric_id(name) for name in defined_names(facts)]
+    names = [metric_id(name) for name in defined_names(facts.run.test)]
     tags = ["chest-x-ray", "radiology", facts.run.origin.dataset, task_type(facts), "cxrkit"]
     head: dict[str, Any] = {"library_name": "cxrkit"} if facts.config is not None else {}
     head |= {"tags": tags, "metrics": names, "model-index": [_model_index(facts)]}

@@ -5,15 +5,15 @@ from __future__ import annotations
 from cxrkit.base.contracts import Metric
 from cxrkit.report.document.tables import AVERAGE, EMPTY, Cell, Column, Row, Table
 from cxrkit.report.evidence.metric_names import metric_name
+from cxrkit.report.evidence.undefined import defined_names, undefined_words
 from cxrkit.standards.cases import Cases
 from cxrkit.standards.facts import RunFacts
 from cxrkit.standards.words import (
     SUBSET_WORDS,
     count,
-    defined_names,
     groups_found,
     how_intervals,
-    undefined_words,
+    listed,
     value_words,
 )
 
@@ -24,7 +24,7 @@ def performance_table(facts: RunFacts) -> Table:
     A metric without any value has no column: a note names it and says why.
     """
     test, labels = facts.run.test, facts.labels
-    names = defined_names(facts)
+    names = defined_names(test)
     has_counts = any(metric.positives is not None for metric in test.overall)
     columns = [Column(name, (metric_name(name),)) for name in names]
     if has_counts:
@@ -44,8 +44,8 @@ def performance_table(facts: RunFacts) -> Table:
     notes = [f"In square brackets: intervals, {how}"] if how else []
     if any(metric.mark for metric in test.overall):
         notes.append("In round brackets: how far an interval can be trusted, by the number of patients behind it")
-    if undefined := undefined_words(facts):
-        notes.append(f"Left out: {'; '.join(undefined)}")
+    if undefined := undefined_words(test):
+        notes.append(f"Left out, for want of any value: {'; '.join(undefined)}")
     title = f"Test metrics: {test.images:,}{whole} images of {count(test.patients, 'patient')}"
     return Table(title, "Label", tuple(columns), tuple(rows), tuple(notes), key="performance")
 
@@ -62,12 +62,13 @@ def subgroups_table(facts: RunFacts) -> Table | None:
         found = [test.metric(name, None, group) for name in names]
         cells = (Cell(value_words(metric)) if metric else EMPTY for metric in found)
         rows.append(Row(group, f"{group[0].upper()}{group[1:]}", tuple(cells)))
-    over = dict.fromkeys(
-        f"{metric.group}: {metric.reason}" for metric in metrics if metric.reason and metric.value is not None
-    )
+    over: dict[str, list[str]] = {}
+    for metric in metrics:
+        if metric.reason and metric.value is not None and metric.group not in over.setdefault(metric.reason, []):
+            over[metric.reason].append(metric.group)
     how = dict.fromkeys(metric.interval for metric in metrics if metric.lower is not None and metric.interval)
     notes = [f"In square brackets: intervals, {'; '.join(how)}"] if how else []
-    notes += over
+    notes += [f"Means of {listed(of)}: {reason}" for reason, of in over.items()]
     columns = tuple(Column(name, (f"{metric_name(name)}, mean over the labels",)) for name in names)
     return Table("Subgroups of the test images", "Group", columns, tuple(rows), tuple(notes), key="subgroups")
 

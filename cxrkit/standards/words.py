@@ -130,23 +130,6 @@ def main_metric(facts: RunFacts) -> Metric | None:
     return next(iter(means), next(iter(aucs or metrics), None))
 
 
-def defined_names(facts: RunFacts) -> tuple[str, ...]:
-    """Return the metrics of all test images that have a value, of one label at least: what was found, not asked."""
-    found = {metric.name for metric in facts.run.test.overall if metric.value is not None}
-    return tuple(name for name in facts.run.test.names if name in found)
-
-
-def undefined_words(facts: RunFacts) -> list[str]:
-    """Return which metrics were asked for and have no value at all, and why, those of one reason together."""
-    by: dict[str, list[str]] = {}
-    for name in facts.run.test.names:
-        metrics = [metric for metric in facts.run.test.overall if metric.name == name]
-        if all(metric.value is None for metric in metrics):
-            reason = next(filter(None, (metric.reason for metric in metrics)), "no reason given")
-            by.setdefault(reason, []).append(metric_words(name))
-    return [f"{listed(names)} (not defined: {reason})" for reason, names in by.items()]
-
-
 def groups_found(facts: RunFacts) -> tuple[str, ...]:
     """Return the groups of images that have a number of their own: "sex F", "view AP"; no pair that is compared."""
     known = [metric.group for metric in facts.run.test.metrics if metric.group and metric.value is not None]

@@ -5,6 +5,8 @@ The names of the files (`scores.json`, CSV) are for programs and stay as they ar
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 _NAMES = {
     "auc": "AUC",
     "auc_difference": "AUC difference",
@@ -49,3 +51,11 @@ def metric_words(name: str) -> str:
     if text == name or text.startswith(_ABBREVIATED):
         return text
     return f"{text[0].lower()}{text[1:]}"
+
+
+def metrics_listed(names: Iterable[str]) -> str:
+    """Return several within a sentence: "AUC, sensitivity and PPV"; with semicolons where a name has a comma."""
+    words = [metric_words(name) for name in names]
+    if any("," in word for word in words):
+        return "; ".join(words)
+    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
