@@ -166,15 +166,21 @@ def ensembling(facts: RunFacts) -> Said:
 
 def metrics(facts: RunFacts) -> Said:
     """Item 28."""
-    names = metrics_listed(defined_names(facts.run.test))
-    if not names:
+    known_names = defined_names(facts.run.test)
+    if not known_names:
         return author("no metric of this run has a value; give metrics, and say why these")
+    found = [metric for metric in facts.run.test.overall if metric.value is not None]
+    of_labels = {metric.name for metric in found if metric.label or metric.labels}
+    names = metrics_listed(name for name in known_names if name in of_labels)
+    at_once = metrics_listed(name for name in known_names if name not in of_labels)
     known = {metric.label for metric in facts.run.test.overall if metric.value is not None}
     labels = count(len(known - {None}), "label")
-    return Said(f"{names[0].upper()}{names[1:]} of {labels}{_means(facts)}.", "say why these metrics", (SCORES,))
+    text = f"{names} of {labels}{_means(facts, of_labels)}" if names else ""
+    text += "; " * bool(names and at_once) + f"{at_once} of all labels at once" * bool(at_once)
+    return Said(f"{text[0].upper()}{text[1:]}.", "say why these metrics", (SCORES,))
 
 
-def _means(facts: RunFacts) -> str:
+def _means(facts: RunFacts, of_labels: set[str]) -> str:
     """Return of which metrics there is a mean over the labels, and over how many; "" where there is of none."""
     means = [metric for metric in facts.run.test.overall if metric.label is None and metric.labels]
     found = {metric.name: metric.labels for metric in means if metric.value is not None}
@@ -182,7 +188,7 @@ def _means(facts: RunFacts) -> str:
         return ""
     numbers = sorted({number for number in found.values() if number})
     over = f"unweighted mean over {listed(map(str, numbers))}"
-    if found.keys() == set(defined_names(facts.run.test)):
+    if found.keys() == of_labels:
         return f", and their {over}"
     return f", and the {over} of {metrics_listed(found)}"
 
