@@ -98,6 +98,7 @@ def test_files_and_machines_are_those_of_the_run_folder(runs: tuple[Run, ...], t
 def test_an_import_says_which_file_it_is_of(runs: tuple[Run, ...]) -> None:
     run = next(run for run in runs if run.name == "elsewhere")
     recipes, _, files = provenance([run]).tables
+    assert recipes.title == "What was declared of each network"
     assert recipes.rows[0].cells[0].text == "imported, trained elsewhere"
     assert recipes.rows[0].cells[5].text == "not known"
     assert ", from elsewhere.csv, " in files.rows[0].cells[1].text  # where it lay is nobody's business

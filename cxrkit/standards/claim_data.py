@@ -130,7 +130,7 @@ def missing_data(facts: RunFacts) -> Said:
     text.append(
         "Labels that are not known are left out of loss and metrics"
         if some_unknown
-        else "Age, sex, view and all labels are known of every image that was used"
+        else f"Age, sex, view and all labels are known of every image that was {'used' if facts.config else 'scored'}"
     )
     if some_unknown and facts.spec is not None and facts.spec.meta:
         text.append("An age, sex or view that is not known is given to the model as 0.5, half way between the values")

@@ -48,7 +48,9 @@ def _recipes(names: Sequence[str], runs: Sequence[Run]) -> Table:
     )
     rows = tuple(Row("", name, _recipe_cells(run)) for name, run in zip(names, runs, strict=True))
     notes = ("Seed: of initialisation, order and augmentation. Epoch: how many the network that predicted had seen",)
-    return Table("How each network was trained", "Run", columns, rows, notes, "recipes")
+    imports_alone = all(run.imported for run in runs)
+    title = "What was declared of each network" if imports_alone else "How each network was trained"
+    return Table(title, "Run", columns, rows, notes, "recipes")
 
 
 def _recipe_cells(run: Run) -> tuple[Cell, ...]:
