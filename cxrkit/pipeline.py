@@ -312,10 +312,12 @@ def evaluate(
     """Write `scores.json` of a run from its predictions and the labels of `data`, by default the run's prepared folder.
 
     replicates: of the bootstrap; default, the evaluator's own. evaluator: default, the run's; several are joined by
-    commas, and cxrkit's own keep the AUCs (choosing.with_aucs). options: of the evaluators, each as "name=value".
+    commas. What others found in the same predictions before stays beside it, and what cannot stay is said; cxrkit's own
+    bring the AUCs where there are none (choosing.with_aucs). options: of the evaluators, each as "name=value".
     held: this process has claimed the run already.
     """
     from cxrkit.base.progress import working
+    from cxrkit.evaluators import keeping
     from cxrkit.evaluators.choosing import read_options, with_aucs
     from cxrkit.evaluators.epochs import evaluate_epochs
     from cxrkit.evaluators.scoring import evaluate_run
@@ -324,14 +326,20 @@ def evaluate(
 
     labels, by = evaluated_with(run, data)  # before a claim would make the folder
     texts = [*options, *([] if replicates is None else [f"replicates={replicates}"])]
-    by = with_aucs(evaluator or by)
+    before = keeping.earlier(run.path)
+    by = evaluator or by
+    if before.scores is None or "auc" not in before.scores.evaluators:
+        by = with_aucs(by)
     chosen = read_options(by, texts)
     slowly = " (dcurves loads first)" * ("net-benefit" in by.split(","))
     with nullcontext() if held else claimed(run), working(f"evaluating by {by}{slowly}"):
         truth = read_truth(labels)
-        scores = evaluate_run(run.path, truth, by, chosen)
+        scores = evaluate_run(run.path, truth, by, chosen, before.scores)
         kept = evaluate_epochs(run, truth, scores)
         run.finish("evaluate", Scored({name: part.predictions_sha256 for name, part in scores.subsets.items()}))
+    if lost := keeping.dropped(before, scores, by):
+        names = ", ".join(lost.evaluators)
+        console.print(f"no longer in the scores: what {names} found ({lost.why})", highlight=False, markup=False)
     panel.tell(run, scores, console)
     if kept is not None:
         console.print(

@@ -146,7 +146,8 @@ def test_scores_say_the_options_that_were_asked_for(run: Path) -> None:
     assert read.subsets["test"].metric("seen").reason == "(None, 0.5, 'a', False, (7,), ())"
     assert read.subsets["test"].metric("auc").interval.startswith("90 % logit-t")
     assert is_by(run, names)
-    assert not is_by(run, "auc")
+    assert is_by(run, "auc")  # who else was asked by hand does not matter
+    assert not is_by(run, "auc,calibration")
 
 
 def test_scores_of_before_options_and_groups_are_read(run: Path) -> None:

@@ -67,7 +67,7 @@ def test_one_run_shows_its_intervals(tmp_path: Path) -> None:
     assert metric is not None
     assert metric.value is not None
     found = report.official(tmp_path / "runs", apart=True)
-    brier = table_of(found, "brier on the test set of split official")
+    brier = table_of(found, "Brier on the test set of split official")
     value = metric.value
     assert cells(brier)["Mass"] == [f"{value:.3f} [{value / 2:.3f}, {value * 2:.3f}]"]
     assert cells(brier)["Hernia"] == ["n/a (too rare)"]
@@ -92,7 +92,7 @@ def test_folds_are_pooled_where_they_were_trained_on_equal_terms(tmp_path: Path)
         assert metric.value is not None
         values.append(metric.value)
     scored(tmp_path / "runs", "other", "resample-1", EVALUATOR, train_images=3)
-    brier = table_of(report.resampled(tmp_path / "runs"), "brier on the test sets")
+    brier = table_of(report.resampled(tmp_path / "runs"), "Brier on the test sets")
     assert [column.heading for column in brier.columns] == [("mine", "3 splits"), ("other *", "resample-1")]
     spread = f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}"
     assert cells(brier)["Mass"] == [spread, cells(brier)["Mass"][1]]
@@ -106,8 +106,8 @@ def test_other_labels_stand_in_another_table(tmp_path: Path) -> None:
     scored(tmp_path / "runs", "mine", "resample-1", EVALUATOR)
     scored(tmp_path / "runs", "other", "resample-1", EVALUATOR, seed=1)
     found = report.resampled(tmp_path / "runs")
-    titles = [table.title for table in found.tables if table.title.startswith("brier")]
-    assert titles == ["brier on the test set of split resample-1, nih-chestxray14"] * 2
+    titles = [table.title for table in found.tables if table.title.startswith("Brier")]
+    assert titles == ["Brier on the test set of split resample-1, nih-chestxray14"] * 2
 
 
 def test_every_format_has_it(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_every_format_has_it(tmp_path: Path) -> None:
     console = Console(width=80, record=True, file=io.StringIO())
     console.print(report.to_rich(found))
     shown = console.export_text()
-    assert "brier on the test set of split official" in shown
+    assert "Brier on the test set of split official" in shown
     assert max(map(len, shown.splitlines())) <= 80
 
 
@@ -134,7 +134,7 @@ def test_runs_without_one_have_no_table(tmp_path: Path) -> None:
 
 def test_metrics_of_cxrkits_own_evaluators_are_said_to_be(tmp_path: Path) -> None:
     scored(tmp_path / "runs", "mine", "official", "youden")
-    table = table_of(report.official(tmp_path / "runs"), "sensitivity on the test set")
+    table = table_of(report.official(tmp_path / "runs"), "Sensitivity on the test set")
     assert table.notes[0].startswith("By youden of cxrkit: nothing published")
 
 
@@ -169,6 +169,6 @@ def test_a_metric_without_any_number_has_no_table_and_a_run_without_one_no_colum
 
 def test_labels_stand_in_the_order_and_spelling_of_their_set(tmp_path: Path) -> None:
     scored(tmp_path / "runs", "mine", "official", f"auc,{EVALUATOR}")
-    rows = table_of(report.official(tmp_path / "runs"), "brier").rows
+    rows = table_of(report.official(tmp_path / "runs"), "Brier").rows
     order = (*CHESTXRAY14.averaged, *CHESTXRAY14.beside)
     assert [row.heading for row in rows if row.key != "Average"] == [CHESTXRAY14.heading(label) for label in order]

@@ -201,6 +201,7 @@ def test_scores_without_aucs_say_how_to_have_them_again(study: Study) -> None:
     console = Console(width=80, file=io.StringIO(), force_terminal=False, color_system=None)
     run = RunFolder(study.runs / "mlp-meta" / "official")
     own = f"{__name__}:mean_score"
+    run.scores.unlink()  # what was found before would stay
     pipeline.evaluate(run, study.labels, console, evaluator=own)
     again = f"with the AUCs of the paper: cxrkit evaluate {run.path} --evaluator auc,{own}"
     assert again in console.file.getvalue().splitlines()

@@ -18,6 +18,9 @@ from cxrkit.report.each_run.protocol import LOSSES, protocol
 from cxrkit.report.each_run.provenance import provenance
 from cxrkit.report.evidence.run_names import run_names
 from cxrkit.report.evidence.runs import Run, find_runs
+from cxrkit.runs.config import recipe_digest
+from cxrkit.runs.folder import RunFolder
+from cxrkit.runs.opening import run_config
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +98,7 @@ def test_files_and_machines_are_those_of_the_run_folder(runs: tuple[Run, ...], t
 def test_an_import_says_which_file_it_is_of(runs: tuple[Run, ...]) -> None:
     run = next(run for run in runs if run.name == "elsewhere")
     recipes, _, files = provenance([run]).tables
+    assert recipes.title == "What was declared of each network"
     assert recipes.rows[0].cells[0].text == "imported, trained elsewhere"
     assert recipes.rows[0].cells[5].text == "not known"
     assert ", from elsewhere.csv, " in files.rows[0].cells[1].text  # where it lay is nobody's business
@@ -181,3 +185,61 @@ def test_a_changed_config_is_a_changed_protocol(
 
 def test_every_loss_has_words() -> None:
     assert LOSSES.keys() == registry.BUILT_IN["loss"].keys()
+
+
+def test_of_an_import_only_what_is_known_is_said(runs: tuple[Run, ...], tmp_path: Path) -> None:
+    run = next(run for run in runs if run.name == "elsewhere")
+    known = known_splits()["official"]
+    report = protocol([run])
+    whole = " ".join((*report.text, *(cell.text for row in report.tables[0].rows for cell in row.cells)))
+    assert list(said(report, "Split")) == [
+        f"split official; {known.test:,} test images; what it was trained on is not known; validation images not known"
+    ]
+    for untrue in (f"{known.train:,}", f"{known.val:,}", "config.toml", "was trained on;", "to validate"):
+        assert untrue not in whole
+    assert list(said(report, "Network")) == ["elsewhere; what it had seen before is not known"]
+    assert list(said(report, "Test")) == ["scores as imported; evaluator auc"]
+
+
+def test_what_was_declared_of_an_import_is_said_to_be(runs: tuple[Run, ...], tmp_path: Path) -> None:
+    run = next(run for run in runs if run.name == "elsewhere")
+    origin = replace(
+        run.origin, train_images=30, train_subset_images=30, basis=replace(run.origin.basis, training="declared")
+    )
+    test = replace(run.test, leakage_checked=True)
+    # Its name and its size are those of a network of cxrkit's, which it need not be.
+    scores = replace(run.scores, origin=origin, model="resnet50-ots", input_size=224, subsets={"test": test})
+    declared = replace(run, scores=scores, folder=tmp_path / "declared")
+    (split,) = said(protocol([declared]), "Split")
+    assert split.endswith(
+        "trained on 30 images as declared, none of them of a test patient (their list was checked); "
+        "validation images not known"
+    )
+    assert list(said(protocol([declared]), "Input")) == ["224 x 224 pixels (declared)"]
+    assert list(said(protocol([declared]), "Network")) == ["resnet50-ots; what it had seen before is not known"]
+    with_val = replace(declared, scores=replace(scores, subsets={"test": test, "val": replace(test, images=7)}))
+    assert next(iter(said(protocol([with_val]), "Split"))).endswith("predictions of 7 validation images imported, too")
+    shutil.copytree(run.folder, declared.folder)
+    path = declared.folder / "import.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"logits": True}))
+    assert list(said(protocol([declared]), "Test")) == [
+        "scores as imported; they were logits, and their sigmoid is the score; evaluator auc"
+    ]
+
+
+def test_labels_without_scores_are_not_counted(runs: tuple[Run, ...]) -> None:
+    run = next(run for run in runs if run.name == "elsewhere")
+    kept = tuple(metric for metric in run.test.metrics if metric.label != "No Finding")
+    scores = replace(run.scores, subsets={"test": replace(run.test, metrics=kept)})
+    (labels,) = said(protocol([replace(run, scores=scores)]), "Labels")
+    assert labels.startswith("14 of the 15 labels (no scores of No Finding) of chestxray14, of release ")
+
+
+def test_views_of_the_predictions_are_told(runs: tuple[Run, ...]) -> None:
+    run = next(run for run in runs if run.name == "resnet38-large-meta")
+    config = run_config(RunFolder(run.folder))
+    for views, words in (("flip", "the mirror image of that"), ("ten-crop", "five crops of 448 x 448")):
+        digest = recipe_digest(config.with_values({"test.views": views}))
+        (tested,) = said(protocol([replace(run, scores=replace(run.scores, recipe_digest=digest))]), "Test")
+        assert words in tested
+        assert "probabilities averaged" in tested

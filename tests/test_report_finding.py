@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -282,7 +284,8 @@ def test_all_documents_that_the_runs_allow(study: Study) -> None:
     one = everything(ReportRequest(study.runs, only=("mlp-meta",), raw=study.raw).material())
     keys = [item.key for item in one.documents]
     assert keys[0] == "official"
-    assert {"curves", "stats", "table1", "provenance"} <= set(keys)
+    assert {"curves", "stats", "provenance"} <= set(keys)
+    assert "table1" not in keys  # no network of the paper is in the study
     assert not {"resampled", "probes", "compare", "table4", "labels"} & set(keys)
 
 
@@ -360,3 +363,30 @@ def test_the_command_writes_all(study: Study, tmp_path: Path) -> None:
     }
     shown: Report = report.read_report_json(tmp_path / "report" / "official.json")
     assert "elsewhere" not in {column.name for table in shown.tables for column in table.columns}
+
+
+def of_imports_alone(study: Study, folder: Path) -> Path:
+    """Return a folder of the study's imported run and no other."""
+    shutil.copytree(study.runs / "elsewhere", folder / "elsewhere")
+    return folder
+
+
+def test_whatever_is_left_out_has_a_reason(study: Study, tmp_path: Path) -> None:
+    """A study of imports alone lacks the most: each document is made of it, or says why not."""
+    runs = of_imports_alone(study, tmp_path / "imports")
+    material = ReportRequest(runs, labels=("google2019",), raw=study.raw).material()
+    made = everything(material)
+    assert all(re.fullmatch(r"[a-z0-9]+: \S.*", reason, re.DOTALL) for reason in made.left_out), made.left_out
+    assert "thresholds: no validation predictions (elsewhere, imported)" in made.left_out
+    keys = {item.key for item in made.documents}
+    assert "table1" not in keys  # no network of the paper was built here
+    for name in DOCUMENTS.keys() - keys:
+        with suppress(UserError):  # says why
+            report = DOCUMENTS[name].build(material)
+            assert report.tables or report.figures or report.text or all(report.notes), name
+    assert all(item.tables or item.figures or item.text for item in made.documents)
+
+
+def test_the_paper_networks_are_shown_where_one_was_trained(study: Study) -> None:
+    made = everything(ReportRequest(study.runs, only=("resnet50-large-meta",)).material())
+    assert "table1" in {item.key for item in made.documents}

@@ -91,7 +91,10 @@ def test_predictions_that_were_replaced_are_refused_although_something_is_kept(
     for _ in ("with what is kept", "without it"):
         with pytest.raises(UserError, match=f"{subset}.parquet: was replaced after it was scored"):
             measured(one, Opened(), "calibration", replicates=1)
-        assert calibration([one], Opened()) == ([], [])
+        with pytest.raises(
+            UserError, match=f"{subset}.parquet: was replaced after it was scored .*resnet50-large-meta"
+        ):
+            calibration([one], Opened())
         shutil.rmtree(one.folder / "derived", ignore_errors=True)
     path.write_bytes(scored)
     assert calibration([one], Opened()) == first
@@ -116,7 +119,8 @@ def test_a_run_that_cannot_be_read_is_left_out_with_the_reason(study: Study, one
     tables, _ = DOCUMENTS[name]([one, broken], Opened())
     notes = [note for table in tables for note in table.notes]
     assert any(note.startswith("Left out: mlp-meta (") and "test.parquet" in note for note in notes)
-    assert DOCUMENTS[name]([broken], Opened()) == ([], [])
+    with pytest.raises(UserError, match=r"test\.parquet.*\(mlp-meta"):
+        DOCUMENTS[name]([broken], Opened())
 
 
 def test_numbers_are_those_of_scikit_learn(study: Study, one: Run) -> None:
@@ -145,12 +149,19 @@ def test_what_is_kept_is_of_the_options_and_of_val(study: Study, one: Run) -> No
 def test_a_run_without_val_has_no_thresholds_and_no_temperature(study: Study) -> None:
     runs = official(study)
     alone, other = runs["elsewhere/official"], runs["mlp-meta/official"]
-    assert operating_points([alone], Opened()) == ([], [])
+    with pytest.raises(UserError, match=r"no validation predictions \(elsewhere, imported\)"):
+        operating_points([alone], Opened())
     tables, _ = operating_points([alone, other], Opened())
     assert [table.key for table in tables] == ["thresholds"]
     assert "Left out: elsewhere, imported (no validation predictions)" in tables[0].notes
     tables, figures = calibration([alone], Opened())
     means = table(tables, "calibration")
+    assert [column.name for column in means.columns] == ["Brier", "ECE"]
+    assert [note for note in means.notes if "emperature" in note] == [
+        "Temperature, and what is mended by it: left out, no validation predictions"
+    ]
+    both, _ = calibration([alone, other], Opened())
+    means = table(both, "calibration")
     assert [cell.text for cell in means.rows[0].cells][2:] == ["-"] * 5
     assert "elsewhere, imported: no validation predictions" in means.notes
     assert "→" not in cells(table(tables, "calibration-labels"))[AVERAGE]
@@ -197,7 +208,8 @@ def test_the_reliability_figure_has_every_image_in_a_bin(study: Study, one: Run)
 def test_without_metadata_there_are_no_subgroups(study: Study, one: Run) -> None:
     labels = study.folder / "bare.parquet"
     pl.read_parquet(study.labels).drop("age_years", "sex", "view").write_parquet(labels)
-    assert subgroups([one], Opened(labels)) == ([], [])
+    with pytest.raises(UserError, match="sex and age and view are not known of any image"):
+        subgroups([one], Opened(labels))
 
 
 def test_only_groups_with_a_mean_are_drawn(study: Study, one: Run) -> None:
@@ -219,8 +231,12 @@ def test_scores_by_these_evaluators_stand_in_the_report_apart_from_groups(study:
     evaluate_run(one.folder, read_truth(study.labels), "auc,calibration,subgroups,average-precision", options)
     found = report.official(study.runs)
     titles = [table.title for table in found.tables]
-    assert "ece on the test set of split official" in titles
+    assert "ECE on the test set of split official" in titles
     assert not any("sex" in title or "auc_difference" in title for title in titles)
-    notes = next(table.notes for table in found.tables if table.title.startswith("ece "))
+    notes = next(table.notes for table in found.tables if table.title.startswith("ECE "))
+    assert notes[0].startswith("By calibration of cxrkit: ")
+    precision = next(table for table in found.tables if table.title.startswith("Average precision "))
+    assert precision.notes[0].startswith("By average-precision of cxrkit: ")
+    assert {column.fields[0] for column in precision.columns} == {"average_precision"}
     assert "resnet50-large-meta, official: calibration with bins=10" in notes
     assert read_scores(one.folder / "scores.json").options["calibration"]["bins"] == 10

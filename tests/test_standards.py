@@ -621,3 +621,60 @@ def test_what_cannot_be_is_refused(study: Study, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="its folder is not a folder"):
         write_standards(study.runs, tmp_path / "file")
     assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.fixture(scope="module")
+def without_val(study: Study, tmp_path_factory: pytest.TempPathFactory) -> RunFacts:
+    """An import without validation predictions, asked for what needs them: nothing of that has a value."""
+    folder = tmp_path_factory.mktemp("imports") / "elsewhere"
+    shutil.copytree(study.runs / "elsewhere", folder)
+    options = {"replicates": 20}
+    evaluate_run(folder / "official", read_truth(study.labels), "auc,calibration,thresholds,subgroups", options)
+    return read_facts(find_runs(folder).runs[0], study.labels)
+
+
+def test_items_are_answered_from_metrics_that_have_a_value(without_val: RunFacts) -> None:
+    said = {item.number: answer for item, answer in answers(without_val).items()}
+    assert "sensitivity" in without_val.run.test.names
+    assert not said[38].text
+    assert said[28].text == "AUC, Brier and ECE of 14 labels, and their unweighted mean over 14."
+    table = performance_table(without_val)
+    assert [column.name for column in table.columns] == ["auc", "brier", "ece", "positive"]
+    for place in range(len(table.columns)):
+        assert any(row.cells[place].text[0].isdigit() for row in table.rows)
+    (note,) = [note for note in table.notes if note.startswith("Left out")]
+    assert note.startswith("Left out, for want of any value: temperature; Brier, tempered; ")
+    assert note.endswith("; sensitivity; specificity; PPV; NPV (no validation predictions)")
+    metrics = front_matter(without_val).split("model-index")[0]
+    assert re.findall(r'- "(\w+)"\n', metrics.split("metrics:")[1]) == ["roc_auc", "brier", "ece"]
+    left_out = every_eval_ever(without_val, NOW)["eval_library"]["additional_details"]["metrics_left_out"]
+    assert left_out == "ece, what is of groups of images"
+
+
+def test_robustness_points_to_the_subgroups_that_were_evaluated(without_val: RunFacts, study: Study) -> None:
+    said = {item.number: answer for item, answer in answers(without_val).items()}
+    assert said[30].text.startswith("Evaluated on subgroups of the test images by sex")
+    assert "against" not in said[30].text  # a difference is of no group
+    (table,) = [table for table in claim_report(without_val).tables if table.key == "subgroups"]
+    women = next(row for row in table.rows if row.key == "sex F")
+    mean = without_val.run.test.metric("auc", None, "sex F")
+    assert mean is not None
+    assert mean.value is not None
+    assert women.cells[0].text.startswith(f"{mean.value:.3f} [")
+    assert "## Subgroups of the test images" in model_card(without_val)
+    assert "by sex" in model_card(without_val)
+    alone = {item.number: answer for item, answer in answers(facts_of(study, "elsewhere")).items()}
+    assert not alone[30].text
+    assert "subgroups" in alone[30].author
+
+
+def test_an_import_has_no_checkpoint(without_val: RunFacts, study: Study) -> None:
+    details = every_eval_ever(without_val, NOW)["model_info"]["additional_details"]
+    assert without_val.imported is not None
+    assert details["predictions_sha256"] == without_val.imported.sha256
+    assert not details.keys() & {"checkpoint_sha256", "recipe", "recipe_sha256", "seed", "epoch"}
+    assert "checkpoint" not in model_card(without_val)
+    own = facts_of(study, "mlp-meta")
+    details = every_eval_ever(own, NOW)["model_info"]["additional_details"]
+    assert details["checkpoint_sha256"] == own.run.scores.checkpoint_sha256
+    assert "predictions_sha256" not in details

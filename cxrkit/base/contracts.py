@@ -343,6 +343,9 @@ class Metric:
     p_value: float | None = None
     """Of a difference: two-sided, of there being none; None where it is no difference, or nothing is known of it."""
 
+    evaluator: str = ""
+    """Who found it, by registered name or package.module:function: cxrkit fills it in, whatever an evaluator says."""
+
     @property
     def of(self) -> str:
         """Return in words what it is of, for messages: "auc of Edema, sex F"."""

@@ -162,8 +162,8 @@ def evaluate(
     """Compute a run's AUCs and their patient-level intervals from its predictions, or what other evaluators find.
 
     Evaluators: auc, average-precision, calibration, thresholds (Youden's, from val), subgroups, net-benefit; mae for
-    ages. The AUCs stay beside what cxrkit's own find. An evaluator of your own takes their place, unless both are
-    named: auc,mine:brier.
+    ages. What others found in the same predictions stays beside what is found now. cxrkit's own bring the AUCs where
+    there are none; an evaluator of your own does so only where both are named: auc,mine:brier.
     """
     from cxrkit import pipeline
     from cxrkit.runs.folder import RunFolder

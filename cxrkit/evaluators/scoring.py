@@ -17,7 +17,7 @@ from cxrkit.base.contracts import IMAGE_SCHEMA, Metric, Validation
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import digest_lines
 from cxrkit.base.labels import LabelSet
-from cxrkit.evaluators import gates
+from cxrkit.evaluators import gates, keeping
 from cxrkit.evaluators.choosing import ChosenEvaluator, choose_evaluators, quickly, split_names, with_aucs
 from cxrkit.evaluators.truth import Truth
 from cxrkit.runs.predictions import SUBSETS, Predictions, read_predictions
@@ -29,11 +29,18 @@ _NUMBERS = dict.fromkeys(("value", "lower", "upper", "clusters_effective", "p_va
 _MADE_UP = 24  # images of a rehearsal, two a patient
 
 
-def evaluate_run(run: Path, truth: Truth, evaluator: str = "auc", options: Mapping[str, Any] | None = None) -> Scores:
+def evaluate_run(
+    run: Path,
+    truth: Truth,
+    evaluator: str = "auc",
+    options: Mapping[str, Any] | None = None,
+    beside: Scores | None = None,
+) -> Scores:
     """Evaluate every prediction file of a run folder, write its `scores.json`, and return what was written.
 
     evaluator: registered name, or package.module:function; several are joined by commas. options: keyword arguments
-    for those that take them. Raises UserError, and leaves an earlier `scores.json` as it is, when the run has no
+    for those that take them. beside: earlier scores of the same prediction files (keeping.earlier); what other
+    evaluators found there is kept. Raises UserError, and leaves an earlier `scores.json` as it is, when the run has no
     predictions, when its files are of different checkpoints, and when a gate refuses one
     (cxrkit/evaluators/gates.py).
     """
@@ -66,6 +73,8 @@ def evaluate_run(run: Path, truth: Truth, evaluator: str = "auc", options: Mappi
         subsets[file.about.subset] = replace(scores, leakage_checked=checked)
     identity = {name: getattr(about, name) for name in IDENTITY}
     found = Scores(**identity, evaluator=",".join(item.name for item in chosen), subsets=subsets, options=asked)
+    if beside is not None and keeping.same_predictions(beside, found):
+        found = keeping.together(beside, found)
     write_scores(run / "scores.json", found)
     return found
 
@@ -94,10 +103,10 @@ def validation_of(predicted: Mapping[Path, Predictions], truths: Mapping[Path, n
 def is_by(run: Path, evaluator: str) -> bool:
     """Return whether the scores of a run folder are by the evaluators asked for, which a resumed run may change.
 
-    Their options are not the config's to say: what somebody asked of them by hand is kept.
+    Their options are not the config's to say, and neither is who else is asked: what somebody asked by hand is kept.
     """
     with suppress(UserError):  # scores that cannot be read are by nobody
-        return list(read_scores(run / "scores.json").evaluators) == split_names(with_aucs(evaluator))
+        return {*split_names(with_aucs(evaluator))} <= {*read_scores(run / "scores.json").evaluators}
     return False
 
 
@@ -230,7 +239,7 @@ def _checked(metrics: list[Any], labels: LabelSet, chosen: ChosenEvaluator) -> t
     try:
         if not metrics:
             raise ValueError("it found no metric")
-        found = tuple(map(_plain, metrics))
+        found = tuple(_plain(metric, chosen.name) for metric in metrics)
         check_metrics(found, labels)
     except ValueError as error:
         raise UserError(
@@ -240,14 +249,14 @@ def _checked(metrics: list[Any], labels: LabelSet, chosen: ChosenEvaluator) -> t
     return found
 
 
-def _plain(metric: Any) -> Metric:
-    """Return the metric with Python's own numbers: JSON knows no NumPy, and no NaN."""
+def _plain(metric: Any, evaluator: str) -> Metric:
+    """Return the metric with who found it and with Python's own numbers: JSON knows no NumPy, and no NaN."""
     if not isinstance(metric, Metric):
         raise ValueError(f"{metric!r} is not a Metric")
     if not isinstance(metric.name, str) or not metric.name.strip() or not metric.name.isprintable():
         raise ValueError(f"a metric is called {metric.name!r}, expected a printable name")
     of = metric.of
-    changed: dict[str, Any] = {"constant": bool(metric.constant)}
+    changed: dict[str, Any] = {"constant": bool(metric.constant), "evaluator": evaluator}
     for field in ("reason", "interval", "group"):
         if not isinstance(getattr(metric, field), str):
             raise ValueError(f"{of}: {field} is {getattr(metric, field)!r}, not text")

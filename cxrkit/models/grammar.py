@@ -240,6 +240,12 @@ def _small() -> list[ModelSpec]:
 
 SPECS: dict[str, ModelSpec] = {spec.name: spec for spec in [*_paper(), _mlp(), *_probes(), *_small()]}
 
+
+def is_of_paper(name: str) -> bool:
+    """Return whether a name is that of a convolutional network of the paper (sections 2.1 to 2.3)."""
+    return ALIASES.get(name, name) in {spec.name for spec in _paper()}
+
+
 # From scratch means one input channel, so the bare name is the paper's "-1channel": one canonical name, one run folder.
 ALIASES: dict[str, str] = {
     f"resnet{depth}{meta}": f"resnet{depth}-1channel{meta}" for depth in _DEPTHS for meta in ("", "-meta")

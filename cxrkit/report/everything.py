@@ -19,6 +19,8 @@ from cxrkit.report.paper.official import official
 from cxrkit.report.paper.probes import probes
 from cxrkit.report.paper.resampled import resampled
 
+NOTHING = "the runs have nothing that it is made of"  # a reason where a document gives none
+
 
 @dataclass(frozen=True)
 class Material:
@@ -115,7 +117,8 @@ def _curves(material: Material) -> Report:
 
     drawn = curves(material.tested, material.opened, material.names) if material.tested else []
     figures = [*drawn, *training_curves(material.findings)]
-    return Report("Curves", (), figures=tuple(figures), key="curves")
+    notes = () if figures else ("no run has AUCs of a whole test set that can be read, or a record of its training",)
+    return Report("Curves", (), notes, figures=tuple(figures), key="curves")
 
 
 def _calibration(material: Material) -> Report:
@@ -240,6 +243,12 @@ def _has_data(material: Material) -> bool:
     return material.raw is not None or material.data is not None
 
 
+def _has_paper_network(material: Material) -> bool:
+    from cxrkit.models.grammar import is_of_paper
+
+    return any(not run.imported and is_of_paper(run.scores.model) for run in material.findings)
+
+
 def _always(material: Material) -> bool:
     return True
 
@@ -260,7 +269,7 @@ DOCUMENTS: dict[str, Document] = {
     "audit": Document(_audit, _has_audited),
     "labels": Document(_labels, _has_labels),
     "stats": Document(_stats, _has_data),
-    "table1": Document(_table1, _always),
+    "table1": Document(_table1, _has_paper_network),
     "provenance": Document(_provenance, _always),
     "protocol": Document(_protocol, _has_findings),
 }
@@ -288,10 +297,10 @@ def everything(material: Material, done: Callable[[], None] = lambda: None) -> E
         try:
             report = document.build(material) if document.applies(material) else None
             if report is not None and not (report.tables or report.figures or report.text):
-                left_out.append(f"{name}: {'; '.join(report.notes)}")  # a document of notes alone is none
+                left_out.append(f"{name}: {'; '.join(report.notes) or NOTHING}")  # a document of notes alone is none
             elif report is not None:
                 documents.append(report)
         except UserError as error:
-            left_out.append(f"{name}: {error.what}" + (f"; {error.remedy}" if error.remedy else ""))
+            left_out.append(f"{name}: {error.what or NOTHING}" + (f"; {error.remedy}" if error.remedy else ""))
         done()
     return Everything(tuple(documents), tuple(left_out))

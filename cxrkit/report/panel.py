@@ -22,8 +22,10 @@ from cxrkit.base.words import count
 from cxrkit.datasets.splits import RESAMPLES, resample
 from cxrkit.report.evidence.cells import APPROXIMATE_NOTE, CONSTANT_NOTE, is_approximate, metric_cell
 from cxrkit.report.evidence.comparability import Verdict, judge
+from cxrkit.report.evidence.metric_names import metric_name
 from cxrkit.report.evidence.reference import known_splits
 from cxrkit.report.evidence.runs import AUC, Run, is_probe
+from cxrkit.report.evidence.undefined import defined_names, undefined_words
 from cxrkit.report.literature.published import table5
 from cxrkit.runs.folder import RunFolder
 from cxrkit.runs.scores import Scores, SubsetScores
@@ -33,11 +35,6 @@ _REASONS = 3  # of those that keep a run out; the report names all
 _WIDTH = 80  # of the lines above and below, in a wider console
 _GAP = 2  # columns between two labels side by side
 _OFFICIAL = "official"
-_WORDS = {  # of metrics whose name does not say it
-    "mae": "Mean absolute error",
-    "mae_sd": "Deviation of the errors",
-    "mae_of_median": "Error of saying the median",
-}
 
 
 @dataclass(frozen=True)
@@ -156,12 +153,12 @@ def _entries(scores: Scores, part: SubsetScores) -> list[tuple[str, str]]:
     labels = scores.labels
     aucs = {label: part.metric(AUC, label) for label in (*labels.averaged, *labels.beside)}
     found = [(labels.heading(label), _auc(metric)) for label, metric in aucs.items() if metric is not None]
-    for name in part.names:
+    for name in defined_names(part):
         if name == AUC:
             continue
         metric = part.metric(name, labels.labels[0] if len(labels) == 1 else None) or part.metric(name)
         text = "label by label: in the report" if metric is None else _measure(metric, labels.unit)
-        found.append((_WORDS.get(name, name), text))
+        found.append((metric_name(name), text))
     return found
 
 
@@ -206,6 +203,7 @@ def _notes(scores: Scores, part: SubsetScores) -> list[str]:
         notes.append(f"Mean: over {mean.labels} labels" + f", without {', '.join(beside)}" * bool(beside))
         if mean.lower is None and mean.interval and mean.interval != mean.reason:
             notes.append(f"No interval of the mean: {mean.interval}")
+    notes += [f"Not defined: {words}" for words in undefined_words(part)]
     notes += [f"Intervals: {'; '.join(how for how in made if how)}"] * any(made)
     notes += [APPROXIMATE_NOTE] * any(map(is_approximate, metrics))
     return notes + [CONSTANT_NOTE] * any(metric.constant for metric in metrics)

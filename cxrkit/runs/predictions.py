@@ -61,7 +61,7 @@ class PredictionInfo:
     """How many epochs the checkpoint was trained."""
 
     checkpoint_sha256: str
-    """Of the checkpoint file that predicted."""
+    """Of the checkpoint file that predicted; of imported predictions, of the file that they came from."""
 
     subset: str
     """Which subset of the split was predicted: "val" or "test"."""

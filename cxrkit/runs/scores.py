@@ -105,13 +105,13 @@ class Scores:
     """How many epochs the checkpoint was trained."""
 
     checkpoint_sha256: str
-    """Of the checkpoint file that predicted."""
+    """Of the checkpoint file that predicted; of imported predictions, of the file that they came from."""
 
     origin: Origin
     """Data, labels, pixels, split and training behind the numbers."""
 
     evaluator: str
-    """Registered name of the evaluator, or package.module:function; several are joined by commas."""
+    """Who found the metrics: registered name, or package.module:function; several are joined by commas."""
 
     subsets: dict[str, SubsetScores]
     """By name: "val" and "test", where they were predicted."""

@@ -6,7 +6,7 @@ from cxrkit.report.document.tables import Cell, Column, Report, Row, Table
 from cxrkit.standards import claim_data, claim_model, claim_results
 from cxrkit.standards.facts import RunFacts
 from cxrkit.standards.items import CITATION, ITEMS, Item
-from cxrkit.standards.tables import cases_table, performance_table
+from cxrkit.standards.tables import cases_table, performance_table, subgroups_table
 from cxrkit.standards.words import Said
 
 AUTHOR = "author"  # marks what no file says
@@ -34,7 +34,8 @@ def claim_report(facts: RunFacts) -> Report:
     )
     name = f"{facts.run.name}, split {facts.run.split}"
     cases = cases_table(facts)
-    tables += [*([cases] if cases else []), performance_table(facts)]
+    groups = subgroups_table(facts)
+    tables += [*([cases] if cases else []), performance_table(facts), *([groups] if groups else [])]
     return Report(f"CLAIM 2024 checklist: {name}", tuple(tables), notes, key="claim")
 
 

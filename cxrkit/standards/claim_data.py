@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from cxrkit.report.evidence.views_used import looked_at, views_of
 from cxrkit.standards.facts import FILES, RunFacts
 from cxrkit.standards.words import (
     SUBSET_WORDS,
@@ -85,6 +86,8 @@ def preprocessing(facts: RunFacts) -> Said:
             f"to {spec.input_size}; gray levels are scaled to [0, 1] and normalised with mean {_numbers(spec.mean)} "
             f"and standard deviation {_numbers(spec.std)}"
         )
+        if (views := views_of(facts.run, facts.config)) != "none":
+            text.append(f"The scores are the mean probability over several views: {looked_at(spec, views)}")
     if spec.meta:
         text.append("Age is scaled from the range of the training ages to [0, 1]; sex and view are 0 or 1")
     return Said(sentences(text), "", tuple(sources))
@@ -127,7 +130,7 @@ def missing_data(facts: RunFacts) -> Said:
     text.append(
         "Labels that are not known are left out of loss and metrics"
         if some_unknown
-        else "Age, sex, view and all labels are known of every image that was used"
+        else f"Age, sex, view and all labels are known of every image that was {'used' if facts.config else 'scored'}"
     )
     if some_unknown and facts.spec is not None and facts.spec.meta:
         text.append("An age, sex or view that is not known is given to the model as 0.5, half way between the values")

@@ -6,20 +6,22 @@ from collections.abc import Callable
 
 from cxrkit.models import catalog
 from cxrkit.models.grammar import MLP_HIDDEN
+from cxrkit.report.evidence.metric_names import metrics_listed
+from cxrkit.report.evidence.undefined import defined_names
 from cxrkit.runs.config import TrainConfig
 from cxrkit.runs.sections import OptimizerSettings, ScheduleSettings
 from cxrkit.standards.claim_data import SCORES
 from cxrkit.standards.facts import FILES, RunFacts
+from cxrkit.standards.tables import subgroups_table
 from cxrkit.standards.words import (
     Said,
     author,
     count,
     data_name,
+    groups_found,
     how_intervals,
     kind,
     listed,
-    main_metric,
-    metric_name,
     sentences,
 )
 
@@ -164,11 +166,31 @@ def ensembling(facts: RunFacts) -> Said:
 
 def metrics(facts: RunFacts) -> Said:
     """Item 28."""
-    names = listed(metric_name(name) for name in facts.run.test.names)
-    labels = count(len({metric.label for metric in facts.run.test.overall} - {None}), "label")
-    mean = main_metric(facts)
-    over = f", and their unweighted mean over {mean.labels}" if mean is not None and mean.labels else ""
-    return Said(f"{names[0].upper()}{names[1:]} of {labels}{over}.", "say why these metrics", (SCORES,))
+    known_names = defined_names(facts.run.test)
+    if not known_names:
+        return author("no metric of this run has a value; give metrics, and say why these")
+    found = [metric for metric in facts.run.test.overall if metric.value is not None]
+    of_labels = {metric.name for metric in found if metric.label or metric.labels}
+    names = metrics_listed(name for name in known_names if name in of_labels)
+    at_once = metrics_listed(name for name in known_names if name not in of_labels)
+    known = {metric.label for metric in facts.run.test.overall if metric.value is not None}
+    labels = count(len(known - {None}), "label")
+    text = f"{names} of {labels}{_means(facts, of_labels)}" if names else ""
+    text += "; " * bool(names and at_once) + f"{at_once} of all labels at once" * bool(at_once)
+    return Said(f"{text[0].upper()}{text[1:]}.", "say why these metrics", (SCORES,))
+
+
+def _means(facts: RunFacts, of_labels: set[str]) -> str:
+    """Return of which metrics there is a mean over the labels, and over how many; "" where there is of none."""
+    means = [metric for metric in facts.run.test.overall if metric.label is None and metric.labels]
+    found = {metric.name: metric.labels for metric in means if metric.value is not None}
+    if not found:
+        return ""
+    numbers = sorted({number for number in found.values() if number})
+    over = f"unweighted mean over {listed(map(str, numbers))}"
+    if found.keys() == of_labels:
+        return f", and their {over}"
+    return f", and the {over} of {metrics_listed(found)}"
 
 
 def uncertainty(facts: RunFacts) -> Said:
@@ -176,6 +198,21 @@ def uncertainty(facts: RunFacts) -> Said:
     hint = "describe tests between models, if there are any, and the correction for their number"
     how = how_intervals(facts)
     return Said(f"Intervals: {how}.", hint, (SCORES,)) if how else author(f"no interval was computed; {hint}")
+
+
+def robustness(facts: RunFacts) -> Said:
+    """Item 30."""
+    groups = groups_found(facts)
+    if not groups:
+        return author("report robustness: subgroups, other seeds or splits, other labels, if you tried any")
+    where = ": see the table of subgroups below" if subgroups_table(facts) else ": see the metrics of each group"
+    text = f"Evaluated on subgroups of the test images by {listed(_factors(groups))} ({', '.join(groups)}){where}."
+    return Said(text, "add other seeds, splits or labels, if you tried any", (SCORES,))
+
+
+def _factors(groups: tuple[str, ...]) -> list[str]:
+    """Return what groups are told apart by: "sex", "view"."""
+    return list(dict.fromkeys(group.partition(" ")[0] for group in groups))
 
 
 def internal_test(facts: RunFacts) -> Said:
@@ -205,7 +242,7 @@ ANSWERS: dict[int, Callable[[RunFacts], Said]] = {
     27: ensembling,
     28: metrics,
     29: uncertainty,
-    30: lambda _: author("report robustness: subgroups, other seeds or splits, other labels, if you tried any"),
+    30: robustness,
     31: lambda _: author("name methods of explanation and how they were validated, or that none was used"),
     32: internal_test,
     33: external_test,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from cxrkit.report.evidence.metric_names import metric_words
+from cxrkit.report.evidence.undefined import defined_names
 from cxrkit.standards.claim_data import CONFIG, LABELS, PREPARED, SCORES, SPLIT, published
 from cxrkit.standards.facts import RunFacts
 from cxrkit.standards.words import (
@@ -15,11 +17,10 @@ from cxrkit.standards.words import (
     limitations,
     listed,
     main_metric,
-    metric_name,
-    metric_words,
     missing_words,
     partition_words,
     sentences,
+    value_words,
 )
 
 
@@ -53,16 +54,18 @@ def performance(facts: RunFacts) -> Said:
     if metric is None:
         return author("report the metrics")
     of = f"of {facts.labels.heading(metric.label)}" if metric.label else f"over {count(metric.labels or 0, 'label')}"
-    lead = f"{'Mean ' * (metric.label is None)}{metric_name(metric.name)} {of}: {metric_words(metric)}"
+    lead = f"{'Mean ' * (metric.label is None)}{metric_words(metric.name)} {of}: {value_words(metric)}"
     return Said(sentences([lead[0].upper() + lead[1:], "Each label: see the table below"]), "", (SCORES,))
 
 
 def diagnostic(facts: RunFacts) -> Said:
     """Item 38."""
-    found = [name for name in ("sensitivity", "specificity") if name in facts.run.test.names]
+    found = [name for name in ("sensitivity", "specificity") if name in defined_names(facts.run.test)]
     if not found:
         return author("no threshold was chosen in this run; give sensitivity and specificity at one, with intervals")
-    return Said(f"{listed(found).capitalize()} of each label: see the table below.", "", (SCORES,))
+    known = {metric.label for metric in facts.run.test.overall if metric.name == found[0] and metric.value is not None}
+    of = "each label" if len(known) == len(facts.labels) else f"{len(known)} of {count(len(facts.labels), 'label')}"
+    return Said(f"{listed(found).capitalize()} of {of}: see the table below.", "", (SCORES,))
 
 
 def study_limitations(facts: RunFacts) -> Said:

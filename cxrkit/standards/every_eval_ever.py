@@ -11,8 +11,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cxrkit.base.contracts import Metric
+from cxrkit.report.evidence.metric_names import metric_words
+from cxrkit.report.evidence.undefined import defined_names
 from cxrkit.standards.facts import RunFacts
-from cxrkit.standards.words import data_name, metric_name
+from cxrkit.standards.words import data_name
 
 SCHEMA_VERSION = "0.2.2"
 _ONE = (0.0, 1.0)
@@ -36,7 +38,7 @@ def every_eval_ever(facts: RunFacts, now: datetime | None = None) -> dict[str, A
     model = f"author/{facts.run.name}"
     test = facts.run.test
     known = [metric for metric in test.overall if metric.name in _METRICS and metric.value is not None]
-    left_out = sorted(set(test.names) - {metric.name for metric in known})
+    left_out = sorted(set(defined_names(test)) - {metric.name for metric in known})
     left_out += ["what is of groups of images"] * any(metric.group for metric in test.metrics)
     library: dict[str, Any] = {"name": "cxrkit", "version": scores.cxrkit_version}
     details = {"evaluator": scores.evaluator} | ({"metrics_left_out": ", ".join(left_out)} if left_out else {})
@@ -64,10 +66,7 @@ def _model_details(facts: RunFacts) -> dict[str, str]:
         "model_availability": "unknown",
         "author": "replace the developer in the id, and say whether the weights are open",
         "model": scores.model,
-        "recipe": scores.recipe,
-        "recipe_sha256": scores.recipe_digest,
-        "changes": ", ".join(scores.changes),
-        "checkpoint_sha256": scores.checkpoint_sha256,
+        **_trained_by(facts),
         "seed": f"{scores.seed}" if facts.config else "",
         "epoch": f"{scores.epoch}" if facts.config else "",
         "pretraining": "" if origin.basis.pretraining == "unknown" else origin.pretraining,
@@ -76,9 +75,22 @@ def _model_details(facts: RunFacts) -> dict[str, str]:
     return {name: text for name, text in found.items() if text}
 
 
+def _trained_by(facts: RunFacts) -> dict[str, str]:
+    """Return recipe and checkpoint of a training of cxrkit's; of an import the file, which is all that is at hand."""
+    scores = facts.run.scores
+    if facts.run.imported:
+        return {"predictions_sha256": scores.checkpoint_sha256}
+    return {
+        "recipe": scores.recipe,
+        "recipe_sha256": scores.recipe_digest,
+        "changes": ", ".join(scores.changes),
+        "checkpoint_sha256": scores.checkpoint_sha256,
+    }
+
+
 def _result(facts: RunFacts, metric: Metric) -> dict[str, Any]:
     of = metric.label or f"mean over {metric.labels} labels"
-    name = f"{facts.run.origin.dataset}: {metric_name(metric.name)}, {of}"
+    name = f"{facts.run.origin.dataset}: {metric_words(metric.name)}, {of}"
     score: dict[str, Any] = {"score": metric.value}
     if details := _score_details(metric):
         score["details"] = details
@@ -99,7 +111,7 @@ def _config(facts: RunFacts, metric: Metric) -> dict[str, Any]:
     identity, lower_is_better, bounds = _METRICS[metric.name]
     found: dict[str, Any] = {
         "metric_id": identity,
-        "metric_name": metric_name(metric.name),
+        "metric_name": metric_words(metric.name),
         "metric_kind": identity,
         "metric_unit": "proportion" if bounds else facts.labels.unit,
         "lower_is_better": lower_is_better,

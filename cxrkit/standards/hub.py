@@ -12,9 +12,11 @@ from typing import Any
 
 from cxrkit.base.contracts import Metric
 from cxrkit.base.words import count
+from cxrkit.report.evidence.metric_names import metric_words
+from cxrkit.report.evidence.undefined import defined_names
 from cxrkit.standards.facts import RunFacts
 from cxrkit.standards.markup import yaml
-from cxrkit.standards.words import data_name, main_metric, metric_name, task
+from cxrkit.standards.words import data_name, main_metric, task
 
 _METRIC_IDS = {"auc": "roc_auc", "mae": "mae"}  # the Hub's names; any other metric keeps ours
 _HEADER = """\
@@ -37,7 +39,7 @@ def metric_id(name: str) -> str:
 
 def front_matter(facts: RunFacts) -> str:
     """Return the YAML block that a model card begins with."""
-    names = [metric_id(name) for name in facts.run.test.names]
+    names = [metric_id(name) for name in defined_names(facts.run.test)]
     tags = ["chest-x-ray", "radiology", facts.run.origin.dataset, task_type(facts), "cxrkit"]
     head: dict[str, Any] = {"library_name": "cxrkit"} if facts.config is not None else {}
     head |= {"tags": tags, "metrics": names, "model-index": [_model_index(facts)]}
@@ -67,7 +69,7 @@ def _indexed(facts: RunFacts, metric: Metric) -> dict[str, Any]:
     if metric.label is None and metric.labels is None:  # of all labels at once: a temperature
         of = "all labels"
     found: dict[str, Any] = {"type": metric_id(metric.name), "value": metric.value}
-    found["name"] = f"{metric_name(metric.name)}, {of}"
+    found["name"] = f"{metric_words(metric.name)}, {of}"
     args = {"lower": metric.lower, "upper": metric.upper, "interval": metric.interval} if _has_interval(metric) else {}
     if metric.mark:
         args["mark"] = metric.mark
@@ -84,8 +86,8 @@ def results_file(facts: RunFacts) -> str:
     if metric is None or metric.value is None:
         return f"{_HEADER}# The main metric of this run is not defined: there is nothing to enter.\n[]\n"
     test, origin = facts.run.test, facts.run.origin
-    notes = [f"{metric_name(metric.name)} of {facts.labels.heading(metric.label)}" if metric.label else ""]
-    notes += [] if metric.label else [f"mean {metric_name(metric.name)} over {metric.labels} labels"]
+    notes = [f"{metric_words(metric.name)} of {facts.labels.heading(metric.label)}" if metric.label else ""]
+    notes += [] if metric.label else [f"mean {metric_words(metric.name)} over {metric.labels} labels"]
     notes += [f"interval {metric.lower:.4f} to {metric.upper:.4f}"] if metric.lower is not None else []
     notes += [f"{data_name(facts)}, split {origin.split} (SHA-256 {origin.split_digest[:12]}...)"]
     notes += [f"labels {origin.label_release}", f"{count(test.images, 'image')} of {count(test.patients, 'patient')}"]

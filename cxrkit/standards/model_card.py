@@ -6,14 +6,16 @@ front matter carries the metrics for machines (hub.py).
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from cxrkit.report.document.tables import Table
 from cxrkit.standards import claim_data, claim_model, claim_results
 from cxrkit.standards.claim import AUTHOR
 from cxrkit.standards.facts import RunFacts
 from cxrkit.standards.hub import front_matter
 from cxrkit.standards.markup import plain, section
-from cxrkit.standards.tables import cases_table, performance_table
-from cxrkit.standards.words import Said, author, limitations, sentences, task
+from cxrkit.standards.tables import cases_table, performance_table, subgroups_table
+from cxrkit.standards.words import Said, author, groups_found, limitations, sentences, task
 
 
 def model_card(facts: RunFacts) -> str:
@@ -64,10 +66,16 @@ def _sections(facts: RunFacts) -> dict[str, dict[str, Said]]:
             "Separation from training": claim_data.disjoint(facts),
             "Metrics": claim_model.metrics(facts),
             "Uncertainty": claim_model.uncertainty(facts),
-            "Subgroups": author("differences between sexes, ages, views and hospitals; `cxrkit report` can count some"),
+            "Subgroups": _subgroups(facts),
             "External data": claim_model.external_test(facts),
         },
     }
+
+
+def _subgroups(facts: RunFacts) -> Said:
+    if not groups_found(facts):
+        return author("differences between sexes, ages, views and hospitals; `cxrkit report` can count some")
+    return replace(claim_model.robustness(facts), author="say what differs between hospitals")
 
 
 def _origin(facts: RunFacts) -> Said:
@@ -99,8 +107,7 @@ def _limits(facts: RunFacts) -> list[str]:
 
 
 def _tables(facts: RunFacts) -> list[Table]:
-    cases = cases_table(facts)
-    return [performance_table(facts), *([cases] if cases else [])]
+    return [performance_table(facts), *filter(None, (subgroups_table(facts), cases_table(facts)))]
 
 
 def _citation(facts: RunFacts) -> str:

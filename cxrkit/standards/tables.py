@@ -4,15 +4,27 @@ from __future__ import annotations
 
 from cxrkit.base.contracts import Metric
 from cxrkit.report.document.tables import AVERAGE, EMPTY, Cell, Column, Row, Table
+from cxrkit.report.evidence.metric_names import metric_name
+from cxrkit.report.evidence.undefined import defined_names, undefined_words
 from cxrkit.standards.cases import Cases
 from cxrkit.standards.facts import RunFacts
-from cxrkit.standards.words import SUBSET_WORDS, count, how_intervals, metric_name, metric_words
+from cxrkit.standards.words import (
+    SUBSET_WORDS,
+    count,
+    groups_found,
+    how_intervals,
+    listed,
+    value_words,
+)
 
 
 def performance_table(facts: RunFacts) -> Table:
-    """Return every metric of the test images by label, then the mean, then the labels beside it."""
+    """Return every metric of the test images by label, then the mean, then the labels beside it.
+
+    A metric without any value has no column: a note names it and says why.
+    """
     test, labels = facts.run.test, facts.labels
-    names = test.names
+    names = defined_names(test)
     has_counts = any(metric.positives is not None for metric in test.overall)
     columns = [Column(name, (metric_name(name),)) for name in names]
     if has_counts:
@@ -22,7 +34,7 @@ def performance_table(facts: RunFacts) -> Table:
         found = [test.metric(name, label) for name in names]
         if not any(found):
             continue
-        cells = [Cell(metric_words(metric)) if metric else EMPTY for metric in found]
+        cells = [Cell(value_words(metric)) if metric else EMPTY for metric in found]
         if has_counts:
             cells.append(_counts(found) if label else EMPTY)
         heading = labels.heading(label) if label else AVERAGE
@@ -32,8 +44,33 @@ def performance_table(facts: RunFacts) -> Table:
     notes = [f"In square brackets: intervals, {how}"] if how else []
     if any(metric.mark for metric in test.overall):
         notes.append("In round brackets: how far an interval can be trusted, by the number of patients behind it")
+    if undefined := undefined_words(test):
+        notes.append(f"Left out, for want of any value: {'; '.join(undefined)}")
     title = f"Test metrics: {test.images:,}{whole} images of {count(test.patients, 'patient')}"
     return Table(title, "Label", tuple(columns), tuple(rows), tuple(notes), key="performance")
+
+
+def subgroups_table(facts: RunFacts) -> Table | None:
+    """Return the mean of each metric in each group of the test images; None where no group was evaluated."""
+    groups, test = groups_found(facts), facts.run.test
+    metrics = [metric for metric in test.metrics if metric.group in groups and metric.label is None]
+    names = tuple(dict.fromkeys(metric.name for metric in metrics if metric.value is not None))
+    if not names:
+        return None
+    rows = []
+    for group in groups:
+        found = [test.metric(name, None, group) for name in names]
+        cells = (Cell(value_words(metric)) if metric else EMPTY for metric in found)
+        rows.append(Row(group, f"{group[0].upper()}{group[1:]}", tuple(cells)))
+    over: dict[str, list[str]] = {}
+    for metric in metrics:
+        if metric.reason and metric.value is not None and metric.group not in over.setdefault(metric.reason, []):
+            over[metric.reason].append(metric.group)
+    how = dict.fromkeys(metric.interval for metric in metrics if metric.lower is not None and metric.interval)
+    notes = [f"In square brackets: intervals, {'; '.join(how)}"] if how else []
+    notes += [f"Means of {listed(of)}: {reason}" for reason, of in over.items()]
+    columns = tuple(Column(name, (f"{metric_name(name)}, mean over the labels",)) for name in names)
+    return Table("Subgroups of the test images", "Group", columns, tuple(rows), tuple(notes), key="subgroups")
 
 
 def _counts(metrics: list[Metric | None]) -> Cell:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from cxrkit.base.contracts import Metric
 from cxrkit.base.words import count as count
 from cxrkit.datasets.splits import resample_number
+from cxrkit.report.evidence.metric_names import metric_words
 from cxrkit.report.evidence.runs import AUC
 from cxrkit.standards.cases import Cases
 from cxrkit.standards.facts import Partition, RunFacts
@@ -107,7 +108,7 @@ def missing_words(facts: RunFacts) -> str:
     return f"Of the prepared folder {listed(parts)}"
 
 
-def metric_words(metric: Metric, decimals: int = 3) -> str:
+def value_words(metric: Metric, decimals: int = 3) -> str:
     """Return a value with its interval, or why there is none."""
     if metric.value is None:
         return f"not defined ({metric.reason})" if metric.reason else "not defined"
@@ -129,9 +130,10 @@ def main_metric(facts: RunFacts) -> Metric | None:
     return next(iter(means), next(iter(aucs or metrics), None))
 
 
-def metric_name(name: str) -> str:
-    """Return what a metric is called in a text."""
-    return {"auc": "AUC", "mae": "mean absolute error"}.get(name, name.replace("_", " "))
+def groups_found(facts: RunFacts) -> tuple[str, ...]:
+    """Return the groups of images that have a number of their own: "sex F", "view AP"; no pair that is compared."""
+    known = [metric.group for metric in facts.run.test.metrics if metric.group and metric.value is not None]
+    return tuple(dict.fromkeys(group for group in known if " against " not in group))
 
 
 def how_intervals(facts: RunFacts) -> str:
@@ -182,7 +184,7 @@ def limitations(facts: RunFacts) -> list[str]:
         names = listed(
             f"{facts.labels.heading(item.label or '')} ({item.reason or 'no reason given'})" for item in undefined
         )
-        found.append(f"Not defined on these test images: {metric_name(undefined[0].name)} of {names}")
+        found.append(f"Not defined on these test images: {metric_words(undefined[0].name)} of {names}")
     unsure = [metric for metric in of_labels if metric.mark]
     if unsure:
         names = listed(dict.fromkeys(facts.labels.heading(metric.label or "") for metric in unsure))

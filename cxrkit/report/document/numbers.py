@@ -1,10 +1,20 @@
-"""How numbers are printed: differences with their sign, never a negative zero, and p-values, everywhere alike."""
+"""How numbers are printed: AUCs, differences with their sign, never a negative zero, and p-values, everywhere alike."""
 
 from __future__ import annotations
 
 import math
+from decimal import ROUND_HALF_UP, Decimal
 
 NOT_KNOWN = "-"
+
+
+def rounded(value: float, decimals: int = 3, factor: int = 1) -> str:
+    """Return a number, times a power of ten, as it is printed: a half goes up, as on paper.
+
+    What is rounded is the number's shortest decimal text, for a published one that of its source: 0.8005 is 0.801,
+    though the binary number lies just below it.
+    """
+    return str((Decimal(str(float(value))) * factor).quantize(Decimal(10) ** -decimals, ROUND_HALF_UP))
 
 
 def signed(value: float, decimals: int = 3) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from cxrkit.base.labels import LabelSet
 from cxrkit.report.document.figures import Figure
+from cxrkit.report.document.numbers import rounded
 
 AVERAGE = "Average"  # the key of a result table's row that is no label's
 UNCHECKED = "*"  # marks a run of whose origin something is not checked
@@ -151,7 +152,7 @@ def bold_best(rows: Iterable[Row], field_name: str, decimals: int, columns: set[
 
 def _bold_row(row: Row, field_name: str, decimals: int, columns: set[int]) -> Row:
     printed = {
-        index: float(f"{value:.{decimals}f}")
+        index: float(rounded(value, decimals))
         for index, cell in enumerate(row.cells)
         if index in columns and cell.competes and (value := cell.values.get(field_name)) is not None
     }

@@ -16,6 +16,7 @@ from cxrkit.report.document.figures import Axis, Figure, Line, Panel
 from cxrkit.report.document.tables import AVERAGE, EMPTY, Cell, Column, Row, Table, heading_lines, label_rows
 from cxrkit.report.evidence.keeping import Arrays
 from cxrkit.report.evidence.measured import by_key, measured, of_all
+from cxrkit.report.evidence.metric_names import metric_name
 from cxrkit.report.evidence.opened import Derivation, Evidence, Opened
 from cxrkit.report.evidence.run_names import run_names
 from cxrkit.report.evidence.runs import Run
@@ -25,14 +26,12 @@ OPTIONS: dict[str, Any] = {"replicates": 1}  # of the evaluator: the intervals a
 _FEW = 4  # runs whose points are marked
 _PANELS = 3  # side by side
 _AS_TEMPERED = "as tempered: "  # begins the reason why a label is not corrected
-_COLUMNS = (
-    (BRIER, ("Brier",)),
-    (ERROR, ("ECE",)),
-    (TEMPERATURE, ("Tempe-", "rature")),
-    (BRIER + TEMPERED, ("Brier,", "tempered")),
-    (ERROR + TEMPERED, ("ECE,", "tempered")),
-    (BRIER + SHIFTED, ("Brier,", "prior")),
-    (ERROR + SHIFTED, ("ECE,", "prior")),
+_AS_PREDICTED = (BRIER, ERROR)
+_MENDED = (TEMPERATURE, BRIER + TEMPERED, ERROR + TEMPERED, BRIER + SHIFTED, ERROR + SHIFTED)
+_MENDED_NOTES = (
+    "Temperature: one for all labels, fitted on val by cross-entropy; above 1 the model was too sure",
+    "Tempered: the probabilities with it. Prior: these, corrected for the prevalence of the test images, which is "
+    "estimated from their scores alone; what the model learned is taken to be that of val (Saerens et al. 2002)",
 )
 _NAMES = tuple(name + stage for stage in STAGES for name in (BRIER, ERROR))
 _Found = dict[tuple[str, str | None, str], Metric]
@@ -45,12 +44,10 @@ def calibration(
 
     runs: of one split, data set and label set. names: what they are called, by folder (`run_names`). A run whose
     predictions or labels cannot be read is left out, and a note says why; of one without validation predictions nothing
-    is mended. Nothing is returned where there is no run left.
+    is mended. Raises UserError where there is no run left.
     """
     names = run_names(runs) if names is None else names
     found, left_out = of_all(runs, names, lambda run: by_key(measured(run, opened, "calibration", **OPTIONS)))
-    if not found:
-        return [], []
     labels = runs[0].scores.labels
     shown = [(names[run.folder], metrics) for run, metrics in found]
     curves = [(names[run.folder], opened.derived(run, RELIABILITY)) for run, _ in found]
@@ -60,20 +57,30 @@ def calibration(
 
 def _means(shown: Sequence[tuple[str, _Found]], labels: LabelSet, left_out: Sequence[str]) -> Table:
     """Return a row for each run: the means over the averaged labels."""
+    mended = _any_mended(shown)
+    keys = (*_AS_PREDICTED, *(_MENDED if mended else ()))
     notes = (
         f"Means over {len(labels.averaged)} labels. Brier: mean squared distance of probability and truth; ECE: "
         f"expected calibration error, {BINS} bins of equally many images. Both are best at 0",
-        "Temperature: one for all labels, fitted on val by cross-entropy; above 1 the model was too sure",
-        "Tempered: the probabilities with it. Prior: these, corrected for the prevalence of the test images, which is "
-        "estimated from their scores alone; what the model learned is taken to be that of val (Saerens et al. 2002)",
-        *_reasons(shown),
+        *(_MENDED_NOTES if mended else ()),
+        *(_reasons(shown) if mended else _unmended(shown)),
         *left_out,
     )
-    rows = tuple(
-        Row("", name, tuple(_number(found.get((key, None, ""))) for key, _ in _COLUMNS)) for name, found in shown
-    )
-    columns = tuple(Column(" ".join(heading), heading) for _, heading in _COLUMNS)
-    return Table("Brier score, calibration error and temperature", "Run", columns, rows, notes, key="calibration")
+    rows = tuple(Row("", name, tuple(_number(found.get((key, None, ""))) for key in keys)) for name, found in shown)
+    columns = tuple(Column(metric_name(key), heading_lines(metric_name(key), 9)) for key in keys)
+    title = f"Brier score{', calibration error and temperature' if mended else ' and calibration error'}"
+    return Table(title, "Run", columns, rows, notes, key="calibration")
+
+
+def _any_mended(shown: Sequence[tuple[str, _Found]]) -> bool:
+    """Whether some run has a temperature."""
+    return any(found[TEMPERATURE, None, ""].value is not None for _, found in shown)
+
+
+def _unmended(shown: Sequence[tuple[str, _Found]]) -> list[str]:
+    """Return the one note for columns that no run has a number for: which are left out, and why."""
+    why = dict.fromkeys(found[TEMPERATURE, None, ""].reason for _, found in shown)
+    return [f"Temperature, and what is mended by it: left out, {'; '.join(why)}"]
 
 
 def _reasons(shown: Sequence[tuple[str, _Found]]) -> list[str]:
@@ -106,11 +113,11 @@ def _by_label(shown: Sequence[tuple[str, _Found]], labels: LabelSet) -> Table:
     columns = tuple(Column(name, heading_lines(name), _NAMES, own=True) for name, _ in shown)
     cells = [{label or AVERAGE: _both(found, label) for label in (*labels.labels, None)} for _, found in shown]
     return Table(
-        "Calibration error of each label, as predicted and with the temperature",
+        f"Calibration error of each label{', as predicted and with the temperature' * _any_mended(shown)}",
         "Pathology",
         columns,
         label_rows(cells, labels),
-        ("CSV has the Brier scores, and all three stages",),
+        (f"CSV has the Brier scores{', and all three stages' * _any_mended(shown)}",),
         key="calibration-labels",
     )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from cxrkit.base.contracts import Metric
+from cxrkit.base.errors import UserError
 from cxrkit.base.labels import LabelSet
 from cxrkit.evaluators.thresholds import SHARES, THRESHOLD
 from cxrkit.report.document.figures import Figure
@@ -23,6 +24,7 @@ from cxrkit.report.document.tables import (
     label_rows,
 )
 from cxrkit.report.evidence.measured import by_key, measured, of_all
+from cxrkit.report.evidence.metric_names import metric_name
 from cxrkit.report.evidence.opened import Opened
 from cxrkit.report.evidence.run_names import run_names
 from cxrkit.report.evidence.runs import Run
@@ -30,11 +32,8 @@ from cxrkit.statistics.intervals import APPROXIMATE, FEW_PATIENTS
 
 DETAILED = 4  # runs that have a table with intervals of their own
 _HEADINGS = {
-    THRESHOLD: ("Threshold",),
-    "sensitivity": ("Sensitivity", "%"),
-    "specificity": ("Specificity", "%"),
-    "ppv": ("PPV", "%"),
-    "npv": ("NPV", "%"),
+    THRESHOLD: (metric_name(THRESHOLD),),
+    **{share: (metric_name(share), "%") for share in SHARES},
 }
 _Found = dict[tuple[str, str | None, str], Metric]
 
@@ -47,15 +46,10 @@ def operating_points(
     One run: the table "thresholds". Several: "thresholds" has them side by side, and up to DETAILED have one each with
     intervals, "thresholds-1" and so on. runs: of one split, data set and label set. names: what they are called, by
     folder (`run_names`). A run without validation predictions, or whose files cannot be read, is left out, and a note
-    says why. Nothing is returned where there is no run left.
+    says why. Raises UserError where no run is left.
     """
     names = run_names(runs) if names is None else names
-    without = [run for run in runs if "val" not in run.scores.subsets]
-    runs = [run for run in runs if "val" in run.scores.subsets]
-    found, left_out = of_all(runs, names, lambda run: by_key(measured(run, opened, "thresholds")))
-    if not found:
-        return [], []
-    left_out += tuple(f"Left out: {names[run.folder]} (no validation predictions)" for run in without)
+    found, left_out = of_all(runs, names, lambda run: _found(run, opened))
     labels = runs[0].scores.labels
     shown = [(names[run.folder], metrics) for run, metrics in found]
     if len(shown) == 1:
@@ -64,6 +58,12 @@ def operating_points(
     if len(shown) <= DETAILED:
         tables += [_detailed(*one, labels, f"thresholds-{number}") for number, one in enumerate(shown, 1)]
     return tables, []
+
+
+def _found(run: Run, opened: Opened) -> _Found:
+    if "val" not in run.scores.subsets:
+        raise UserError("no validation predictions")
+    return by_key(measured(run, opened, "thresholds"))
 
 
 def _detailed(name: str, found: _Found, labels: LabelSet, key: str, left_out: Sequence[str] = ()) -> Table:

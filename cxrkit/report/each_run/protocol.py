@@ -14,12 +14,13 @@ from cxrkit.base.words import count as counted
 from cxrkit.datasets.known_splits import known_splits
 from cxrkit.models.grammar import ALIASES, SPECS, ModelSpec
 from cxrkit.report.document.tables import Cell, Column, Report, Row, Table
+from cxrkit.report.each_run.imports_in_words import ELSEWHERE, input_of_import, split_of_import, test_of_import
 from cxrkit.report.evidence.run_names import run_names
 from cxrkit.report.evidence.runs import Run
+from cxrkit.report.evidence.views_used import looked_at, views_of
 from cxrkit.runs.config import TrainConfig
 from cxrkit.runs.folder import RunFolder
 from cxrkit.runs.opening import run_config
-from cxrkit.runs.predictions import IMPORTED
 
 LOSSES = {
     "bce-mean": "binary cross-entropy, averaged over the labels of an image and over the images of a batch",
@@ -35,7 +36,6 @@ LOSSES = {
     "absolute-error": "absolute error, averaged over what is known",
 }
 _SELECTION = {"val_loss": "the lowest validation loss", "val_auc": "the highest mean validation AUC"}
-_ELSEWHERE = "not known to cxrkit: the predictions were imported"
 _NAMED = 6  # runs are named in a line; more are counted
 
 
@@ -60,13 +60,19 @@ def protocol(runs: Sequence[Run]) -> Report:
     if len(rows) == len(_PARTS):  # each part is one line: nothing to keep together
         rows = tuple(replace(row, rule_above=False) for row in rows)
     table = Table("How it was done", "Part", columns, rows, key="protocol-parts")
-    text = (
-        "Every sentence is written from the settings that lie in the run folders (`config.toml`, `scores.json`), not "
-        "from what a recipe intends. `cxrkit train --recipe RUN/config.toml` runs one of them again.",
-    )
-    unread = [name for name, item in zip(names, told, strict=True) if item.config is None and not _imported(item.run)]
+    unread = [name for name, item in zip(names, told, strict=True) if item.config is None and not item.run.imported]
     notes = tuple(f"{name}: its config.toml cannot be read" for name in unread)
-    return Report("The protocol in words", (table,), notes, key="protocol", text=text)
+    return Report("The protocol in words", (table,), notes, key="protocol", text=(_source(runs),))
+
+
+def _source(runs: Sequence[Run]) -> str:
+    """Return which files the sentences are written from: an import has no settings of a training."""
+    trained, imported = (any(run.imported is kind for run in runs) for kind in (False, True))
+    files = ["`config.toml`"] * trained + ["`import.json`"] * imported + ["`scores.json`"]
+    text = f"Every sentence is written from what lies in the run folders ({', '.join(files)})"
+    if not trained:
+        return f"{text}; of how the models were trained, it is what was declared of them."
+    return f"{text}, not from what a recipe intends. `cxrkit train --recipe RUN/config.toml` runs a training again."
 
 
 def _rows(part: str, say: Callable[[_Told], str], told: Sequence[_Told], names: Sequence[str]) -> Iterator[Row]:
@@ -88,15 +94,12 @@ def _which(members: Sequence[str], of: int) -> str:
 
 def _told(run: Run) -> _Told:
     try:
-        config = None if _imported(run) else run_config(RunFolder(run.folder))
+        config = None if run.imported else run_config(RunFolder(run.folder))
     except UserError:
         config = None
-    found = SPECS.get(ALIASES.get(run.scores.model, run.scores.model))
+    # A model from elsewhere may bear the name of one of cxrkit's, and be another.
+    found = None if run.imported else SPECS.get(ALIASES.get(run.scores.model, run.scores.model))
     return _Told(run, config, found.at(run.scores.input_size) if found and found.image else found)
-
-
-def _imported(run: Run) -> bool:
-    return run.scores.recipe == IMPORTED
 
 
 def _trained(say: Callable[[TrainConfig, _Told], str]) -> Callable[[_Told], str]:
@@ -104,7 +107,7 @@ def _trained(say: Callable[[TrainConfig, _Told], str]) -> Callable[[_Told], str]
 
     def said(told: _Told) -> str:
         if told.config is None:
-            return _ELSEWHERE if _imported(told.run) else "not known: its config.toml cannot be read"
+            return ELSEWHERE if told.run.imported else "not known: its config.toml cannot be read"
         return say(told.config, told)
 
     return said
@@ -112,6 +115,8 @@ def _trained(say: Callable[[TrainConfig, _Told], str]) -> Callable[[_Told], str]
 
 def _split(told: _Told) -> str:
     origin, test = told.run.origin, told.run.test
+    if told.run.imported:
+        return split_of_import(told.run)
     known = known_splits().get(origin.split)
     words = [f"split {origin.split}"]
     if known is not None and known.digest == origin.split_digest:
@@ -136,14 +141,20 @@ def _labels(told: _Told) -> str:
     release = f"of release {origin.label_release}" if origin.label_release != "unknown" else "of an unknown release"
     if labels.unit:
         return f"{', '.join(map(labels.heading, labels.labels))} in {labels.unit}, {release} of {origin.dataset}"
-    count = "1 label" if len(labels) == 1 else f"{len(labels)} labels"
-    mean = f"; the mean is over {len(labels.averaged)}, unweighted" if len(labels.averaged) > 1 else ""
+    scored = {metric.label for metric in told.run.test.overall}
+    without = [labels.heading(label) for label in labels.labels if label not in scored] if any(scored) else []
+    count = counted(len(labels), "label")
+    if without:
+        count = f"{len(labels) - len(without)} of the {count} (no scores of {', '.join(without)})"
+    averaged = [label for label in labels.averaged if labels.heading(label) not in without]
+    mean = f"; the mean is over {len(averaged)}, unweighted" if len(averaged) > 1 else ""
     return f"{count} of {labels.name}, {release} of {origin.dataset}{mean}; a label that is not known counts nowhere"
 
 
 def _network(told: _Told) -> str:
     origin = told.run.origin
-    before = {"none": "from scratch", "": "what it had seen before is not known"}
+    not_known = "what it had seen before is not known"
+    before = {"none": "from scratch", "": not_known, "unknown": not_known}
     start = before.get(origin.pretraining, f"pretrained: {origin.pretraining}")
     declared = " (declared)" if origin.basis.pretraining == "declared" else ""
     meta = ", with age, sex and view" if told.spec and told.spec.meta and told.spec.image else ""
@@ -152,6 +163,8 @@ def _network(told: _Told) -> str:
 
 
 def _input(told: _Told) -> str:
+    if told.run.imported:
+        return input_of_import(told.run)
     spec, size, side = told.spec, told.run.scores.input_size, told.run.origin.image_side
     if spec is not None and not spec.pixels:
         return "age, sex and view; no image is looked at"
@@ -232,13 +245,11 @@ def _selection(config: TrainConfig, told: _Told) -> str:
 
 
 def _test(told: _Told) -> str:
-    if _imported(told.run):
-        return f"scores as imported; evaluator {told.run.scores.evaluator}"
-    spec = told.spec
-    crop = ""
-    if spec is not None and spec.image:
-        crop = f"scaled to {spec.resize} x {spec.resize} pixels, its centre of {spec.input_size} x {spec.input_size}; "
-    return f"each image once, {crop}evaluator {told.run.scores.evaluator}"
+    if told.run.imported:
+        return test_of_import(told.run)
+    evaluator = f"evaluator {told.run.scores.evaluator}"
+    looked = looked_at(told.spec, views_of(told.run, told.config))
+    return f"{looked}; {evaluator}" if looked else f"each image once, {evaluator}"
 
 
 def _statistics(told: _Told) -> str:

@@ -17,7 +17,6 @@ from cxrkit.report.evidence.run_names import run_names
 from cxrkit.report.evidence.runs import Run
 from cxrkit.runs.folder import RunFolder
 from cxrkit.runs.imported import Imported, read_imported
-from cxrkit.runs.predictions import IMPORTED
 
 DIGITS = 12  # of a digest are shown: enough to tell any two apart
 _SHOWN_ALIKE = ("torch", "numpy")  # packages in the table; provenance.json has all
@@ -49,12 +48,14 @@ def _recipes(names: Sequence[str], runs: Sequence[Run]) -> Table:
     )
     rows = tuple(Row("", name, _recipe_cells(run)) for name, run in zip(names, runs, strict=True))
     notes = ("Seed: of initialisation, order and augmentation. Epoch: how many the network that predicted had seen",)
-    return Table("How each network was trained", "Run", columns, rows, notes, "recipes")
+    imports_alone = all(run.imported for run in runs)
+    title = "What was declared of each network" if imports_alone else "How each network was trained"
+    return Table(title, "Run", columns, rows, notes, "recipes")
 
 
 def _recipe_cells(run: Run) -> tuple[Cell, ...]:
     scores, origin = run.scores, run.origin
-    imported, before, looks = scores.recipe == IMPORTED, origin.pretraining, origin.basis.pixels != "unused"
+    imported, before, looks = run.imported, origin.pretraining, origin.basis.pixels != "unused"
     weights = f", from weights {origin.initial_weights[:DIGITS]}" if origin.initial_weights else ""
     return (
         Cell("imported, trained elsewhere" if imported else scores.recipe),

@@ -42,13 +42,11 @@ def subgroups(
 
     The tables of labels are "subgroups-sex", "subgroups-age", "subgroups-view", numbered where there are several runs;
     the figure is "subgroups". runs: of one split, data set and label set. names: what they are called, by folder
-    (`run_names`). A run whose predictions or labels cannot be read is left out, and a note says why. Nothing is
-    returned where nothing is known of age, sex and view.
+    (`run_names`). A run whose predictions or labels cannot be read, or of which neither age nor sex nor view is known,
+    is left out, and a note says why. Raises UserError where no run is left.
     """
     names = run_names(runs) if names is None else names
     found, left_out = of_all(runs, names, lambda run: by_key(measured(run, opened, "subgroups")))
-    if not found:
-        return [], []
     labels = runs[0].scores.labels
     shown = [(names[run.folder], metrics) for run, metrics in found]
     tables = [_means(shown, left_out)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cxrkit.base.contracts import Metric
 from cxrkit.base.words import count as counted
+from cxrkit.report.document.numbers import rounded
 from cxrkit.report.document.tables import AVERAGE, CONSTANT, EMPTY, ROUGHLY, UNCHECKED, Cell, Number, heading_lines
 from cxrkit.report.evidence.runs import Run
 from cxrkit.report.literature.marks import SAW_DATA_SET
@@ -39,7 +40,7 @@ def metric_cell(metric: Metric, uncertainty: bool) -> Cell:
     values = _numbers(metric)
     if metric.value is None:
         return Cell(f"n/a ({metric.reason})" if metric.reason else "n/a", values)
-    text = f"{CONSTANT} " * metric.constant + f"{metric.value:.3f}"  # before it: digits stay below digits
+    text = f"{CONSTANT} " * metric.constant + rounded(metric.value)  # before it: digits stay below digits
     if metric.reason:
         text += f" ({metric.reason})"
     if uncertainty:

@@ -74,14 +74,27 @@ def _packed(metrics: Iterable[Metric]) -> str:
 def of_all(
     runs: Sequence[Run], names: Mapping[Path, str], find: Callable[[Run], Any]
 ) -> tuple[list[tuple[Run, Any]], tuple[str, ...]]:
-    """Return the runs with what `find` finds in each, and notes on those in which nothing can be found."""
-    found, notes = [], []
+    """Return the runs with what `find` finds in each, and notes on those in which nothing can be found.
+
+    Raises UserError, with the reasons, where nothing can be found in any: a document of nothing would not say why.
+    """
+    found, lacking = [], []
     for run in runs:
         try:
             found.append((run, find(run)))
         except UserError as error:
-            notes.append(f"Left out: {names[run.folder]} ({error.what})")
-    return found, tuple(notes)
+            lacking.append((names[run.folder], error))
+    if not found:
+        raise UserError(_all_lack(lacking), remedy="; ".join(dict.fromkeys(error.remedy for _, error in lacking)))
+    return found, tuple(f"Left out: {name} ({error.what})" for name, error in lacking)
+
+
+def _all_lack(lacking: Sequence[tuple[str, UserError]]) -> str:
+    """Return why nothing is found in any run; runs of one reason share it."""
+    by: dict[str, list[str]] = {}
+    for name, error in lacking:
+        by.setdefault(error.what, []).append(name)
+    return "; ".join(f"{what} ({'; '.join(names)})" for what, names in by.items()) or "there is no run"
 
 
 def by_key(metrics: Iterable[Metric]) -> dict[tuple[str, str | None, str], Metric]:

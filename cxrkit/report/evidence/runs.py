@@ -13,6 +13,7 @@ from cxrkit.base.errors import UserError
 from cxrkit.base.origin import Origin
 from cxrkit.base.words import count as counted
 from cxrkit.report.evidence.selection import chosen, names_of, place_of
+from cxrkit.runs.predictions import IMPORTED
 from cxrkit.runs.scores import Scores, SubsetScores, read_scores
 from cxrkit.runs.search import run_folders
 
@@ -58,6 +59,11 @@ class Run:
     def auc(self, label: str | None = None) -> Metric | None:
         """Return the test AUC of a label, or the mean; None where the evaluator has not found it."""
         return self.test.metric(AUC, label)
+
+    @property
+    def imported(self) -> bool:
+        """Whether its predictions came from elsewhere: then nothing is known of a training but what was declared."""
+        return self.scores.recipe == IMPORTED
 
     @property
     def has_auc(self) -> bool:

@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 
+from cxrkit.report.document.numbers import rounded
 from cxrkit.report.document.tables import AVERAGE, CONSTANT, Cell
 from cxrkit.report.evidence.cells import aucs
 from cxrkit.report.evidence.runs import Run
@@ -28,7 +29,7 @@ def seed_cells(runs: Sequence[Run], decimals: int) -> dict[str, Cell]:
             numbers["positives"] = metrics[0].positives
         if constant:
             numbers["constant"] = 1
-        text = f"{CONSTANT} " * constant + f"{mean:.{decimals}f} ± {spread:.{decimals}f}"
+        text = f"{CONSTANT} " * constant + f"{rounded(mean, decimals)} ± {spread:.{decimals}f}"
         cells[key] = Cell(text, numbers, competes=not constant)
     return cells
 

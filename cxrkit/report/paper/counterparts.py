@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 
 from cxrkit.base.labels import CHESTXRAY14
+from cxrkit.report.document.numbers import rounded
 from cxrkit.report.document.tables import AVERAGE, Cell, Column, Table, label_rows
 from cxrkit.report.evidence.cells import run_heading
 from cxrkit.report.evidence.variants import Variant, full_name
@@ -66,7 +67,7 @@ def _published_cells(work: Work, field: str, factor: int) -> dict[str, Cell]:
     decimals = 3 if factor == 1 else 1
     values = {**work.by_label, AVERAGE: work.mean}
     return {
-        label: Cell(f"{factor * auc:.{decimals}f}", {field: factor * auc})
+        label: Cell(rounded(auc, decimals, factor), {field: factor * auc})
         for label, auc in values.items()
         if auc is not None
     }

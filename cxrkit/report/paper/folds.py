@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from cxrkit.base.labels import CHESTXRAY14, LabelSet
 from cxrkit.datasets.splits import resample_number
 from cxrkit.report.comparing.fold_differences import fold_differences
+from cxrkit.report.document.numbers import rounded
 from cxrkit.report.document.tables import AVERAGE, CONSTANT, EMPTY, Cell, Column, Row, Table, bold_best, label_rows
 from cxrkit.report.evidence.cells import CONSTANT_NOTE, has_constant, run_heading
 from cxrkit.report.evidence.comparability import Verdict, doubt_notes
@@ -189,7 +190,7 @@ def _cell(means: Sequence[float], std: float | None, constant: bool, std_seeds: 
 
 
 def _numbers(mean: float, std: float | None, folds: int) -> Cell:
-    text = f"{mean:.{DECIMALS}f}" if std is None else f"{mean:.{DECIMALS}f} ± {std:.{DECIMALS}f}"
+    text = rounded(mean, DECIMALS) + ("" if std is None else f" ± {std:.{DECIMALS}f}")
     return Cell(text, {"auc_x100": mean, "std": std, "folds": folds})
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from cxrkit.base.labels import LabelSet
 from cxrkit.base.words import count as counted
+from cxrkit.report.document.numbers import rounded
 from cxrkit.report.document.tables import Cell, Column, Row, Table, label_rows
 from cxrkit.report.evidence.cells import (
     APPROXIMATE_NOTE,
@@ -124,7 +125,7 @@ def _reasons_table(verdicts: list[Verdict]) -> Table:
     rows = []
     for verdict in verdicts:
         mean = verdict.run.auc()
-        average = "-" if mean is None or mean.value is None else f"{mean.value:.3f}"
+        average = "-" if mean is None or mean.value is None else rounded(mean.value)
         why = "; ".join((*verdict.reasons, *verdict.doubts))
         rows.append(Row("", verdict.run.name, tuple(map(Cell, (verdict.run.split, average, why)))))
     return Table(

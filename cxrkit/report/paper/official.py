@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cxrkit.base.labels import CHESTXRAY14
 from cxrkit.base.words import count as counted
+from cxrkit.report.document.numbers import rounded
 from cxrkit.report.document.tables import AVERAGE, Cell, Column, Report, Row, Table, bold_best, label_rows
 from cxrkit.report.evidence.cells import (
     APPROXIMATE_NOTE,
@@ -88,8 +89,9 @@ def _added(also: Sequence[str], table: Table5) -> list[Published]:
 
 def _average_note(column: Published, *, ranked: bool) -> str:
     """Say of a work that has no AUCs of labels where it stands: a column of dashes would say nothing."""
+    assert column.mean is not None, "what has neither AUCs nor a mean is no column"
     where = "; it stands among the ranks" if ranked else ""
-    return f"{column.key}: of the pathologies it gives the average alone, {column.mean:.{DECIMALS}f}{where}"
+    return f"{column.key}: of the pathologies it gives the average alone, {rounded(column.mean, DECIMALS)}{where}"
 
 
 def _main_table(table: Table5, columns: Sequence[Published], own: OwnColumns, *, reasons_follow: bool) -> Table:
@@ -121,9 +123,9 @@ def _pretraining_row(columns: Sequence[Published], own: OwnColumns) -> Row:
 
 
 def _published_cells(column: Published) -> dict[str, Cell]:
-    cells = {label: Cell(f"{auc:.{DECIMALS}f}", {"auc": auc}) for label, auc in column.auc.items()}
+    cells = {label: Cell(rounded(auc, DECIMALS), {"auc": auc}) for label, auc in column.auc.items()}
     if column.mean is not None:
-        cells[AVERAGE] = Cell(f"{column.mean:.{DECIMALS}f}", {"auc": column.mean})
+        cells[AVERAGE] = Cell(rounded(column.mean, DECIMALS), {"auc": column.mean})
     return cells
 
 

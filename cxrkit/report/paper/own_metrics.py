@@ -17,6 +17,7 @@ from cxrkit.base.contracts import Metric
 from cxrkit.base.labels import LabelSet
 from cxrkit.report.document.tables import AVERAGE, EMPTY, UNCHECKED, Cell, Column, Row, Table, label_rows
 from cxrkit.report.evidence.cells import run_heading
+from cxrkit.report.evidence.metric_names import metric_name
 from cxrkit.report.evidence.runs import AUC, Run
 from cxrkit.report.evidence.variants import Variant, details, full_name, variant_of
 
@@ -56,6 +57,12 @@ class _Which:
 
     @property
     def title(self) -> str:
+        """What the numbers are called for people."""
+        return metric_name(self.name) + f", {self.group}" * bool(self.group)
+
+    @property
+    def field(self) -> str:
+        """What they are called in CSV and JSON."""
         return self.name + f" of {self.group}" * bool(self.group)
 
     @property
@@ -96,7 +103,7 @@ def _table(which: _Which, where: str, runs: Sequence[Run]) -> Table:
                 Column(
                     full,
                     (*run_heading(variant.name, words[variant], doubtful=bool(doubts)), *split),
-                    (name,),
+                    (which.field,),
                     own=True,
                     doubts=tuple(doubts),
                 )
@@ -111,7 +118,7 @@ def _table(which: _Which, where: str, runs: Sequence[Run]) -> Table:
         tuple(columns),
         _rows(cells, runs[0].scores.labels),
         (*_how(which, runs, any_spread=bool(several)), *notes),
-        key=f"metric-{re.sub(r'[^a-z0-9]+', '-', which.title.lower())}",
+        key=f"metric-{re.sub(r'[^a-z0-9]+', '-', which.field.lower())}",
     )
 
 
@@ -127,7 +134,7 @@ def _rows(cells: Sequence[Mapping[str, Cell]], labels: LabelSet) -> tuple[Row, .
 
 
 def _cells(which: _Which, run: Run) -> dict[str, Cell]:
-    return {key: _cell(which.title, metric) for key, metric in which.of(run).items()}
+    return {key: _cell(which.field, metric) for key, metric in which.of(run).items()}
 
 
 def _cell(name: str, metric: Metric) -> Cell:
@@ -148,7 +155,7 @@ def _spread_cells(which: _Which, runs: Sequence[Run]) -> dict[str, Cell]:
     for run in runs:
         for key, metric in which.of(run).items():
             found[key].append(metric.value)
-    return {key: _spread_cell(which.title, values, len(runs)) for key, values in found.items()}
+    return {key: _spread_cell(which.field, values, len(runs)) for key, values in found.items()}
 
 
 def _spread_cell(name: str, values: Sequence[float | None], splits: int) -> Cell:
@@ -184,14 +191,20 @@ def _doubts(runs: Sequence[Run]) -> list[str]:
     return doubts
 
 
+def _evaluators(which: _Which, run: Run) -> Iterator[str]:
+    """Yield who found the numbers; of scores that do not say it, whoever may have."""
+    found = {metric.evaluator for metric in which.of(run).values()}
+    yield from sorted(found) if all(found) else (name for name in run.scores.evaluators if name != AUC)
+
+
 def _how(which: _Which, runs: Sequence[Run], *, any_spread: bool) -> Iterator[str]:
     """Yield who found the numbers, and how their intervals were made."""
-    by = dict.fromkeys(evaluator for run in runs for evaluator in run.scores.evaluators if evaluator != AUC)
+    by = dict.fromkeys(evaluator for run in runs for evaluator in _evaluators(which, run))
     foreign = any(registry.is_foreign("evaluator", evaluator) for evaluator in by)
     whose = ", not by cxrkit" if foreign else " of cxrkit"
     yield f"By {' and '.join(by)}{whose}: nothing published stands beside it, and none is marked as best"
     if which.grows_with_prevalence and len({run.split for run in runs}) > 1:
-        yield f"{which.name} depends on the prevalence: columns of different splits are not to be compared"
+        yield f"{which.title} depends on the prevalence: columns of different splits are not to be compared"
     for run in runs:
         for evaluator, options in run.scores.options.items():
             said = [f"{key}={_said(value)}" for key, value in options.items() if key not in _OF_INTERVALS]

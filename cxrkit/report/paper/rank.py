@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from decimal import ROUND_HALF_UP, Decimal
 
 from cxrkit.base.contracts import Metric
+from cxrkit.report.document.numbers import rounded
 from cxrkit.report.document.tables import AVERAGE, EMPTY, Cell, Column, Row, Table
 from cxrkit.report.evidence.cells import run_marks
 from cxrkit.report.evidence.comparability import Verdict
@@ -49,9 +49,8 @@ def _printed(mean: float | None) -> float:
 
 
 def _rounded(mean: float | None) -> str:
-    """Return a mean as it is printed: a half goes up, as on paper, where the binary number may lie just below it."""
     assert mean is not None, "comparable results have a mean"
-    return str(Decimal(str(mean)).quantize(Decimal(10) ** -DECIMALS, ROUND_HALF_UP))
+    return rounded(mean, DECIMALS)
 
 
 def rank_table(runs: Sequence[tuple[str, Verdict]], label_release: str, also: Sequence[Work] = ()) -> Table | None:
