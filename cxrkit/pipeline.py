@@ -284,7 +284,7 @@ def import_predictions(request: ImportRequest, console: Console) -> RunFolder:
     """Make a run folder of predictions that were made elsewhere, and evaluate it. Raises UserError."""
     from cxrkit.base.progress import working
     from cxrkit.evaluators.scoring import evaluate_run
-    from cxrkit.imports import importing
+    from cxrkit.imports import doubts, importing
     from cxrkit.report import panel
 
     with working("reading the predictions"):
@@ -296,6 +296,8 @@ def import_predictions(request: ImportRequest, console: Console) -> RunFolder:
         scores = evaluate_run(made.run.path, made.truth)
         made.run.finish("evaluate", Scored({name: part.predictions_sha256 for name, part in scores.subsets.items()}))
     panel.tell(made.run, scores, console)
+    for doubt in doubts.of(scores):
+        console.print(f"doubtful: {doubt}", style="yellow", highlight=False, markup=False)
     return made.run
 
 
