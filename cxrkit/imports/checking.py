@@ -127,9 +127,9 @@ def notes(read: Read, chosen: Chosen, frame: pl.DataFrame, labels: LabelSet, *, 
         yield f"every image has the same score for {', '.join(constant)}: such an AUC says nothing, and is marked"
     two = [label for label in scored if frame[label].n_unique() == 2]
     if two and len(frame) > 2:
-        verb = "holds" if len(two) == 1 else "hold"
+        which = f"all {len(two)} columns of scores" if len(two) == len(scored) else ", ".join(two)
         yield (
-            f"{', '.join(two)} {verb} two different values only: decisions, not scores? "
+            f"{which} {'holds' if len(two) == 1 else 'hold'} two different values only: decisions, not scores? "
             "An AUC of two values is one point of a curve"
         )
     if absent := [label for label in labels.labels if label not in chosen.by_label]:

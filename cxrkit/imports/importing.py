@@ -37,6 +37,7 @@ def import_predictions(request: ImportRequest) -> ImportedRun:
         parts = adding.add(run, request, found, asked, file)
         began = [f"added to the {', '.join(set(run.predicted()) - parts.keys())} predictions of before"]
     else:
+        writing.refuse_held(run)
         splitting.refuse_other_test(request.file, asked.split, file.frame["image_id"], found)
         parts = _parts(request, asked, file, found)
         _write(run, request, about, found, asked, parts)

@@ -93,7 +93,7 @@ def _elsewhere(file: ScoredFile, asked: Asked, subset: Subset, counts: dict[str,
     if looks >= _CLEARLY * total:
         what += f"; {looks:,} of them are in the {best_subset} subset of split {best_split}"
     elif cohort.dataset == NIH:
-        what += "; they are no subset of any other known split, either"
+        what += "; nor are they a subset of another known split"
     return UserError(what, remedy=_remedy(subset, name, best_split if looks >= _CLEARLY * total else "", best_subset))
 
 
@@ -143,5 +143,7 @@ def coverage_notes(parts: dict[Subset, Part], split: str) -> Iterator[str]:
     for path, left_out in {part.file.path: part.left_out for part in parts.values()}.items():
         if left_out:
             told = (f"{n:,} of {'no' if name == 'none' else 'the ' + name} subset" for name, n in left_out.items())
-            also = "; --subset test --subset val takes val, too" if left_out.get("val") else ""
+            also = "; --subset test --subset val imports these, too" if list(left_out) == ["val"] else ""
+            if {"train", "val"} <= left_out.keys():
+                also = "; --split FILE, a table of images and subsets, says which of them validate"
             yield f"left out of {path.name}: {', '.join(told)}{also}"

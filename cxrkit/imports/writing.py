@@ -46,7 +46,7 @@ def write(run: RunFolder, content: Content, *, adding: bool = False) -> None:
     """
     with claimed(run):
         if not adding:
-            _refuse_held(run)
+            refuse_held(run)
             run.remove_parts()
             run.forget("predict")
             for left in (run.predictions("val"), run.predictions("test"), run.training_list, run.validation_list):
@@ -79,7 +79,8 @@ def _is_own(content: Content, subset: Subset) -> bool:
     return subset == "val" and content.own_validation is not None
 
 
-def _refuse_held(run: RunFolder) -> None:
+def refuse_held(run: RunFolder) -> None:
+    """Raise a UserError where the folder holds a run."""
     if not (run.config.exists() or run.imported.exists()):
         return
     remedy = "choose another --name or --runs folder, or delete that folder first"
