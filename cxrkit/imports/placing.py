@@ -10,7 +10,7 @@ import polars as pl
 from cxrkit.base.contracts import SUBSETS, Subset
 from cxrkit.base.errors import UserError
 from cxrkit.base.words import count, of_them
-from cxrkit.datasets import known_splits, splits
+from cxrkit.datasets import known_splits
 from cxrkit.imports.cohort import NIH, Cohort
 from cxrkit.imports.scored_file import ScoredFile
 from cxrkit.imports.splitting import Asked
@@ -90,9 +90,9 @@ def _elsewhere(file: ScoredFile, asked: Asked, subset: Subset, counts: dict[str,
     many = f"only {of_them(inside, total, 'image')}" if inside else f"none of its {count(total, 'image')} is"
     what = f"{file.path}: {many} in the {subset} subset of split {name} ({where})"
     looks, best_split, best_subset = _likeness(file.frame["image_id"], cohort)
-    if looks >= _CLEARLY * total:
+    if looks >= _CLEARLY * total and best_split != name:
         what += f"; {looks:,} of them are in the {best_subset} subset of split {best_split}"
-    elif cohort.dataset == NIH:
+    elif looks < _CLEARLY * total and cohort.dataset == NIH:
         what += "; nor are they a subset of another known split"
     return UserError(what, remedy=_remedy(subset, name, best_split if looks >= _CLEARLY * total else "", best_subset))
 
@@ -113,11 +113,8 @@ def _remedy(subset: Subset, name: str, best_split: str, best_subset: str) -> str
 def _likeness(images: pl.Series, cohort: Cohort) -> tuple[int, str, str]:
     """Return how many of the images are in the subset of a known split that most of them are in, and which it is."""
     best = (0, "", "")
-    for name in known_splits.known_splits() if cohort.dataset == NIH else ():  # ours of other data sets are drawn anew
-        try:
-            frame = splits.make(cohort.frame, name).frame
-        except UserError:  # no official split
-            continue
+    for name in known_splits.known_splits() if cohort.dataset == NIH else ():
+        frame = known_splits.our_split(name).frame
         found = frame.filter(pl.col("image_id").is_in(images.implode()))["subset"]
         for subset in ("test", "val", "train"):
             best = max(best, ((found == subset).sum(), name, subset), key=lambda item: item[0])

@@ -127,8 +127,8 @@ def _import_of_test(run: RunFolder, scores: Scores) -> str:
     words = ["cxrkit import TEST.csv --name", _quoted(scores.name), "--subset test"]
     if imported.split != _OFFICIAL:
         words.append(f"--split {_quoted(imported.split)}")
-    if labels is not None:
-        words.append(f"--{'data' if labels.is_dir() else 'raw'} {_quoted(labels)}")
+    source = "--raw FOLDER" if labels is None else f"--{'data' if labels.is_dir() else 'raw'} {_quoted(labels)}"
+    words += [source, *["--about FILE.toml"] * bool(scores.seed)]
     return " ".join([*words, "--runs", _quoted(run.path.parent.parent)])
 
 
