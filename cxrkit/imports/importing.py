@@ -90,7 +90,8 @@ def _write(
         for subset, part in parts.items()
     }
     imported = imported_of(request, about, found, training, parts)
-    writing.write(run, writing.Content(imported, asked.split, files, training and training.frame, own))
+    trained_on = training.frame if training else None
+    writing.write(run, writing.Content(imported, asked.split, files, trained_on, own))
 
 
 def _notes(

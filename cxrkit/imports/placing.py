@@ -117,7 +117,7 @@ def _likeness(images: pl.Series, cohort: Cohort) -> tuple[int, str, str]:
         frame = known_splits.our_split(name).frame
         found = frame.filter(pl.col("image_id").is_in(images.implode()))["subset"]
         for subset in ("test", "val", "train"):
-            best = max(best, ((found == subset).sum(), name, subset), key=lambda item: item[0])
+            best = max(best, (len(found.filter(found == subset)), name, subset), key=lambda item: item[0])
     return best
 
 

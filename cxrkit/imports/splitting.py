@@ -202,7 +202,7 @@ def refuse_trained_on(flag: str, subset: Subset, images: pl.DataFrame, training:
     wrong = {"test": "what a model was trained on cannot test it", "val": "what trained a model cannot validate it"}
     raise UserError(
         f"{flag}: {len(seen):,} of the {count(len(images), _CALLED[subset] + ' image')} {verb} among its training "
-        f"images, and {patients:,} of their patients, first {(seen if len(seen) else shared)['image_id'].min()}",
+        f"images, and {patients:,} of their patients, first {(seen if len(seen) else shared)['image_id'].sort()[0]}",
         remedy=f"{wrong[subset]}: give the split that it was trained with; `cxrkit splits audit` says more",
     )
 
@@ -222,7 +222,7 @@ def refuse_tested(path: Path, validation: pl.DataFrame, asked: Asked) -> None:
     raise UserError(
         f"{path}: {len(seen):,} of its {count(len(validation), 'validation image')} {verb} of split "
         f"{asked.split.name}, and {patients:,} of their patients {'is' if patients == 1 else 'are'} tested, "
-        f"first {(seen if len(seen) else shared)['image_id'].min()}",
+        f"first {(seen if len(seen) else shared)['image_id'].sort()[0]}",
         remedy="thresholds and temperatures that were found on test images flatter them: give the predictions of the "
         "validation images alone, or say with --split FILE which image is in which subset",
     )
