@@ -154,6 +154,12 @@ def test_a_table_of_subsets_says_which_validate(asked: ImportRequest, files: Pat
     assert {name: part.images for name, part in scores.subsets.items()} == {"test": len(TEST), "val": len(OWN)}
     assert scores.origin.split == "file-own"
     assert scores.origin.validation_digest == "", "val is that of the split, which is the table"
+    first = replace(asked, file=files / "both.csv", split=str(tmp_path / "own.csv"), name="first")
+    import_predictions(replace(first, subsets=("val",)))
+    made = import_predictions(replace(first, subsets=("test",)))
+    assert not any("left out" in note for note in made.notes), "what lies there is not left out"
+    found = evaluate_run(made.run.path, made.truth, options={"replicates": 2})
+    assert found.subsets["test"].metrics == scores.subsets["test"].metrics
 
 
 def test_an_earlier_import_says_nothing_of_validation(asked: ImportRequest, files: Path) -> None:

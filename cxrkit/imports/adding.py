@@ -40,6 +40,7 @@ def add(run: RunFolder, request: ImportRequest, found: Cohort, asked: Asked, fil
         part = placing.validation_part(file, asked, found)
     else:
         part = placing.place(file, asked, ("test",), found)["test"]
+    part = replace(part, left_out={name: number for name, number in part.left_out.items() if name != other})
     parts: dict[Subset, Part] = {subset: part}
     validation.refuse_fewer(part, before.about.unscored, f"{run.predictions(other)}", found.labels)
     declared = read_declared(run.training_list, before.about)

@@ -57,8 +57,7 @@ def write(run: RunFolder, content: Content, *, adding: bool = False) -> None:
                 with replacing(path) as part:
                     frame.write_parquet(part)
         files = content.files
-        mine = [frame.select("image_id") for subset, (frame, _) in files.items() if not _is_own(content, subset)]
-        write_split(run, content.split, pl.concat(mine).with_columns(used=True, source_crc32=pl.lit(None, pl.UInt32)))
+        write_split(run, content.split, _used(content))
         for subset, (frame, info) in files.items():
             write_predictions(run.predictions(subset), frame, info)
         origin = next(iter(files.values()))[1].origin
@@ -75,8 +74,12 @@ def write(run: RunFolder, content: Content, *, adding: bool = False) -> None:
             write_imported(run.imported, content.imported)
 
 
-def _is_own(content: Content, subset: Subset) -> bool:
-    return subset == "val" and content.own_validation is not None
+def _used(content: Content) -> pl.DataFrame:
+    """Return which images of the split's own subsets were predicted, as `write_split` takes it."""
+    own = content.own_validation is not None
+    predicted = [frame["image_id"] for subset, (frame, _) in content.files.items() if not (subset == "val" and own)]
+    images = pl.concat([pl.Series("image_id", [], dtype=pl.String), *predicted])
+    return images.to_frame().with_columns(used=pl.lit(True), source_crc32=pl.lit(None, pl.UInt32))
 
 
 def refuse_held(run: RunFolder) -> None:
