@@ -5,16 +5,18 @@ A newcomer reads this file first. Every stage reads and writes files, so each ca
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.text import Text
 
 from cxrkit.base import notes, registry
 from cxrkit.base.contracts import EVALUATED, Subset
-from cxrkit.base.errors import UserError
+from cxrkit.base.errors import UserError, shown
 from cxrkit.base.files import file_digest
 from cxrkit.base.ranks import ALONE, Ranks
 from cxrkit.base.words import count
@@ -24,7 +26,7 @@ from cxrkit.runs.folder import Predicted, RunFolder, Scored, Trained, claimed, r
 from cxrkit.runs.opening import evaluated_with, run_config
 
 if TYPE_CHECKING:
-    from cxrkit.imports.importing import ImportRequest
+    from cxrkit.imports.request import ImportRequest
     from cxrkit.report.document.tables import Report
     from cxrkit.runs.scores import Scores
 
@@ -284,7 +286,7 @@ def import_predictions(request: ImportRequest, console: Console) -> RunFolder:
     """Make a run folder of predictions that were made elsewhere, and evaluate it. Raises UserError."""
     from cxrkit.base.progress import working
     from cxrkit.evaluators.scoring import evaluate_run
-    from cxrkit.imports import importing
+    from cxrkit.imports import doubts, importing
     from cxrkit.report import panel
 
     with working("reading the predictions"):
@@ -296,6 +298,12 @@ def import_predictions(request: ImportRequest, console: Console) -> RunFolder:
         scores = evaluate_run(made.run.path, made.truth)
         made.run.finish("evaluate", Scored({name: part.predictions_sha256 for name, part in scores.subsets.items()}))
     panel.tell(made.run, scores, console)
+    if {"val", "test"} <= scores.subsets.keys():
+        path = shlex.quote(str(made.run.path))
+        what = f"thresholds: cxrkit evaluate {path} --evaluator auc,calibration,thresholds"
+        console.print(Text(shown(what)), soft_wrap=True)
+    for doubt in doubts.of(scores):
+        console.print(f"doubtful: {doubt}", style="yellow", highlight=False, markup=False)
     return made.run
 
 

@@ -61,6 +61,12 @@ def _declare(folder: Path, raw: Path) -> None:
     for name, is_wanted in (("train", True), ("val", False)):
         chosen = [image for image in rest if (image.split("_")[0] != first) == is_wanted]
         (folder / f"{name}.txt").write_text("\n".join(chosen))
+    score_ML = np.random.default_rng(4).random((len(chosen), len(PATHOLOGIES)))  # of the images that validate
+    validation = pl.DataFrame(score_ML, schema=list(PATHOLOGIES)).with_columns(pl.Series("image_id", chosen))
+    validation.write_csv(folder / "val_predictions.csv")
+    logit_NL = np.random.default_rng(5).normal(size=(len(test), len(PATHOLOGIES)))
+    logits = pl.DataFrame(logit_NL, schema=list(PATHOLOGIES)).with_columns(pl.Series("image", test))
+    logits.write_csv(folder / "colleague_logits.csv")
     (folder / "mine.toml").write_text('recipe = "mine"\n[about]\nsource = "us"\n[model]\nname = "resnet14-small"\n')
     (folder / "small.toml").write_text('title = "Small"\n[[runs]]\nrecipe = "mlp-meta"\n')
     drains = pl.DataFrame({"Image Index": test, "Drain": [number % 2 for number in range(len(test))]})

@@ -534,7 +534,7 @@ def test_a_table_in_utf_16(tmp_path):
         ("image_id,patient_id\na,b\n", "no column 'Cardiomegaly', 'Emphysema'"),
         ("image_id,patient_id,{labels}\na,1,{ones}\na,1,{ones}\n", "a is listed more than once"),
         ("image_id,patient_id,{labels}\na,,{ones}\n", "a row without patient_id"),
-        ("image_id,patient_id,{labels}\na,1,{twos}\n", "Cardiomegaly is '2' in 1 rows, expected 1, 0 or nothing"),
+        ("image_id,patient_id,{labels}\na,1,{twos}\n", "Cardiomegaly is '2' in 1 row, expected 1, 0 or nothing"),
         ("", "not a readable table"),
     ],
 )

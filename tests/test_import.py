@@ -131,7 +131,7 @@ def test_it_is_no_training(asked: ImportRequest) -> None:
     for resume in (True, False):
         with pytest.raises(UserError, match="there is no training to go on with\n  remedy: choose another --name"):
             pipeline.train(config, resume, Console(quiet=True))
-    with pytest.raises(UserError, match="already holds imported predictions\n  remedy: choose another --name"):
+    with pytest.raises(UserError, match="already holds imported predictions of test\n  remedy: choose another --name"):
         import_predictions(asked)
 
 
@@ -362,11 +362,11 @@ TRAINED = COHORT.filter(pl.col("official") == "train_val")
         (predictions(Infiltrate=0.5), "columns 'Infiltration' and 'Infiltrate' are both of Infiltration"),
         (without("image_id"), "no column of image names; found Cardiomegaly"),
         (predictions().head(0), "has no rows"),
-        (with_cell("image_id", 0, None), "1 rows without an image name"),
+        (with_cell("image_id", 0, None), "1 row without an image name"),
         (with_cell("image_id", 0, "00009999_000.png"), "1 of .* not in the data set, first\n?.*'00009999_000.png'"),
-        (with_cell("image_id", 1, f"x/{FIRST}"), rf"1 images occur more than once, first {FIRST} \(2 times\)"),
-        (with_cell("Mass", 0, float("nan")), rf"Mass of {FIRST} is (nan|NaN), expected a number \(1 such rows\)"),
-        (with_cell("Mass", 0, None), f"Mass of {FIRST} is nothing, expected a number"),
+        (with_cell("image_id", 1, f"x/{FIRST}"), rf"1 image has more than one row, first {FIRST} \(2 times\)"),
+        (with_cell("Mass", 0, float("nan")), rf"Mass of {FIRST} is (nan|NaN), expected a number \(1 such row\)"),
+        (with_cell("Mass", 0, None), f"Mass of {FIRST} is empty, expected a number"),
         (with_cell("Mass", 0, float("inf")), f"Mass of {FIRST} is inf, expected a number"),
         (predictions(Mass=pl.lit("high")), f"Mass of {FIRST} is high, expected a number"),
         (predictions(Mass=pl.col("Mass") * 100), "Mass of .* outside 0 to 1 .*\n  remedy: say --logits if"),
@@ -415,7 +415,9 @@ def test_mistakes_in_npz(asked: ImportRequest, tmp_path: Path, arrays: dict[str,
         ({"about": Path("nowhere.toml")}, "--about nowhere.toml: there is no such file"),
         ({"trained_on": Path("nowhere.txt")}, "nowhere.txt: there is no such file"),
         ({"name": ".."}, "--name '..': not the name of a folder"),
-        ({"name": "../x"}, "--name '../x': not the name of a folder.*\n.*no dot first"),  # reports would not find it
+        ({"name": "../x"}, "--name '../x': holds /, and a run is a folder of that name\n.*give --name 'x'"),
+        ({"name": "my model/1"}, "give --name 'my model-1'"),
+        ({"val": Path("v.csv"), "subsets": ("test", "val")}, "--val v.csv and --subset val: both say where"),
         ({"subsets": ("val",)}, "none of its .* images is in the val subset of split official"),
     ],
 )
@@ -452,7 +454,7 @@ def test_what_is_only_said(asked: ImportRequest, tmp_path: Path) -> None:
     left = read_imported(made.run.imported).left_out
     assert sum(left.values()) == 7
     assert "test" not in left
-    assert "left out: " in said
+    assert "left out of x.csv: 7 of the train subset" in said
     constant = import_predictions(replace(asked, file=csv(tmp_path / "y.csv", frame), name="constant"))
     assert any("every image has the same score for Hernia" in note for note in constant.notes)
     scores = evaluate_run(constant.run.path, constant.truth, options={"replicates": 2})
@@ -475,8 +477,11 @@ def test_many_columns_are_not_cut_within_a_name(asked: ImportRequest, tmp_path: 
 
 def test_a_part_of_the_split_is_kept_apart(asked: ImportRequest, tmp_path: Path) -> None:
     made = import_predictions(replace(asked, file=csv(tmp_path / "x.csv", predictions().head(30))))
-    assert made.notes[0] == (
-        f"30 of {len(TEST)} test images of split official: a partial result, which reports keep apart"
+    lost = TEST["image_id"].sort()[30]
+    assert made.notes[:2] == (
+        f"30 of {len(TEST)} test images of split official",
+        f"{len(TEST) - 30} of {len(TEST)} test images are missing, the first {lost}: a partial result, which reports "
+        "keep apart",
     )
     scores = evaluate_run(made.run.path, made.truth, options={"replicates": 2})
     assert not scores.subsets["test"].complete
@@ -523,11 +528,11 @@ def test_a_table_of_subsets_is_a_split(asked: ImportRequest, tmp_path: Path) -> 
     with pytest.raises(UserError, match="a subset called 'holdout', expected train, val, test"):
         do(asked, split=str(named), name="named")
     twice = csv(tmp_path / "twice.csv", pl.concat([table, table.head(1).with_columns(fold=pl.lit("test"))]))
-    with pytest.raises(UserError, match=r"1 images in two subsets, first 00000001_000\.png"):
+    with pytest.raises(UserError, match=r"1 image in two subsets, first 00000001_000\.png"):
         do(asked, split=str(twice), name="twice")
     strange = tmp_path / "strange.txt"
     strange.write_text("00000003_000.png\nsomebody.png")
-    with pytest.raises(UserError, match=r"--split .*strange\.txt: 1 of 2 images are not in"):
+    with pytest.raises(UserError, match=r"--split .*strange\.txt: 1 of 2 images is not in"):
         do(asked, split=str(strange), name="strange")
 
 

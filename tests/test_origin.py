@@ -105,6 +105,8 @@ def test_only_the_parts_asked_for_are_compared() -> None:
 
 def test_every_field_that_decides_a_number_is_compared() -> None:
     compared = {name for names in origin._FIELDS.values() for name in names}
-    # Names for people, the size of the subset (the split's digest holds it), and how the rest is known.
+    # Names for people, the size of the subset (the split's digest holds it), how the rest is known, and which images
+    # validate: others make other thresholds, and no other AUC.
     beside = {"split", "train_subset_images", "pretraining", "pretrained", "basis"}
+    beside |= {"validation_images", "validation_digest"}
     assert compared | beside == {field.name for field in fields(Origin)}

@@ -97,6 +97,12 @@ class Origin:
     boxes_digest: str = ""
     """`boxes_digest` of the data set's box list where the training learned from boxes; "" where it did not."""
 
+    validation_images: int = 0
+    """How many validation images are declared for a model from elsewhere; 0 where val is the split's."""
+
+    validation_digest: str = ""
+    """SHA-256 over the sorted names of those images, one a line; "" where val is the split's."""
+
     basis: Basis = field(default_factory=Basis)
     """How each part is known."""
 

@@ -8,6 +8,11 @@ def count(number: int, what: str) -> str:
     return f"{number:,} {what if number == 1 else plural(what)}"
 
 
+def of_them(number: int, total: int, what: str) -> str:
+    """Return "1 of 2 images is", "2 of 2 images are", "1 of 1 image is": how many of several, and the verb."""
+    return f"{number:,} of {count(total, what)} {'is' if number == 1 else 'are'}"
+
+
 def plural(what: str) -> str:
     """Return the plural of a regular word."""
     if what.endswith("y") and what[-2:-1] not in "aeiou":

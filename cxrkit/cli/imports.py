@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cxrkit.base.progress import working
 from cxrkit.cli.app import DatasetName, Runs, app, console
 from cxrkit.cli.results import SubsetName
 
@@ -30,20 +31,28 @@ def import_predictions(
         typer.Option(help="What the columns of scores are called: 'prob_{label}'.", show_default="their labels"),
     ] = None,
     logits: Annotated[bool, typer.Option("--logits", help="The scores are outputs before the sigmoid.")] = False,
+    val: Annotated[
+        Path | None,
+        typer.Option(help="Predictions of the validation images: thresholds need them.", show_default="none"),
+    ] = None,
     trained_on: Annotated[
         Path | None, typer.Option(help="List of the images that the model was trained on.", show_default="unknown")
     ] = None,
     about: Annotated[
         Path | None, typer.Option(help="TOML: model, input_size, pretraining, pretrained, ...", show_default="none")
     ] = None,
-    subset: Annotated[list[SubsetName] | None, typer.Option(help="test, val.", show_default="test")] = None,
+    subset: Annotated[
+        list[SubsetName] | None,
+        typer.Option(help="test, val; the one that an import of this name lacks is added.", show_default="test"),
+    ] = None,
     runs: Runs = Path("runs"),
 ) -> None:
     """Make a run of predictions that were made elsewhere; `report` and `evaluate` treat it like any other."""
-    from cxrkit import pipeline
-    from cxrkit.imports.importing import ImportRequest
+    with working("loading"):
+        from cxrkit import pipeline
+        from cxrkit.imports.request import ImportRequest
 
-    subsets: Any = tuple(dict.fromkeys(item.value for item in subset)) if subset else ("test",)
+    subsets: Any = tuple(dict.fromkeys(item.value for item in subset)) if subset else ()
     request = ImportRequest(
         file=file,
         name=name,
@@ -55,6 +64,7 @@ def import_predictions(
         logits=logits,
         trained_on=trained_on,
         about=about,
+        val=val,
         subsets=subsets,
         runs=runs,
     )

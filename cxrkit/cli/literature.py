@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from cxrkit.base.progress import working
 from cxrkit.cli.app import app, console, show
 from cxrkit.cli.help import Commands, Group
 
@@ -55,12 +56,13 @@ def list_literature(
 
 
 def _list(split: SplitKind, sort: Sort, out: Path | None) -> None:
-    from cxrkit import report as reports
-    from cxrkit.report.literature.listing import literature_report
+    with working("reading the published results"):
+        from cxrkit import report as reports
+        from cxrkit.report.literature.listing import literature_report
 
-    if out is not None:
-        reports.format_of(out)  # a wrong ending should be heard before the work
-    found = literature_report(split.value, sort.value)
+        if out is not None:
+            reports.format_of(out)  # a wrong ending should be heard before the work
+        found = literature_report(split.value, sort.value)
     show(found, out)
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from cxrkit.base.progress import working
 from cxrkit.cli.app import DatasetName, app, console, print_as_it_is, show
 from cxrkit.cli.help import Commands, Group
 
@@ -84,15 +85,16 @@ def audit_split(
     out: Annotated[Path | None, typer.Option(help="Also write it to this file: .md, .csv, .tex, .json, .html.")] = None,
 ) -> None:
     """Say which known split a list of images is, and what it shares with the official test set and our six splits."""
-    from cxrkit import report as reports
-    from cxrkit.datasets.audit import audit
-    from cxrkit.datasets.export import splits_of
-    from cxrkit.datasets.lists import read_all
-    from cxrkit.imports.cohort import records_of
-    from cxrkit.report.data.split_audit import audit_report
+    with working("auditing the lists"):
+        from cxrkit import report as reports
+        from cxrkit.datasets.audit import audit
+        from cxrkit.datasets.export import splits_of
+        from cxrkit.datasets.lists import read_all
+        from cxrkit.imports.cohort import records_of
+        from cxrkit.report.data.split_audit import audit_report
 
-    if out is not None:
-        reports.format_of(out)  # a wrong ending should be heard before the work
-    records = records_of(raw, data, dataset)
-    report = audit_report(audit(read_all(files), records, splits_of(records)))
+        if out is not None:
+            reports.format_of(out)  # a wrong ending should be heard before the work
+        records = records_of(raw, data, dataset)
+        report = audit_report(audit(read_all(files), records, splits_of(records)))
     show(report, out)

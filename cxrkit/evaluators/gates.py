@@ -140,6 +140,44 @@ def read_declared(path: Path, about: PredictionInfo) -> pl.DataFrame | None:
     return frame
 
 
+def read_validation(path: Path, about: PredictionInfo) -> pl.DataFrame | None:
+    """Return image_id and patient_id of the validation images that are declared for an imported run.
+
+    None: its validation images, if any, are those of its split. Raises UserError unless they are the images that the
+    predictions name.
+    """
+    digest = about.origin.validation_digest
+    if not digest:
+        return None
+    remedy = "import the predictions again"
+    try:
+        with open(path, "rb") as file:  # polars takes brackets in a name for a pattern
+            frame = pl.read_parquet(file, columns=["image_id", "patient_id"])
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path}: the declared validation images cannot be read ({line})", remedy=remedy) from None
+    found = origins.digest_column(frame["image_id"].unique().sort())
+    if found != digest:
+        raise UserError(
+            f"{path}: holds validation images with digest {found[:12]}, but the predictions name those with digest "
+            f"{digest[:12]}",
+            remedy=remedy,
+        )
+    return frame
+
+
+def with_validation(split: pl.DataFrame, validation: pl.DataFrame) -> pl.DataFrame:
+    """Return what is known of a run's subsets where its validation images are its own: these, and the split's test.
+
+    Which images it was trained on no split says. An image in both is in test: there `check_leakage` finds it.
+    """
+    test = split.filter(pl.col("subset").cast(pl.String) == "test").select(
+        "image_id", "patient_id", subset=pl.lit("test")
+    )
+    own = validation.select("image_id", "patient_id", subset=pl.lit("val"))
+    return pl.concat([test, own.join(test, on="image_id", how="anti")])
+
+
 def check_declared(path: Path, predictions: Predictions, declared: pl.DataFrame) -> None:
     """Refuse predictions of images, or of patients, that the model is declared to be trained on. Raises UserError."""
     frame, subset = predictions.frame, predictions.about.subset

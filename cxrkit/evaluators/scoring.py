@@ -56,6 +56,9 @@ def evaluate_run(
     records = gates.check_labels(paths[0], about, truth)
     split = gates.read_split(run / "split.parquet", about)
     declared = gates.read_declared(run / "training.parquet", about)
+    validation_images = gates.read_validation(run / "validation.parquet", about)
+    if split is not None and validation_images is not None:
+        split = gates.with_validation(split, validation_images)
     # Of a model from elsewhere the split says what it was to be trained on, not what it was.
     checked = split is not None and (about.origin.basis.training == "checked" or declared is not None)
     for path, file in predicted.items():

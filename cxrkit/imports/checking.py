@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cxrkit.base.errors import UserError
 from cxrkit.base.labels import LabelSet
-from cxrkit.base.words import count
+from cxrkit.base.words import count, of_them
 from cxrkit.datasets import image_names
 from cxrkit.imports.reading import Chosen, Read
 
@@ -44,15 +44,16 @@ def _images(read: Read, chosen: Chosen, records: pl.DataFrame) -> pl.Series:
     unknown = names.filter(found.is_null())
     if len(unknown):
         raise UserError(
-            f"{read.path}: {len(unknown):,} of {len(names):,} images are not in the data set, first "
+            f"{read.path}: {of_them(len(unknown), len(names), 'image')} not in the data set, first "
             f"{unknown[0]!r:.80}; expected names like {records['image_id'][0]}",
             remedy="name the data set that was predicted with --raw or --data, or leave these rows out",
         )
     if found.is_duplicated().any():
         twice = found.filter(found.is_duplicated())
+        images = twice.n_unique()
         raise UserError(
-            f"{read.path}: {twice.n_unique():,} images occur more than once, first {twice[0]} "
-            f"({(found == twice[0]).sum()} times)",
+            f"{read.path}: {count(images, 'image')} {'has' if images == 1 else 'have'} more than one row, "
+            f"first {twice[0]} ({(found == twice[0]).sum()} times)",
             remedy="give one row an image; average the scores of several crops first",
         )
     return found
@@ -67,9 +68,10 @@ def _numbers(read: Read, name: str, images: pl.Series) -> pl.Series:
     bad = score.is_null() | ~score.is_finite().fill_null(False)
     if bad.any():
         first = int(bad.arg_max() or 0)
-        value = "nothing" if column[first] is None else column[first]
+        value = "empty" if column[first] is None else column[first]
         raise UserError(
-            f"{read.path}: {name} of {images[first]} is {value}, expected a number ({bad.sum():,} such rows)",
+            f"{read.path}: {name} of {images[first]} is {value}, expected a number "
+            f"({count(int(bad.sum()), 'such row')})",
             remedy="a NaN comes from a model that diverged or an image that failed: predict these images again, or "
             "leave their rows out; what is left is then partial",
         )
@@ -89,7 +91,8 @@ def _probabilities(read: Read, name: str, score: pl.Series, images: pl.Series, *
     if outside.any():
         first = int(outside.arg_max() or 0)
         raise UserError(
-            f"{read.path}: {name} of {images[first]} is {score[first]:g}, outside 0 to 1 ({outside.sum():,} such rows)",
+            f"{read.path}: {name} of {images[first]} is {score[first]:g}, outside 0 to 1 "
+            f"({count(int(outside.sum()), 'such row')})",
             remedy="say --logits if these are a network's outputs before the sigmoid; divide percentages by 100",
         )
     return score
@@ -122,6 +125,13 @@ def notes(read: Read, chosen: Chosen, frame: pl.DataFrame, labels: LabelSet, *, 
     constant = [label for label in scored if frame[label].n_unique() == 1]
     if constant:
         yield f"every image has the same score for {', '.join(constant)}: such an AUC says nothing, and is marked"
+    two = [label for label in scored if frame[label].n_unique() == 2]
+    if two and len(frame) > 2:
+        which = f"all {len(two)} columns of scores" if len(two) == len(scored) else ", ".join(two)
+        yield (
+            f"{which} {'holds' if len(two) == 1 else 'hold'} two different values only: decisions, not scores? "
+            "An AUC of two values is one point of a curve"
+        )
     if absent := [label for label in labels.labels if label not in chosen.by_label]:
         yield f"no scores of {', '.join(absent)}: the mean is over the {len(labels.averaged)} others as ever"
     if chosen.left_out:

@@ -1,250 +1,115 @@
-"""`cxrkit import`: a file of anyone's predictions becomes a run folder, or a message says why it cannot."""
+"""`cxrkit import`: files of anyone's predictions become a run folder, or a message says why they cannot."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Iterator
 
-import polars as pl
-
-from cxrkit import __version__
-from cxrkit.base import provenance
 from cxrkit.base.contracts import Subset
 from cxrkit.base.errors import UserError
-from cxrkit.base.files import file_digest, replacing, write_json
-from cxrkit.base.origin import Basis, Origin, labels_digest
-from cxrkit.datasets.nih.tables import entries_path
-from cxrkit.datasets.splits import Split
 from cxrkit.evaluators.truth import Truth
-from cxrkit.imports import checking, cohort, reading, splitting
+from cxrkit.imports import adding, checking, cohort, placing, splitting, validation, writing
 from cxrkit.imports.cohort import Cohort
-from cxrkit.imports.splitting import Training
-from cxrkit.runs.folder import Predicted, RunFolder, claimed, write_split
-from cxrkit.runs.imported import AboutModel, Imported, read_about, write_imported
-from cxrkit.runs.predictions import IMPORTED, PredictionInfo, write_predictions
+from cxrkit.imports.identity import imported_of, info_of, origin_of
+from cxrkit.imports.placing import Part
+from cxrkit.imports.request import ImportedRun, ImportRequest
+from cxrkit.imports.scored_file import ScoredFile, read_scored
+from cxrkit.imports.splitting import Asked
+from cxrkit.runs.folder import RunFolder
+from cxrkit.runs.imported import AboutModel, read_about
 
-
-@dataclass(frozen=True)
-class ImportRequest:
-    """What a user says of a file of predictions."""
-
-    file: Path
-    """CSV, parquet or NPZ."""
-
-    name: str
-    """Name of the run."""
-
-    split: str
-    """official, resample-K, or a file of test images."""
-
-    raw: Path | None = None
-    """Raw folder, or NIH's CSV alone: where labels and patients come from."""
-
-    data: Path | None = None
-    """Prepared folder, of tables alone too; one of both."""
-
-    dataset: str = cohort.NIH
-    """Name of the data set in the raw folder."""
-
-    columns: str | None = None
-    """Pattern of the columns of scores, with {label} in it."""
-
-    logits: bool = False
-    """Whether the scores are outputs before the sigmoid."""
-
-    trained_on: Path | None = None
-    """List of the images that the model was trained on."""
-
-    about: Path | None = None
-    """TOML file of `AboutModel`."""
-
-    subsets: tuple[Subset, ...] = ("test",)
-    """Which subsets of the split to import."""
-
-    runs: Path = Path("runs")
-    """Where run folders go."""
-
-
-@dataclass(frozen=True)
-class ImportedRun:
-    """What an import has made."""
-
-    run: RunFolder
-    """The run folder: predictions without scores yet."""
-
-    truth: Truth
-    """The labels to evaluate with."""
-
-    notes: tuple[str, ...]
-    """What its reader should know."""
+__all__ = ["ImportRequest", "ImportedRun", "import_predictions"]
 
 
 def import_predictions(request: ImportRequest) -> ImportedRun:
-    """Check a file of predictions and write it as a run folder; nothing is written unless all of it is well.
+    """Check files of predictions and write them as a run folder; nothing is written unless all of it is well.
 
-    Raises UserError for whatever is wrong with the file, and where the run folder holds something already.
+    The subset that an earlier import of this name lacks is added to it. Raises UserError for whatever is wrong with a
+    file, and where the run folder holds what would be written.
     """
+    _refuse_asked(request)
     about = read_about(request.about) if request.about else AboutModel()
-    read = reading.read_table(request.file)
     found = cohort.read(request.raw, request.data, request.dataset)
-    split, split_notes = splitting.split_of(request.split, found)
-    chosen = reading.choose_columns(read, found.frame["image_id"], found.labels, request.columns)
-    frame = checking.scores_of(read, chosen, found.frame, found.labels, logits=request.logits)
-    checking.refuse_truth(read, chosen, frame, found.frame)
-    splitting.refuse_other_test(request.file, split, frame["image_id"], found)
-    parts, left_out = _by_subset(request, split, frame)
-    tested = pl.concat([part.select("image_id", "patient_id") for part in parts.values()])
-    training = splitting.training_of(request.trained_on, found, tested) if request.trained_on else None
-    origin = _origin(found, split, training, about)
-    run = RunFolder.of(request.runs, request.name, split.name, about.seed)
-    imported = Imported(
-        file=str(request.file),
-        sha256=read.sha256,
-        truth=_truth_path(request, found),
-        split=request.split,
-        columns=chosen.by_label,
-        logits=request.logits,
-        left_out=left_out,
-        trained_on=str(request.trained_on or ""),
-        trained_on_digest=training.digest if training else "",
-        about=about,
-        cxrkit_version=__version__,
-    )
-    unscored = tuple(label for label in found.labels.labels if label not in chosen.by_label)
-    infos = {subset: _info(request, about, read.sha256, subset, split, origin, unscored) for subset in parts}
-    notes = (
-        *split_notes,
-        *_coverage_notes(parts, left_out, split),
-        *checking.notes(read, chosen, frame, found.labels, logits=request.logits),
-    )
-    _write(run, imported, split, training, {subset: (parts[subset], infos[subset]) for subset in parts})
-    return ImportedRun(run, Truth(found.source, found.frame, found.dataset, found.label_release), notes)
+    asked = splitting.split_of(request.split, found)
+    run = RunFolder.of(request.runs, request.name, asked.split.name, about.seed)
+    truth = Truth(found.source, found.frame, found.dataset, found.label_release)
+    file = read_scored(request.file, request, found)
+    if adding.is_for(run, request):
+        parts = adding.add(run, request, found, asked, file)
+        began = [f"added to the {', '.join(set(run.predicted()) - parts.keys())} predictions of before"]
+    else:
+        writing.refuse_held(run)
+        splitting.refuse_other_test(request.file, asked.split, file.frame["image_id"], found)
+        parts = _parts(request, asked, file, found)
+        _write(run, request, about, found, asked, parts)
+        began = []
+    return ImportedRun(run, truth, tuple(_notes(run, request, asked, parts, found, began)))
 
 
-def _by_subset(
-    request: ImportRequest, split: Split, frame: pl.DataFrame
-) -> tuple[dict[Subset, pl.DataFrame], dict[str, int]]:
-    """Return the predictions of each subset that is asked for, and how many of the others are left out."""
-    placed = frame.join(split.frame.select("image_id", "subset"), on="image_id", how="left", maintain_order="left")
-    counts = dict(placed.group_by(pl.col("subset").fill_null("none")).len().sort("subset").iter_rows())
-    for subset in request.subsets:
-        if not counts.get(subset):
-            where = ", ".join(f"{count:,} in {name}" for name, count in counts.items())
-            raise UserError(
-                f"{request.file}: none of its {len(frame):,} images is in the {subset} subset of split {split.name} "
-                f"({where})",
-                remedy="give the split that was predicted: official, resample-1 to -5, or a list of its test images",
-            )
-    parts = {subset: placed.filter(pl.col("subset") == subset).drop("subset") for subset in request.subsets}
-    return parts, {name: count for name, count in counts.items() if name not in request.subsets}
+def _refuse_asked(request: ImportRequest) -> None:
+    """Raise a UserError for a name that no folder has as it is, and for validation images that are said twice."""
+    if wrong := [sign for sign in ("/", "\\", ":") if sign in request.name]:
+        plain = request.name
+        for sign in wrong:
+            plain = plain.replace(sign, "-")
+        raise UserError(
+            f"--name {request.name!r}: holds {' and '.join(wrong)}, and a run is a folder of that name",
+            remedy=f"give --name {plain.strip('.- ') or 'mymodel'!r}",
+        )
+    if request.val is not None and "val" in request.subsets:
+        raise UserError(
+            f"--val {request.val} and --subset val: both say where the validation predictions are",
+            remedy="leave --subset val out: --val imports them",
+        )
 
 
-def _origin(found: Cohort, split: Split, training: Training | None, about: AboutModel) -> Origin:
-    trained_on = training.frame.height if training else 0
-    return Origin(
-        dataset=found.dataset,
-        label_set=found.labels.name,
-        label_release=found.label_release,
-        labels_digest=labels_digest(found.frame, found.labels),
-        pixels_digest="",
-        preparation_digest="",
-        image_side=0,
-        split=split.name,
-        split_digest=split.digest,
-        train_images=trained_on,
-        train_subset_images=trained_on,
-        pretraining=about.pretraining or ("none" if about.pretrained.seen == "none" else "unknown"),
-        pretrained=about.pretrained,
-        basis=Basis(
-            pixels="unknown",
-            training="declared" if training else "unknown",
-            pretraining="declared" if about.pretraining or about.pretrained.known else "unknown",
-        ),
-    )
-
-
-def _info(
-    request: ImportRequest,
-    about: AboutModel,
-    sha256: str,
-    subset: Subset,
-    split: Split,
-    origin: Origin,
-    unscored: tuple[str, ...],
-) -> PredictionInfo:
-    # Folds of one model are pooled over their files: what is said of the model makes them one.
-    # Where nothing is said of how much it had seen, that leaves no trace: earlier imports of it have none.
-    left_out = {"seed", "note"} | ({"pretrained"} if not about.pretrained.known else set())
-    said = {name: value for name, value in asdict(about).items() if name not in left_out}
-    settings = json.dumps({"imported": request.name, **said}, sort_keys=True)
-    return PredictionInfo(
-        name=request.name,
-        model=about.model or request.name,
-        recipe=IMPORTED,
-        recipe_digest=hashlib.sha256(settings.encode()).hexdigest(),
-        changes=(),
-        seed=about.seed,
-        input_size=about.input_size,
-        epoch=0,
-        checkpoint_sha256=sha256,
-        subset=subset,
-        subset_images=split.images(subset),
-        origin=origin,
-        unscored=unscored,
-    )
-
-
-def _truth_path(request: ImportRequest, found: Cohort) -> Path | None:
-    """Return where a later evaluation finds the same labels without asking; None for other data sets' raw folders."""
-    if request.data is not None:
-        return request.data.absolute()
-    if found.dataset != cohort.NIH or request.raw is None:
-        return None
-    return (entries_path(request.raw) if request.raw.is_dir() else request.raw).absolute()
+def _parts(request: ImportRequest, asked: Asked, file: ScoredFile, found: Cohort) -> dict[Subset, Part]:
+    """Return the predictions of each subset, of one file or of two."""
+    wanted = request.subsets
+    if not wanted:
+        inside = file.frame.join(asked.listed("val"), on="image_id", how="semi").height
+        wanted = ("test", "val") if asked.has_validation_of_table and inside and request.val is None else ("test",)
+    parts = placing.place(file, asked, wanted, found)
+    if request.val is not None:
+        parts["val"] = placing.validation_part(read_scored(request.val, request, found), asked, found)
+    return parts
 
 
 def _write(
-    run: RunFolder,
-    imported: Imported,
-    split: Split,
-    training: Training | None,
-    files: dict[Subset, tuple[pl.DataFrame, PredictionInfo]],
+    run: RunFolder, request: ImportRequest, about: AboutModel, found: Cohort, asked: Asked, parts: dict[Subset, Part]
 ) -> None:
-    """Write the run folder, import.json last: a run that has it has all that goes with it."""
-    with claimed(run):
-        if run.config.exists() or run.imported.exists():
-            what = "a training" if run.config.exists() else "imported predictions"
-            raise UserError(
-                f"{run.path}: already holds {what}",
-                remedy="choose another --name or --runs folder, or delete that folder first",
-            )
-        run.remove_parts()
-        run.forget("predict", "evaluate")
-        for left in (run.predictions("val"), run.predictions("test"), run.training_list):
-            left.unlink(missing_ok=True)  # of an import that did not come to its end
-        used = pl.concat([frame.select("image_id") for frame, _ in files.values()])
-        write_split(run, split, used.with_columns(used=pl.lit(True), source_crc32=pl.lit(None, pl.UInt32)))
-        if training is not None:
-            with replacing(run.training_list) as part:
-                training.frame.write_parquet(part)
-        for subset, (frame, info) in files.items():
-            write_predictions(run.predictions(subset), frame, info)
-        origin = next(iter(files.values()))[1].origin
-        write_json(run.provenance, provenance.collect() | {"imported": imported.file, "origin": asdict(origin)})
-        digests: dict[str, str] = {subset: file_digest(run.predictions(subset)) for subset in files}
-        run.finish("predict", Predicted(imported.sha256, digests))
-        write_imported(run.imported, imported)
+    training = splitting.training_of(request.trained_on, found) if request.trained_on else None
+    if training is not None:
+        for subset, part in parts.items():
+            splitting.refuse_trained_on(f"--trained-on {training.file}", subset, part.frame, training.frame)
+    own = validation.own_of(parts, asked)
+    frames, unscored = validation.aligned(parts, found.labels)
+    origin = validation.stated(origin_of(found, asked.split, training, about), own)
+    sha256 = next(iter(parts.values())).file.read.sha256  # stands for the model that predicted
+    files = {
+        subset: (frames[subset], info_of(request, about, sha256, subset, len(part.listed), origin, unscored))
+        for subset, part in parts.items()
+    }
+    imported = imported_of(request, about, found, training, parts)
+    trained_on = training.frame if training else None
+    writing.write(run, writing.Content(imported, asked.split, files, trained_on, own))
 
 
-def _coverage_notes(parts: dict[Subset, pl.DataFrame], left_out: dict[str, int], split: Split) -> list[str]:
-    notes = []
-    for subset, part in parts.items():
-        whole = split.images(subset)
-        text = f"{len(part):,} of {whole:,} {subset} images of split {split.name}"
-        notes.append(text if len(part) == whole else f"{text}: a partial result, which reports keep apart")
-    if left_out:
-        told = (f"{count:,} of {'no' if name == 'none' else 'the ' + name} subset" for name, count in left_out.items())
-        notes.append(f"left out: {', '.join(told)}")
-    return notes
+def _notes(
+    run: RunFolder,
+    request: ImportRequest,
+    asked: Asked,
+    parts: dict[Subset, Part],
+    found: Cohort,
+    began: list[str],
+) -> Iterator[str]:
+    yield from began
+    yield from asked.notes
+    yield from placing.coverage_notes(parts, asked.split.name)
+    files = {part.file.path: part.file for part in parts.values()}
+    told: dict[str, list[str]] = {}
+    for path, file in files.items():
+        found_of_file = checking.notes(file.read, file.chosen, file.frame, found.labels, logits=request.logits)
+        for note in (*found_of_file, *writing.same_file_notes(run, request.runs, file.read.sha256)):
+            told.setdefault(note, []).append(path.name)
+    for note, names in told.items():
+        yield note if len(names) == len(files) else f"{' and '.join(names)}: {note}"

@@ -16,7 +16,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from cxrkit.base.contracts import Metric
-from cxrkit.base.errors import shown
+from cxrkit.base.errors import UserError, shown
 from cxrkit.base.plain_text import spelled
 from cxrkit.base.words import count
 from cxrkit.datasets.splits import RESAMPLES, resample
@@ -28,6 +28,7 @@ from cxrkit.report.evidence.runs import AUC, Run, is_probe
 from cxrkit.report.evidence.undefined import defined_names, undefined_words
 from cxrkit.report.literature.published import table5
 from cxrkit.runs.folder import RunFolder
+from cxrkit.runs.imported import read_imported
 from cxrkit.runs.scores import Scores, SubsetScores
 from cxrkit.statistics.intervals import APPROXIMATE
 
@@ -100,6 +101,8 @@ def judged(run: RunFolder, scores: Scores) -> Verdict | None:
 
 def next_command(run: RunFolder, scores: Scores) -> str:
     """Return the command that shows the run among others, or that makes the test scores which it lacks."""
+    if "test" not in scores.subsets and run.imported.exists():
+        return _import_of_test(run, scores)
     if "test" not in scores.subsets:
         return f"cxrkit predict {_quoted(run.path)} --subset test && cxrkit evaluate {_quoted(run.path)}"
     if scores.labels.metadata:
@@ -109,6 +112,21 @@ def next_command(run: RunFolder, scores: Scores) -> str:
     else:  # a split of its own stands in no table of the paper: its numbers are shown apart
         table = "" if scores.origin.split in known_splits() else " --apart"
     return f"cxrkit report{table} --runs {_quoted(run.path.parent.parent)}"
+
+
+def _import_of_test(run: RunFolder, scores: Scores) -> str:
+    """Return the command that adds test predictions to an import of validation predictions alone."""
+    try:
+        imported = read_imported(run.imported)
+    except UserError:
+        return "import the predictions again"
+    labels = imported.truth
+    words = ["cxrkit import TEST.csv --name", _quoted(scores.name), "--subset test"]
+    if imported.split != _OFFICIAL:
+        words.append(f"--split {_quoted(imported.split)}")
+    source = "--raw FOLDER" if labels is None else f"--{'data' if labels.is_dir() else 'raw'} {_quoted(labels)}"
+    words += [source, *["--about FILE.toml"] * bool(scores.seed)]
+    return " ".join([*words, "--runs", _quoted(run.path.parent.parent)])
 
 
 def missing_folds(run: RunFolder, scores: Scores) -> tuple[int, ...]:

@@ -92,6 +92,11 @@ class RunFolder:
         return self.path / "training.parquet"
 
     @property
+    def validation_list(self) -> Path:
+        """The validation images of a model from elsewhere, where they are not those of the split."""
+        return self.path / "validation.parquet"
+
+    @property
     def provenance(self) -> Path:
         """Origin, versions, code state and machine."""
         return self.path / "provenance.json"
@@ -165,6 +170,12 @@ class RunFolder:
         if scored is None or scored.predictions != predicted.predictions or not self.scores.exists():
             return "predicted"
         return "scored"
+
+    def predicted(self) -> tuple[str, ...]:
+        """Return the subsets that done/predict.json names and whose predictions lie there."""
+        done = self._done("predict", Predicted)
+        folder = self.predictions("val").parent
+        return tuple(name for name in (done.predictions if done else ()) if (folder / f"{name}.parquet").exists())
 
     def _done(self, stage: str, kind: type[Any]) -> Any:
         try:

@@ -48,6 +48,35 @@ class AboutModel:
 
 
 @dataclass(frozen=True)
+class ImportedValidation:
+    """Where the validation predictions of an imported run come from, and what their images are."""
+
+    file: str
+    """The file of predictions, as it was named."""
+
+    sha256: str
+    """Of that file."""
+
+    columns: dict[str, str]
+    """By label, the column that its scores came from."""
+
+    logits: bool
+    """Whether these were logits."""
+
+    left_out: dict[str, int]
+    """Images of the file that are of neither subset of the run, by the subset that they are in."""
+
+    images: int
+    """How many images were predicted."""
+
+    patients: int
+    """How many patients they are of."""
+
+    own: bool
+    """Whether they are declared by whoever imported them, not the validation subset of the run's split."""
+
+
+@dataclass(frozen=True)
 class Imported:
     """The content of import.json."""
 
@@ -83,6 +112,9 @@ class Imported:
 
     cxrkit_version: str
     """Of the cxrkit that imported."""
+
+    validation: ImportedValidation | None = None
+    """What the validation predictions are; null where there are none, and where an earlier cxrkit did not say it."""
 
 
 def read_about(path: Path) -> AboutModel:

@@ -29,7 +29,7 @@ from cxrkit.base.pretraining import Pretraining
 from cxrkit.runs.checkpoints import CheckpointInfo
 from cxrkit.runs.config import settings
 from cxrkit.runs.folder import Predicted, RunFolder, Scored, Trained
-from cxrkit.runs.imported import AboutModel, Imported
+from cxrkit.runs.imported import AboutModel, Imported, ImportedValidation
 from cxrkit.runs.predictions import PredictionInfo
 from cxrkit.runs.scores import Scores, SubsetScores
 from cxrkit.shards.index import SOURCE_SCHEMA, Description, ShardEntry, TableFile
@@ -132,6 +132,7 @@ def _others() -> str:
             _table("done/predict.json", Predicted),
             _table("done/evaluate.json", Scored),
             _table("import.json of predictions from elsewhere", Imported),
+            _table("validation in import.json", ImportedValidation),
             _table("`--about FILE.toml` of `cxrkit import`", AboutModel),
         ]
     )
