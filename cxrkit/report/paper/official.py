@@ -41,8 +41,8 @@ def official(
 
     runs: their folder, or what was found in it. also: literature results to add as columns, as `works.resolve_also`
     reads them: keys, "primary", "top10", "all". epoch: the one of each run that stands in the table (epochs.py). apart:
-    show the numbers of the runs that do not compare, too. Raises UserError when `runs` holds no evaluated run, and for a
-    result that is unknown or does not compare.
+    show the numbers of the runs that do not compare, too. Raises UserError when `runs` holds no evaluated run, and for
+    a result that is unknown or does not compare.
     """
     table = published.table5()
     added = _added(also, table)

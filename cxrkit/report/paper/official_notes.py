@@ -63,7 +63,9 @@ def _higher_note(means: Sequence[float]) -> list[str]:
     published = works.comparable()
     higher = higher_than(max(means), published)
     beyond = f"{higher} of the {len(published)} published averages on the official split are higher"
-    return [f"The bold average is not the best there is: {beyond} (table of ranks; `cxrkit literature`)"] * bool(higher)
+    return [f"The bold average is the best of this table alone: {beyond} (table of ranks; `cxrkit literature`)"] * bool(
+        higher
+    )
 
 
 def _labels_note(table: Table5, added: Sequence[Published]) -> str:

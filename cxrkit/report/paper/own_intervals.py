@@ -9,7 +9,7 @@ from cxrkit.report.paper.own_columns import OwnColumns
 
 EFFECTIVE_NOTE = (
     "Effective patients: how many with equally many images would say as much; of the positives or of the negatives, "
-    "whichever are fewer; of the average, the fewest of its labels, so that its interval is rather too wide"
+    "whichever are fewer; of the average, the fewest of its labels, which is the cautious choice"
 )
 
 

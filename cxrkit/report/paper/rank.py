@@ -114,9 +114,7 @@ def rank_table(runs: Sequence[tuple[str, Verdict]], label_release: str, also: Se
         Column("whose", ("From",), left=True),
         Column(AVERAGE, ("Average",), ("auc",)),
         Column("rank", ("Rank", f"of {len(published) + 1}"), ("rank", "results")),
-        Column("above its interval", ("Above", "interval"), ("above",)),
-        Column("in its interval", ("In", "interval"), ("within",)),
-        Column("below its interval", ("Below", "interval"), ("below",)),
+        Column("above, in, below its interval", ("Above/in/", "below CI"), ("above", "within", "below")),
         Column("marks", ("Marks",), left=True),
     )
     title = "Rank among published results on the official split, by average AUC"
@@ -133,7 +131,7 @@ def _own_row(name: str, verdict: Verdict, mean: Metric, published: Sequence[Work
         Cell("this work"),
         Cell(_rounded(mean.value), {"auc": mean.value}, bold=True),
         Cell(f"{found.rank}{'=' * bool(found.level)}", values, bold=True),
-        *_around_cells(mean, published),
+        _around_cell(mean, published),
         Cell(", ".join(run_marks(verdict.run)) or "-"),
     )
     return Row(name, name, cells, own=True, doubts=verdict.doubts)
@@ -142,7 +140,7 @@ def _own_row(name: str, verdict: Verdict, mean: Metric, published: Sequence[Work
 def _published_row(work: Work, label_release: str) -> Row:
     marks = ", ".join(marks_of(work, label_release)) or "-"
     mean = Cell(_rounded(work.mean), {"auc": work.mean})
-    cells = (Cell("published"), mean, EMPTY, EMPTY, EMPTY, EMPTY, Cell(marks))
+    cells = (Cell("published"), mean, EMPTY, EMPTY, Cell(marks))
     return Row(work.key, work.key, cells, cite=work.key)
 
 
@@ -158,13 +156,12 @@ def _ruled(rows: Sequence[Row], published: Sequence[Work]) -> tuple[Row, ...]:
     return tuple(ruled)
 
 
-def _around_cells(mean: Metric, published: Sequence[Work]) -> tuple[Cell, Cell, Cell]:
+def _around_cell(mean: Metric, published: Sequence[Work]) -> Cell:
     found = around(mean, published)
     if found is None:
-        return EMPTY, EMPTY, EMPTY
+        return EMPTY
     counts = {"above": found.above, "within": len(found.within), "below": found.below}
-    above, within, below = (Cell(f"{count}", {name: count}) for name, count in counts.items())
-    return above, within, below
+    return Cell("/".join(map(str, counts.values())), counts)
 
 
 def _sentences(runs: Sequence[tuple[str, Metric]], published: Sequence[Work]) -> list[str]:
@@ -178,7 +175,7 @@ def _sentences(runs: Sequence[tuple[str, Metric]], published: Sequence[Work]) ->
 def _sentence(name: str, mean: Metric, published: Sequence[Work]) -> list[str]:
     assert mean.value is not None
     found, beside = place(mean.value, published), around(mean, published)
-    rank = f"ranks {_ordinal(found.rank)}{', level with others,' * bool(found.level)} of {len(published) + 1}"
+    rank = f"ranks {_ordinal(found.rank)}{' (shared)' * bool(found.level)} of {len(published) + 1}"
     among = f"itself and {len(published)} published results on the official split"
     if beside is None:
         return [f"The mean AUC of {name}, {_rounded(mean.value)}, {rank}: {among}; it has no confidence interval"]
@@ -209,7 +206,7 @@ def _notes(published: Sequence[Work], label_release: str) -> list[str]:
         "Read ranks with care. Of these results, selected on the test set by their released code (S): "
         f"{count[TEST_SELECTED]}; pretrained on this data set's images (P): {count[SAW_DATA_SET]}, and not known: "
         f"{not_known}; tested by other labels (L): {count[OTHER_LABELS]}",
-        "Above, in, below interval: how many published averages lie there, of the run's own 95 % interval. Those of "
+        "Above/in/below CI: how many published averages lie above, in and below the run's own 95 % interval. Those of "
         "published results are not known, and neither is whether they differ from the run by more than chance",
         *mark_notes(mark for found in marks for mark in found),
     ]

@@ -192,8 +192,8 @@ def _notes(names: Sequence[str], pairs: Pairs, paper: Published4 | None, labels:
     if paper:
         notes.append(f"Above the diagonal: this work; below it: {paper.citation}, as printed there, over 5 folds")
         notes.append(
-            "The low values printed there with non-image features (0.32 to 0.47) look like rows that were not aligned in "
-            "some folds; they are no aim"
+            "The low values printed there with non-image features (0.32 to 0.47) look like rows that were not aligned "
+            "in some folds; they are no aim"
         )
     if any(math.isnan(value) for splits in pairs.values() for value in splits.values()):
         notes.append("-: one of the two has the same score for every image in some label, which has no rank")

@@ -21,9 +21,9 @@ from cxrkit.report.rendering.latex_layout import (
     Part,
     heading_height,
     height_of,
+    laid_out,
     lines_of,
     notes_height,
-    parts_of,
 )
 from cxrkit.report.rendering.latex_text import escaped, number_or_text
 
@@ -65,16 +65,15 @@ def _cited(result: str) -> str:
 
 
 def _table(table: Table, label: str) -> Iterator[str]:
-    """Yield the parts of a table, and its notes behind them where the last part has no room for them."""
-    parts = parts_of(table)
+    """Yield the parts of a table, its notes in each of them; behind all of them where one has no room for notes."""
+    table, parts = laid_out(table)
     heights = [height_of(table, part) for part in parts]
-    inside = heights[-1] <= FLOAT and heights[-1] + BESIDE + notes_height(table.notes) <= PAGE_HEIGHT
+    inside = all(height <= FLOAT and height + BESIDE + notes_height(table.notes) <= PAGE_HEIGHT for height in heights)
     for number, (part, height) in enumerate(zip(parts, heights, strict=True)):
         caption = escaped(table.title, breaks=True) + (" (continued)" if number else "")
         said = f"\\caption{{{caption}}}" + (f"\\label{{{label}{f'-part{number + 1}' * bool(number)}}}" if label else "")
-        last = number == len(parts) - 1
         build = _float if height <= FLOAT else _long
-        yield build(table, part, said, table.notes if last and inside else ())
+        yield build(table, part, said, table.notes if inside else ())
     if table.notes and not inside:
         yield _notes(table.notes, f"To Table~\\ref{{{label}}}:" if label else "")
 
