@@ -42,7 +42,7 @@ def compare(runs: Sequence[Sequence[Run]], opened: Opened, *, only: Collection[s
     tables, figures = _documents(found, only)
     names = [contender.name for contender in who]
     title = f"{names[0]} against {names[1]}" if len(names) == 2 else f"{len(names)} runs compared"
-    return Report(title, tuple(tables), (), tuple(figures), "compare", _sentences(found))
+    return Report(title, tuple(tables), (), tuple(figures), "compare", _sentences(found, only))
 
 
 def comparisons(runs: Iterable[Run], opened: Opened) -> tuple[list[Table], list[Figure]]:
@@ -58,11 +58,11 @@ def _contests(runs: Iterable[Run], opened: Opened) -> list[Contest]:
     return [contest for group in _comparable(runs) for contest in contests(group, opened)]
 
 
-def _sentences(found: Sequence[Contest]) -> tuple[str, ...]:
-    """Return a sentence on each two contenders, and of several contests where it was."""
+def _sentences(found: Sequence[Contest], only: Collection[str] = ()) -> tuple[str, ...]:
+    """Return a sentence on each two contenders, and of several contests where it was; only: as `compare` takes it."""
     pairs = [contest for contest in found if len(contest.names) == 2]
     several = len(found) > 1
-    return tuple(f"On the {where(contest)}: " * several + sentence(contest) for contest in pairs)
+    return tuple(f"On the {where(contest)}: " * several + sentence(contest, names=not only) for contest in pairs)
 
 
 def compare_all(runs: Iterable[Run], opened: Opened) -> Report:

@@ -99,7 +99,7 @@ def _notes(contest: Contest, found: LabelComparisons, shown: list[Comparison]) -
     over = f"these {count}" if tested == count else f"the {tested} of them that {'has' if tested == 1 else 'have'} one"
     notes = [
         f"Average: unweighted mean over the {count} pathologies, the primary outcome; its p-value is not adjusted. "
-        f"p, Holm: of the labels, adjusted by Holm's method for {over}. Bold: p of at most 0.05. "
+        f"p, Holm: of the labels, adjusted by Holm's method over {over}. Bold: p of at most 0.05. "
         f"Difference: {contest.names[0]} minus {contest.names[1]}",
         *how_notes(contest, shown),
     ]
@@ -107,8 +107,11 @@ def _notes(contest: Contest, found: LabelComparisons, shown: list[Comparison]) -
     return notes + [TOO_FEW_NOTE] * any(item.mark == TOO_FEW for item in shown)
 
 
-def sentence(contest: Contest) -> str:
-    """Return in words, as a paper would, whether two contenders differ: the numbers go with the direction."""
+def sentence(contest: Contest, *, names: bool = True) -> str:
+    """Return in words, as a paper would, whether two contenders differ: the numbers go with the direction.
+
+    names: whether the labels that differ are named.
+    """
     found = contest.versus(0, 1)
     one, other = contest.names
     mean = found.mean
@@ -116,7 +119,8 @@ def sentence(contest: Contest) -> str:
         return f"Whether the mean AUCs of {one} and {other} differ cannot be said: {mean.reason}."
     higher, lower = (one, other) if mean.difference >= 0 else (other, one)
     low, high = (mean.lower, mean.upper) if mean.difference >= 0 else (-mean.upper, -mean.lower)
-    numbers = f"95 % CI {low:z.3f} to {high:z.3f}; {p_words(mean.p_value)}; {_how(contest)}"
+    p_value = p_words(mean.p_value).replace("<", "< ")
+    numbers = f"95 % CI {low:z.3f} to {high:z.3f}; {p_value}; {_how(contest)}"
     if mean.p_value > LEVEL:
         said = (
             f"The mean AUCs of {higher} and {lower} did not differ significantly "
@@ -124,7 +128,7 @@ def sentence(contest: Contest) -> str:
         )
     else:
         said = f"The mean AUC of {higher} exceeded that of {lower} by {abs(mean.difference):.3f} ({numbers})."
-    return f"{said} {_labels_sentence(contest, found)}".rstrip()
+    return f"{said} {_labels_sentence(contest, found, names=names)}".rstrip()
 
 
 def _how(contest: Contest) -> str:
@@ -133,22 +137,26 @@ def _how(contest: Contest) -> str:
     return f"corrected resampled t-test over {len(contest.folds)} folds"
 
 
-def _labels_sentence(contest: Contest, found: LabelComparisons) -> str:
+def _labels_sentence(contest: Contest, found: LabelComparisons, *, names: bool) -> str:
     """Say in which labels the two differ after Holm's correction, and who is higher there; "" where none is tested."""
     tested = [place for place, adjusted in enumerate(found.adjusted) if not math.isnan(adjusted)]
     if not tested:
         return ""
-    names = contest.labels.labels
     differ = [place for place in tested if found.adjusted[place] <= LEVEL]
     after = f"After Holm's correction, {len(differ) or 'none'} of {counted(len(tested), 'label')}"
     if not differ:
         return f"{after} differs."
-    parts = []
+    differs = f"{after} differ{'s' * (len(differ) == 1)}"
+    if not names:
+        return f"{differs}."
+    parts, labels = [], contest.labels.labels
     for contender, sign in zip(contest.names, (1, -1), strict=True):
         own = [place for place in differ if sign * found.labels[place].difference > 0]
         if own:
-            parts.append(f"{contender} is higher in {', '.join(contest.labels.heading(names[place]) for place in own)}")
-    return f"{after} differ{'s' * (len(differ) == 1)}: {'; '.join(parts)}."
+            parts.append(
+                f"{contender} is higher in {', '.join(contest.labels.heading(labels[place]) for place in own)}"
+            )
+    return f"{differs}: {'; '.join(parts)}."
 
 
 def _forest(contest: Contest, found: LabelComparisons, labels: tuple[str, ...]) -> Figure:
