@@ -139,9 +139,9 @@ def test_the_numbers_of_a_sentence_go_with_its_direction(study: Study, turned: b
     lower, upper = sorted((sign * mean["lower"], sign * mean["upper"]))
     assert lower > 0
     said = f"by {abs(mean['difference']):.3f} (95 % CI {lower:.3f} to {upper:.3f}; p < 0.001; paired by image, "
-    assert (
-        f"exceeded that of {'mlp-meta' if mean['difference'] * (-1) ** turned < 0 else names[0]}" not in report.text[0]
-    )
+    first, second = report.title.split(" against ")
+    higher, other = (first, second) if sign == 1 else (second, first)
+    assert report.text[0].startswith(f"The mean AUC of {higher} exceeded that of {other} by ")
     assert said in report.text[0]
     adjusted = [row for row in table(report, "compare").rows if row.key != AVERAGE]
     differ = [row.heading for row in adjusted if (p := row.cells[4].values.get("p_adjusted")) is not None and p <= 0.05]
