@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from cxrkit import report
 from cxrkit.cli.app import app
 from cxrkit.report.document.tables import AVERAGE, Cell, Column, Report, Row, Table
+from cxrkit.report.everything import DOCUMENTS
 from cxrkit.report.literature import references, works
 from cxrkit.report.rendering import latex_layout
 from cxrkit.report.rendering.marks import SHORT, legend_lines, shortened
@@ -72,6 +73,12 @@ def test_the_command_knows_it_by_name(study: Study) -> None:
     assert "confidence interval" in found.output
     wrong = CliRunner().invoke(app, ["report", "--table", "papers", "--runs", str(study.runs)])
     assert "--table papers: is not built here" in str(wrong.exception)
+
+
+def test_what_is_left_out_of_all_documents_has_a_reason(study: Study) -> None:
+    made = DOCUMENTS["thresholds"].build(ReportRequest(study.runs, only=("elsewhere",)).material())
+    assert made.notes == ("thresholds are chosen on validation predictions, and no run here has them",)
+    assert not made.tables
 
 
 # Names

@@ -136,7 +136,8 @@ def _thresholds(material: Material) -> Report:
     from cxrkit.report.each_run.operating_points import operating_points
 
     tables, figures = operating_points(material.tested, material.opened, material.names)
-    return Report("Sensitivity and specificity", tuple(tables), figures=tuple(figures), key="thresholds")
+    notes = () if tables else ("thresholds are chosen on validation predictions, and no run here has them",)
+    return Report("Sensitivity and specificity", tuple(tables), notes, tuple(figures), key="thresholds")
 
 
 def _subgroups(material: Material) -> Report:
