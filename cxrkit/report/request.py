@@ -159,8 +159,11 @@ def write_all(request: ReportRequest, out: Path, console: Console) -> WrittenAll
 def cited(documents: Sequence[Report]) -> set[str]:
     """Return the keys of the published results that documents show, in tables and in Figure 5."""
     tables = [table for report in documents for table in report.tables]
-    found = {item.cite for table in tables for item in (*table.columns, *table.rows)} - {""}
-    return found | {key for report in documents for item in report.figures if item.key == "figure5" for key in OTHERS}
+    found = {column.cite for table in tables for column in table.columns}
+    found |= {row.cite for table in tables for row in table.rows}
+    return found - {""} | {
+        key for report in documents for item in report.figures if item.key == "figure5" for key in OTHERS
+    }
 
 
 def best_first(material: Material) -> Sequence[str]:

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from cxrkit import __version__
 from cxrkit.base import manifests
@@ -82,8 +83,8 @@ def _entries() -> tuple[tuple[Entry, tuple[str, ...]], ...]:
     return tuple(found)
 
 
-def _own() -> list[dict[str, object]]:
-    entries: list[dict[str, object]] = manifests.read("published/references.toml")["entry"]
+def _own() -> list[dict[str, Any]]:
+    entries: list[dict[str, Any]] = manifests.read("published/references.toml")["entry"]
     return entries
 
 
