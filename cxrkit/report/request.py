@@ -161,9 +161,8 @@ def cited(documents: Sequence[Report]) -> set[str]:
     tables = [table for report in documents for table in report.tables]
     found = {column.cite for table in tables for column in table.columns}
     found |= {row.cite for table in tables for row in table.rows}
-    return found - {""} | {
-        key for report in documents for item in report.figures if item.key == "figure5" for key in OTHERS
-    }
+    drawn = {item.key for report in documents for item in report.figures}
+    return (found | set(OTHERS) if "figure5" in drawn else found) - {""}
 
 
 def best_first(material: Material) -> Sequence[str]:
