@@ -12,8 +12,8 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 def plain(report: Report) -> str:
-    """Return title, tables, figures and notes, a row a line."""
-    parts = [f"{report.key}: {report.title}"]
+    """Return title, text, tables, figures and notes, a row a line."""
+    parts = [f"{report.key}: {report.title}", *report.text]
     parts += [plain_table(table) for table in report.tables]
     parts += [_figure(figure) for figure in report.figures]
     return "\n\n".join([*parts, *report.notes]) + "\n"

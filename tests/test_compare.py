@@ -122,9 +122,32 @@ def test_a_run_does_not_differ_from_its_copy(study: Study) -> None:
     mean = values(table(report, "compare"), AVERAGE)
     assert (mean["difference"], mean["p_value"], mean["upper"]) == (0, 1, 0)
     notes = table(report, "compare").notes
-    assert "On the average nothing tells" in notes[0]
+    assert report.text[0].startswith(
+        "The mean AUCs of mlp-meta/official and copy/official did not differ significantly"
+    )
+    assert "none of 14 labels differs" in report.text[0]
     expected = "mlp-meta/official and copy/official order the test images alike in every label: they are copies, "
     assert any(note.startswith(expected) for note in notes)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_numbers_of_a_sentence_go_with_its_direction(study: Study, turned: bool) -> None:
+    names = ["resnet50-large-meta", "mlp-meta"]
+    report = compare(runs_of(study, *(names[::-1] if turned else names)), Opened(study.labels))
+    mean = values(table(report, "compare"), AVERAGE)
+    sign = -1 if mean["difference"] < 0 else 1
+    lower, upper = sorted((sign * mean["lower"], sign * mean["upper"]))
+    assert lower > 0
+    said = f"by {abs(mean['difference']):.3f} (95 % CI {lower:.3f} to {upper:.3f}; p < 0.001; paired by image, "
+    first, second = report.title.split(" against ")
+    higher, other = (first, second) if sign == 1 else (second, first)
+    assert report.text[0].startswith(f"The mean AUC of {higher} exceeded that of {other} by ")
+    assert said in report.text[0]
+    adjusted = [row for row in table(report, "compare").rows if row.key != AVERAGE]
+    differ = [row.heading for row in adjusted if (p := row.cells[4].values.get("p_adjusted")) is not None and p <= 0.05]
+    assert f"After Holm's correction, {len(differ)} of 14 labels differ" in report.text[0]
+    assert all(heading in report.text[0] for heading in differ)
+    assert not any(row.heading in report.text[0] for row in adjusted if row.heading not in differ)
 
 
 def test_equal_runs_share_a_rank_and_no_zero_is_negative(tmp_path: Path) -> None:
@@ -188,8 +211,8 @@ def test_only_shared_images_are_compared_and_it_is_said(study: Study) -> None:
     assert table(report, "compare").title.endswith("official split, partial")
     notes = "\n".join(table(report, "compare").notes)
     assert "Partial: only the 60 test images that all of them have are compared" in notes
-    assert "cannot be said" in table(report, "compare").notes[0]
-    assert "adjusted over the 1 of them that has one" in notes
+    assert "cannot be said" in report.text[0]
+    assert "Holm's method over the 1 of them that has one" in notes
     assert "Patients in brackets" in notes
 
 
@@ -350,6 +373,7 @@ def test_the_command_prints_and_writes(study: Study, tmp_path: Path) -> None:
     written = (tmp_path / "found.md").read_text()
     assert "Hernia" in written
     assert "Effusion" not in written
+    assert written.index("The mean AUC") < written.index("| Pathology"), "the sentence stands above the table"
 
 
 # Refusals
@@ -503,7 +527,7 @@ def test_label_sets_are_compared_in_what_both_score(two: Path) -> None:
     report = compare(named(["a", "c"], two / "runs"), Opened(two / "a.parquet"))
     assert len(table(report, "compare").rows) == 1 + len(CHESTXRAY8)
     notes = "\n".join(table(report, "compare").notes)
-    assert "Average: of the 8 pathologies" in notes
+    assert "unweighted mean over the 8 pathologies" in notes
     assert "Emphysema" in next(note for note in table(report, "compare").notes if note.startswith("Not compared"))
 
 

@@ -629,7 +629,7 @@ def test_the_official_table_has_it_beside_published_results(nih_csv: Path, tmp_p
     assert scores.origin.label_release == "v2020"
     table = reports.official(tmp_path / "runs").tables[0]
     assert not any(note.startswith("Epochs:") for note in table.notes), "what was made elsewhere has none here"
-    assert [column.heading for column in table.columns if column.own] == [("theirs *", "imported")]
+    assert [column.heading for column in table.columns if column.own] == [("theirs *",)]
     assert any("pixels, training images, pretraining unknown" in note for note in table.notes)
     with pytest.raises(
         UserError, match="its images are the 25,596 test images of split official, not those of resample-1"

@@ -579,4 +579,4 @@ def test_probes_are_no_rows_of_the_other_reports(evaluated: Path) -> None:
         assert not any("resnet50-large-vp" in row.heading for table in shown.tables for row in table.rows)
         assert not any(column.own for table in shown.tables for column in table.columns)
     said = report.official(evaluated, apart=True).tables[0].notes[-1]
-    assert said.startswith("None of your runs is of what these columns are of"), "no reasons follow"
+    assert said.startswith("No run is of what these columns are of"), "no reasons follow"

@@ -69,8 +69,8 @@ def test_every_number_has_its_origin(runs: tuple[Run, ...]) -> None:
     assert cells[4:8] == [f"{known.train:,}", f"{known.test:,}", f"{known.test_patients:,}", "checked"]
     assert by_name["mlp-meta, official"][2] == "not looked at"
     assert by_name["partial, resnet101-large, official"][5] == f"60 of {known.test:,}"
-    assert by_name["elsewhere, imported, official"][4] == "not known"
-    assert by_name["elsewhere, imported, official"][7] == "not checked"
+    assert by_name["elsewhere, official"][4] == "not known"
+    assert by_name["elsewhere, official"][7] == "not checked"
 
 
 def test_files_and_machines_are_those_of_the_run_folder(runs: tuple[Run, ...], tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_runs_that_agree_share_a_line_of_the_protocol(runs: tuple[Run, ...]) -> 
     assert several["Adam, learning rate 0.001, betas 0.9 and 0.999, no weight decay; batches of 256; in auto"] == (
         "mlp-meta, official"
     )
-    assert several["not known to cxrkit: the predictions were imported"] == "elsewhere, imported, official"
+    assert several["not known to cxrkit: the predictions were imported"] == "elsewhere, official"
     assert any(text.startswith(f"{len(runs) - 2}: ") for text in several.values())
 
 

@@ -35,9 +35,9 @@ def test_networks_on_phantoms_are_pooled_over_folds_in_the_papers_order(tmp_path
     assert [column.name for column in table.columns] == ["resnet50-ots", "resnet50-ft", "resnet50-large", "mine"]
     assert row(table, AVERAGE) == ["82.0 ± 0.2", "84.0 ± 0.2", "85.0 ± 0.2", "82.0 ± 0.2"]
     assert [cell.bold for cell in table.rows[0].cells] == [False, False, True, False]
-    assert table.notes[0] == "Not the paper's data: nothing published may stand beside these numbers"
+    assert table.notes[0] == "Another data set than that of published results: none may stand beside these numbers"
     assert any("resnet50-ft: average by fold" in note and "model.options.width=16" in note for note in table.notes)
-    assert shown.notes[0].startswith("No run compares with the paper's Table 3 yet")
+    assert shown.notes[0].startswith("No run compares with Table 3 of Baltruschat et al. 2019 yet")
     for kind in ("md", "csv", "latex"):
         assert "resnet50-ots" in report.render(shown, kind)
 

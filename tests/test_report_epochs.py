@@ -100,9 +100,9 @@ def test_own_and_common_epochs(runs: Path) -> None:
     assert mass(common) == pytest.approx(base + np.mean([1.2, 2.2, 3.2]))
     assert own_columns(own) == ["resnet50-large-meta"]
     assert own_columns(common) == ["resnet50-large-meta, epoch 2"]
-    assert any(note.startswith("Epochs: each of your runs at its own best one") for note in own.tables[0].notes)
+    assert any(note.startswith("Epochs: each run at its own best one") for note in own.tables[0].notes)
     notes = "\n".join(common.tables[0].notes)
-    assert "Epochs: for each of your columns the one with the lowest validation loss averaged over its runs" in notes
+    assert "Epochs: for each column of runs the one with the lowest validation loss averaged over its runs" in notes
     assert "resnet50-large-meta, epoch 2: validation loss 0.1800 over 3 runs, the lowest of 3 epochs" in notes
     assert reasons(common) == {}
 
@@ -304,7 +304,7 @@ def test_official_seeds_are_one_column_with_mean_and_deviation(seeded: Path) -> 
     assert cell.bold, "a mean over seeds competes as any other"
     notes = "\n".join(shown.tables[0].notes)
     assert "±: sample standard deviation over the seeds (n - 1)" in notes
-    assert "the mean of your 3 runs at 448 px, recipe resnet50-large-meta: seed 0, epoch 12, checkpoint c0ffee" in notes
+    assert "mean of 3 runs trained at 448 px, recipe resnet50-large-meta: seed 0, epoch 12, checkpoint c0ffee" in notes
     heads = [head.name for head in shown.tables[1].columns]
     assert heads[:2] == ["positives", "effective patients"]
     assert heads[2:] == ["resnet38-large-meta", *(f"resnet50-large-meta, seed {seed}" for seed in (0, 1, 4))]

@@ -279,11 +279,11 @@ def test_every_number_leads_to_a_document_and_its_key_is_its_name(study: Study) 
 
 def test_all_documents_that_the_runs_allow(study: Study) -> None:
     made = everything(ReportRequest(study.runs).material())
-    assert [item.key for item in made.documents][:2] == ["official", "resampled"]
+    assert [item.key for item in made.documents][:3] == ["paper", "official", "resampled"]
     assert "probes" not in [item.key for item in made.documents]
     one = everything(ReportRequest(study.runs, only=("mlp-meta",), raw=study.raw).material())
     keys = [item.key for item in one.documents]
-    assert keys[0] == "official"
+    assert keys[:2] == ["paper", "official"]
     assert {"curves", "stats", "provenance"} <= set(keys)
     assert "table1" not in keys  # no network of the paper is in the study
     assert not {"resampled", "probes", "compare", "table4", "labels"} & set(keys)
@@ -312,7 +312,7 @@ def test_what_is_of_no_run_asks_for_none(study: Study) -> None:
 
 def test_a_document_that_cannot_be_made_is_named_and_the_others_are_built(study: Study) -> None:
     made = everything(ReportRequest(study.runs, "", labels=("google2019",), raw=study.raw).material())
-    assert made.documents[0].key == "official"
+    assert made.documents[0].key == "paper"
     (reason,) = made.left_out
     assert reason.startswith("labels: ")
     assert "no google2019_nih-chest-xray-labels.csv here" in reason

@@ -153,7 +153,7 @@ def test_a_run_without_val_has_no_thresholds_and_no_temperature(study: Study) ->
         operating_points([alone], Opened())
     tables, _ = operating_points([alone, other], Opened())
     assert [table.key for table in tables] == ["thresholds"]
-    assert "Left out: elsewhere, imported (no validation predictions)" in tables[0].notes
+    assert "Left out: elsewhere (no validation predictions)" in tables[0].notes
     tables, figures = calibration([alone], Opened())
     means = table(tables, "calibration")
     assert [column.name for column in means.columns] == ["Brier", "ECE"]
@@ -163,9 +163,9 @@ def test_a_run_without_val_has_no_thresholds_and_no_temperature(study: Study) ->
     both, _ = calibration([alone, other], Opened())
     means = table(both, "calibration")
     assert [cell.text for cell in means.rows[0].cells][2:] == ["-"] * 5
-    assert "elsewhere, imported: no validation predictions" in means.notes
+    assert "elsewhere: no validation predictions" in means.notes
     assert "→" not in cells(table(tables, "calibration-labels"))[AVERAGE]
-    assert figures[0].panels[0].marks[1].name == "elsewhere, imported"
+    assert figures[0].panels[0].marks[1].name == "elsewhere"
 
 
 def test_many_runs_stand_side_by_side_without_tables_of_their_own(study: Study) -> None:

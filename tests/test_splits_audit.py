@@ -141,6 +141,7 @@ def test_the_three_lists_of_jlianglab() -> None:
     assert set(found.within.values()) == {Shared(0, 0)}
     assert found.beside["official", "test"][:2] == (Shared(0, 0), Shared(0, 0))
     text = render(audit_report(found), "md")
+    assert audit_report(found).text == ("No leak: no patient is in two of its subsets",)
     for sentence in ("test is the official test set", "No patient is in two of its subsets", "the split jlianglab"):
         assert sentence in text
 
@@ -162,10 +163,26 @@ def test_a_leaking_list_of_our_own(tmp_path: Path) -> None:
     same = test[12_000][:8] in patients
     assert found.within["train", "val"] == Shared(0, int(same), (str(int(test[12_000][:8])),) * same)
     assert (found.known, second.known) == ((), ())
+    leak = audit_report(found).text[0]
+    assert leak.startswith("LEAK: ")
+    assert f"train shares 12,000 images of {len(patients):,} patients with the official test set" in leak
     text = render(audit_report(found), "md")
+    assert text.index("LEAK") < text.index("What it holds"), "the verdict comes first"
     assert "train: 1 lines name an image that stood there before" in text
     assert r"1 names are no image of the data set, the first somebody\_else.png" in text
     assert "it is none of the known splits" in text
+
+
+def test_the_verdict_of_lists_without_a_leak_and_of_a_test_set(tmp_path: Path) -> None:
+    official = roster.read().filter(pl.col("official") == "test")["image_id"].to_list()
+    ours = roster.read().filter(pl.col("official") != "test")["image_id"].to_list()
+    train = write(tmp_path / "train.txt", "\n".join(ours[:300]))
+    test = write(tmp_path / "test.txt", "\n".join(ours[:1]))
+    nih = write(tmp_path / "test_list.txt", "\n".join(official))
+    assert audit_report(audited(train)).text == ("No leak: train has no patient of the official test set",)
+    assert audit_report(audited(nih)).text == ("No leak to look for: test_list is a test set alone",)
+    assert audit_report(audited(train, nih)).text == ("No leak: no patient is in two of its subsets",)
+    assert audit_report(audited(train, test)).text == ("LEAK: train and test share 1 image of 1 patient",)
 
 
 def test_shared_counts_patients_of_other_images_too() -> None:

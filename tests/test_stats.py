@@ -69,12 +69,12 @@ def test_all_fourteen_counts_equal_the_papers(real: Report) -> None:
         assert prevalence == paper_prevalence
     assert shown["No Finding"][:2] == ["60,361", "51,759"]
     assert shown["No Finding"][4:] == ["-", "-"]
-    assert "The number of images of every label equals the paper's" in table.notes
+    assert "The number of images of every label equals the printed one" in table.notes
 
 
 def test_the_counts_of_the_real_csv_are_the_papers(nih_raw: Path) -> None:
     report = data_statistics(cohort.read(nih_raw / "Data_Entry_2017_v2020.csv", None))
-    assert "The number of images of every label equals the paper's" in table_of(report, "table2a").notes
+    assert "The number of images of every label equals the printed one" in table_of(report, "table2a").notes
     assert texts(table_of(report, "subsets"))["Images"] == ["75,707", "10,817", "25,596", "112,120"]
 
 

@@ -38,8 +38,13 @@ def report(
         bool, typer.Option("--official-split", help="Table 5: the official split, beside published results.")
     ] = False,
     probes: Annotated[bool, typer.Option("--probes", help="Section 3: age, sex and view from image features.")] = False,
-    table: Annotated[int | None, typer.Option(help="A table of the paper, by its number.", show_default="3")] = None,
-    figure: Annotated[int | None, typer.Option(help="A figure of the paper, by its number.")] = None,
+    table: Annotated[
+        str | None,
+        typer.Option(
+            help="1 to 5: a table of Baltruschat et al. 2019; paper: one for yours, AUC [95 % CI].", show_default="3"
+        ),
+    ] = None,
+    figure: Annotated[int | None, typer.Option(help="A figure of Baltruschat et al. 2019, 3 or 5.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="All that the runs allow, into the folder --out.")] = False,
     runs: Runs = Path("runs"),
     only: Annotated[
@@ -53,7 +58,7 @@ def report(
     ] = EpochChoice.own,
     also: Annotated[
         str | None,
-        typer.Option(help="Published results beside Table 5: KEY,... of `cxrkit literature`, primary, top10."),
+        typer.Option(help="Published results beside Table 5: KEY,... of `cxrkit literature`, primary, top10, all."),
     ] = None,
     labels: Annotated[
         str | None,
@@ -75,7 +80,11 @@ def report(
         ReportFormat | None, typer.Option(help="Format of --out, or of what is printed.", show_default="by its ending")
     ] = None,
 ) -> None:
-    """Print the paper's tables with your runs in them: Table 5, the probes of section 3, or Table 3; or write all."""
+    """Print your runs in the tables of "the paper", Baltruschat et al. 2019, or write all of them.
+
+    Alone: its Table 3, the resampling folds. With --all come the table for a paper of your own, comparisons,
+    calibration, subgroups, figures and references.bib, too.
+    """
     from cxrkit.report import request as requests
 
     flags = {"--official-split": official_split, "--probes": probes, "--labels": bool(labels), "--all": everything}

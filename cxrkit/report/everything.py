@@ -12,6 +12,7 @@ from cxrkit.base.errors import UserError
 from cxrkit.report.document.tables import Report
 from cxrkit.report.evidence.epochs import EpochChoice
 from cxrkit.report.evidence.opened import Opened
+from cxrkit.report.evidence.reference import known_splits
 from cxrkit.report.evidence.run_names import model_names, run_names
 from cxrkit.report.evidence.runs import FoundRuns, Run, is_probe
 from cxrkit.report.paper.official import SPLIT as OFFICIAL
@@ -39,7 +40,7 @@ class Material:
     """Whether the numbers of the runs that do not compare are shown, too."""
 
     also: Sequence[str] = ()
-    """Published results beside the official split's: keys, "primary", "top10"."""
+    """Published results beside the official split's: keys, "primary", "top10", "all"."""
 
     labels: Sequence[str] = ()
     """Other sources of labels, by name: "google2019", "nih-2017"."""
@@ -95,6 +96,12 @@ def _resampled(material: Material) -> Report:
     return resampled(material.found, material.epoch, apart=material.apart)
 
 
+def _paper(material: Material) -> Report:
+    from cxrkit.report.paper.journal import journal
+
+    return journal(material.tested, material.names)
+
+
 def _probes(material: Material) -> Report:
     return probes(material.found, apart=material.apart)
 
@@ -132,7 +139,8 @@ def _thresholds(material: Material) -> Report:
     from cxrkit.report.each_run.operating_points import operating_points
 
     tables, figures = operating_points(material.tested, material.opened, material.names)
-    return Report("Sensitivity and specificity", tuple(tables), figures=tuple(figures), key="thresholds")
+    notes = () if tables else ("thresholds are chosen on validation predictions, and no run here has them",)
+    return Report("Sensitivity and specificity", tuple(tables), notes, tuple(figures), key="thresholds")
 
 
 def _subgroups(material: Material) -> Report:
@@ -213,6 +221,13 @@ def _has_tested(material: Material) -> bool:
     return bool(material.tested)
 
 
+def _has_paper(material: Material) -> bool:
+    """Whether there is one test set to speak of: over several folds Table 3 has means and deviations."""
+    folds = {run.split for run in material.tested} & (known_splits().keys() - {OFFICIAL})
+    several = {run.split for run in material.findings} & (known_splits().keys() - {OFFICIAL})
+    return bool(material.tested) and not (folds and len(several) > 1)
+
+
 def _has_external(material: Material) -> bool:
     from cxrkit.runs.external import validities
 
@@ -255,6 +270,7 @@ def _always(material: Material) -> bool:
 
 # In reading order. A new document is a line here, and two short functions above.
 DOCUMENTS: dict[str, Document] = {
+    "paper": Document(_paper, _has_paper),
     "official": Document(_official, _has_official),
     "resampled": Document(_resampled, _has_other_splits),
     "probes": Document(_probes, _has_probes),

@@ -13,16 +13,20 @@ from cxrkit.report.everything import DOCUMENTS, Material, everything
 from cxrkit.report.evidence.epochs import EpochChoice
 from cxrkit.report.evidence.opened import Opened
 from cxrkit.report.evidence.runs import FoundRuns, find_runs
-from cxrkit.report.literature import works
+from cxrkit.report.literature import references, works
+from cxrkit.report.paper.figure5 import OTHERS
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 DEFAULT = "resampled"
 WITHOUT_RUNS = ("stats", "table1")  # documents that are of no run
-# The paper's tables and figures by number, and the document that has each. A new one is a line here.
-TABLES: Mapping[int, str] = {1: "table1", 2: "stats", 3: "resampled", 4: "table4", 5: "official"}
-FIGURES: Mapping[int, str] = {3: "stats", 5: "resampled"}
+# The tables and figures of Baltruschat et al. 2019 by number, the table for a paper of one's own, and the document that
+# has each. A new one is a line here.
+TABLES: Mapping[str, str] = {
+    "1": "table1", "2": "stats", "3": "resampled", "4": "table4", "5": "official", "paper": "paper",
+}  # fmt: skip
+FIGURES: Mapping[str, str] = {"3": "stats", "5": "resampled"}
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class ReportRequest:
     """Whether the numbers of the runs that do not compare are shown, too."""
 
     also: tuple[str, ...] = ()
-    """Published results beside the official split's: keys, "primary", "top10"."""
+    """Published results beside the official split's: keys, "primary", "top10", "all"."""
 
     labels: tuple[str, ...] = ()
     """Other sources of labels to hold the predictions against."""
@@ -99,7 +103,7 @@ class WrittenAll:
     """The page of all documents; None where the libraries for it are not installed."""
 
 
-def document_of(flags: Mapping[str, bool], table: int | None, figure: int | None) -> str:
+def document_of(flags: Mapping[str, bool], table: str | int | None, figure: str | int | None) -> str:
     """Return the document that is asked for, "" for all of them.
 
     flags: by option, whether it was given: --official-split, --probes, --labels, --all. Raises UserError for two
@@ -111,14 +115,14 @@ def document_of(flags: Mapping[str, bool], table: int | None, figure: int | None
         asked.pop("--labels", None)
     for option, number, known in (("--table", table, TABLES), ("--figure", figure, FIGURES)):
         if number is not None:
-            asked[f"{option} {number}"] = _numbered(option, number, known)
+            asked[f"{option} {number}"] = _numbered(option, str(number), known)
     if len(set(asked.values())) > 1:
         reports = "two reports" if len(asked) == 2 else f"{len(asked)} reports"
         raise UserError(f"{' and '.join(asked)} are {reports}", remedy="ask for one after the other, or for --all")
     return next(iter(asked.values()), DEFAULT)
 
 
-def _numbered(option: str, number: int, known: Mapping[int, str]) -> str:
+def _numbered(option: str, number: str, known: Mapping[str, str]) -> str:
     if number not in known:
         shown = [f"--table {item}" for item in TABLES] + [f"--figure {item}" for item in FIGURES]
         raise UserError(f"{option} {number}: is not built here", remedy=f"choose {', '.join(shown)}")
@@ -146,10 +150,19 @@ def write_all(request: ReportRequest, out: Path, console: Console) -> WrittenAll
     with progress_bar("writing", steps(made.documents), console=console, unit="parts") as bar:
         written = write_folder(
             made.documents, out, title="cxrkit report", made=f"cxrkit {__version__}", best=best_first(material),
-            done=bar.advance,
+            others={references.FILE: references.bibtex(cited(made.documents))}, done=bar.advance,
         )  # fmt: skip
     page = out / PAGE if out / PAGE in written.files else None
     return WrittenAll(written.files, (*made.left_out, *written.left_out), page)
+
+
+def cited(documents: Sequence[Report]) -> set[str]:
+    """Return the keys of the published results that documents show, in tables and in Figure 5."""
+    tables = [table for report in documents for table in report.tables]
+    found = {column.cite for table in tables for column in table.columns}
+    found |= {row.cite for table in tables for row in table.rows}
+    drawn = {item.key for report in documents for item in report.figures}
+    return (found | set(OTHERS) if "figure5" in drawn else found) - {""}
 
 
 def best_first(material: Material) -> Sequence[str]:

@@ -11,9 +11,10 @@ from cxrkit.base import registry
 from cxrkit.base.errors import UserError
 from cxrkit.report.comparing.contenders import Contender, contenders, is_fold, refuse_alone
 from cxrkit.report.comparing.contests import Contest
+from cxrkit.report.comparing.difference_cells import where
 from cxrkit.report.comparing.matrix import many
 from cxrkit.report.comparing.pairing import contests
-from cxrkit.report.comparing.versus import versus
+from cxrkit.report.comparing.versus import sentence, versus
 from cxrkit.report.document.figures import Figure
 from cxrkit.report.document.tables import Report, Table
 from cxrkit.report.evidence.opened import Opened
@@ -41,7 +42,7 @@ def compare(runs: Sequence[Sequence[Run]], opened: Opened, *, only: Collection[s
     tables, figures = _documents(found, only)
     names = [contender.name for contender in who]
     title = f"{names[0]} against {names[1]}" if len(names) == 2 else f"{len(names)} runs compared"
-    return Report(title, tuple(tables), (), tuple(figures), "compare")
+    return Report(title, tuple(tables), (), tuple(figures), "compare", _sentences(found, only))
 
 
 def comparisons(runs: Iterable[Run], opened: Opened) -> tuple[list[Table], list[Figure]]:
@@ -50,17 +51,26 @@ def comparisons(runs: Iterable[Run], opened: Opened) -> tuple[list[Table], list[
     Runs are pooled over seeds and folds by the terms that they were trained on. What cannot be compared with anything
     is passed over: a report says elsewhere what it keeps apart. Raises UserError where predictions or labels are gone.
     """
-    found: list[Contest] = []
-    for group in _comparable(runs):
-        found += contests(group, opened)
-    return _documents(found)
+    return _documents(_contests(runs, opened))
+
+
+def _contests(runs: Iterable[Run], opened: Opened) -> list[Contest]:
+    return [contest for group in _comparable(runs) for contest in contests(group, opened)]
+
+
+def _sentences(found: Sequence[Contest], only: Collection[str] = ()) -> tuple[str, ...]:
+    """Return a sentence on each two contenders, and of several contests where it was; only: as `compare` takes it."""
+    pairs = [contest for contest in found if len(contest.names) == 2]
+    several = len(found) > 1
+    return tuple(f"On the {where(contest)}: " * several + sentence(contest, names=not only) for contest in pairs)
 
 
 def compare_all(runs: Iterable[Run], opened: Opened) -> Report:
     """Return the comparisons of all runs that may be compared, as a document; see `comparisons`."""
-    tables, figures = comparisons(runs, opened)
+    found = _contests(runs, opened)
+    tables, figures = _documents(found)
     notes = () if tables else ("No two models were tested on the same images, or on the same folds",)
-    return Report("Differences between runs", tuple(tables), notes, tuple(figures), "compare")
+    return Report("Differences between runs", tuple(tables), notes, tuple(figures), "compare", _sentences(found))
 
 
 def compared(runs: Iterable[Run]) -> list[Run]:

@@ -122,7 +122,7 @@ def matrix_table(contest: Contest, means: Pairwise, order: Sequence[int], times:
     """Return all pairs: differences above the diagonal, adjusted p-values below it. times: 1, or 100 for AUC x 100."""
     decimals = 3 if times == 1 else 2
     heads = [
-        Column(f"less {contest.names[place]}", (f"{rank}",), ("difference", "p_adjusted"))
+        Column(f"minus {contest.names[place]}", (f"{rank}",), ("difference", "p_adjusted"))
         for rank, place in enumerate(order, 1)
     ]
     rows = []
@@ -139,7 +139,7 @@ def matrix_table(contest: Contest, means: Pairwise, order: Sequence[int], times:
         rows.append(Row(contest.names[one], f"{rank} {contest.names[one]}", tuple(cells), own=True))
     what = "average AUC" if times == 1 else f"average AUC x {times}"
     note = (
-        f"Above the diagonal: {what} of the row less that of the column; below it: p-value of the same pair, adjusted "
+        f"Above the diagonal: {what} of the row minus that of the column; below it: p-value of the same pair, adjusted "
         f"by Holm over {pairs_text(means)}. Bold: different at 5 %"
     )
     return Table(
@@ -181,11 +181,11 @@ def _forest(contest: Contest, means: Pairwise, order: Sequence[int]) -> Figure:
     best, *others = order
     name = contest.names[best]
     return forest(
-        f"Average AUC less that of {name}",
+        f"Average AUC minus that of {name}",
         f"Differences of the average AUC from {name}, which has the highest, with 95 % intervals that are not adjusted "
         f"for their number, {where(contest)}.",
         tuple(contest.names[place] for place in others),
-        f"less {name}",
+        f"minus {name}",
         [between(means, place, best)[0] for place in others],
     )
 
@@ -204,7 +204,7 @@ def _grid(contest: Contest, means: Pairwise, order: Sequence[int]) -> Figure:
         diverging=True,
     )
     panel = Panel("", (grid,), categories=tuple(contest.names[place] for place in order))
-    caption = f"Average AUC of the row less that of the column, {where(contest)}."
+    caption = f"Average AUC of the row minus that of the column, {where(contest)}."
     if grid.texts:
         caption += " *: different at 5 %, adjusted by Holm over all pairs."
     return Figure("matrix", "Differences of the average AUC", caption, (panel,))

@@ -7,7 +7,8 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from cxrkit.base.labels import LabelSet
-from cxrkit.report.comparing.contests import Contest
+from cxrkit.base.words import count as counted
+from cxrkit.report.comparing.contests import Contest, OnImages
 from cxrkit.report.comparing.difference_cells import (
     LEVEL,
     TOO_FEW_NOTE,
@@ -19,7 +20,7 @@ from cxrkit.report.comparing.difference_cells import (
     where,
 )
 from cxrkit.report.document.figures import Axis, Figure, Line, Panel, Ranges
-from cxrkit.report.document.numbers import p_words, signed
+from cxrkit.report.document.numbers import p_words
 from cxrkit.report.document.tables import AVERAGE, EMPTY, Column, Row, Table, heading_lines
 from cxrkit.report.evidence.cells import APPROXIMATE_NOTE
 from cxrkit.statistics.comparing import Comparison, LabelComparisons
@@ -49,13 +50,13 @@ def _table(contest: Contest, found: LabelComparisons, labels: tuple[str, ...]) -
             for name, said in zip(contest.names, several, strict=True)
         ),
         Column(
-            f"{one} less {other}",
+            f"{one} minus {other}",
             ("Difference", "[95 % interval]"),
             ("difference", "lower", "upper", "standard_error", "degrees_of_freedom"),
             own=True,
         ),
-        Column(f"{one} less {other}", ("p",), ("p_value",), own=True),
-        Column(f"{one} less {other}", ("p,", "Holm"), ("p_adjusted",), own=True),
+        Column(f"{one} minus {other}", ("p",), ("p_value",), own=True),
+        Column(f"{one} minus {other}", ("p,", "Holm"), ("p_adjusted",), own=True),
     )
     rows = [_row(contest, None, found.mean, math.nan)]
     for place, label in enumerate(contest.labels.labels):
@@ -97,25 +98,65 @@ def _notes(contest: Contest, found: LabelComparisons, shown: list[Comparison]) -
     tested = sum(not math.isnan(adjusted) for adjusted in found.adjusted)
     over = f"these {count}" if tested == count else f"the {tested} of them that {'has' if tested == 1 else 'have'} one"
     notes = [
-        _verdict(contest, found.mean),
-        f"Average: of the {count} pathologies, the one primary outcome, whose p-value stands by itself; "
-        f"p, Holm: adjusted over {over}. Bold: different at 5 %",
+        f"Average: unweighted mean over the {count} pathologies, the primary outcome; its p-value is not adjusted. "
+        f"p, Holm: of the labels, adjusted by Holm's method over {over}. Bold: p of at most 0.05. "
+        f"Difference: {contest.names[0]} minus {contest.names[1]}",
         *how_notes(contest, shown),
     ]
     notes += [APPROXIMATE_NOTE] * any(item.mark == APPROXIMATE for item in shown)
     return notes + [TOO_FEW_NOTE] * any(item.mark == TOO_FEW for item in shown)
 
 
-def _verdict(contest: Contest, mean: Comparison) -> str:
-    """Say in words what the primary outcome says."""
+def sentence(contest: Contest, *, names: bool = True) -> str:
+    """Return in words, as a paper would, whether two contenders differ: the numbers go with the direction.
+
+    names: whether the labels that differ are named.
+    """
+    found = contest.versus(0, 1)
     one, other = contest.names
+    mean = found.mean
     if math.isnan(mean.p_value):
-        return f"Whether {one} and {other} differ cannot be said: {mean.reason}"
-    numbers = f"95 % interval {signed(mean.lower)} to {signed(mean.upper)}, {p_words(mean.p_value)}"
+        return f"Whether the mean AUCs of {one} and {other} differ cannot be said: {mean.reason}."
+    higher, lower = (one, other) if mean.difference >= 0 else (other, one)
+    low, high = (mean.lower, mean.upper) if mean.difference >= 0 else (-mean.upper, -mean.lower)
+    p_value = p_words(mean.p_value).replace("<", "< ")
+    numbers = f"95 % CI {low:z.3f} to {high:z.3f}; {p_value}; {_how(contest)}"
     if mean.p_value > LEVEL:
-        return f"On the average nothing tells {one} from {other}: {signed(mean.difference)} ({numbers})"
-    higher, lower = (one, other) if mean.difference > 0 else (other, one)
-    return f"On the average {higher} is above {lower} by {abs(mean.difference):.3f} (first less second: {numbers})"
+        said = (
+            f"The mean AUCs of {higher} and {lower} did not differ significantly "
+            f"(difference {abs(mean.difference):.3f}, {numbers})."
+        )
+    else:
+        said = f"The mean AUC of {higher} exceeded that of {lower} by {abs(mean.difference):.3f} ({numbers})."
+    return f"{said} {_labels_sentence(contest, found, names=names)}".rstrip()
+
+
+def _how(contest: Contest) -> str:
+    if isinstance(contest, OnImages):
+        return "paired by image, variance over patients"
+    return f"corrected resampled t-test over {len(contest.folds)} folds"
+
+
+def _labels_sentence(contest: Contest, found: LabelComparisons, *, names: bool) -> str:
+    """Say in which labels the two differ after Holm's correction, and who is higher there; "" where none is tested."""
+    tested = [place for place, adjusted in enumerate(found.adjusted) if not math.isnan(adjusted)]
+    if not tested:
+        return ""
+    differ = [place for place in tested if found.adjusted[place] <= LEVEL]
+    after = f"After Holm's correction, {len(differ) or 'none'} of {counted(len(tested), 'label')}"
+    if not differ:
+        return f"{after} differs."
+    differs = f"{after} differ{'s' * (len(differ) == 1)}"
+    if not names:
+        return f"{differs}."
+    parts, labels = [], contest.labels.labels
+    for contender, sign in zip(contest.names, (1, -1), strict=True):
+        own = [place for place in differ if sign * found.labels[place].difference > 0]
+        if own:
+            parts.append(
+                f"{contender} is higher in {', '.join(contest.labels.heading(labels[place]) for place in own)}"
+            )
+    return f"{differs}: {'; '.join(parts)}."
 
 
 def _forest(contest: Contest, found: LabelComparisons, labels: tuple[str, ...]) -> Figure:
@@ -123,10 +164,11 @@ def _forest(contest: Contest, found: LabelComparisons, labels: tuple[str, ...]) 
     by_label = dict(zip(contest.labels.labels, found.labels, strict=True))
     shown = [found.mean, *(by_label[label] for label in labels)]
     return forest(
-        f"{one} less {other}: differences of AUC",
-        f"Differences of AUC with 95 % intervals, {one} less {other}, {where(contest)}; right of zero {one} is higher.",
+        f"{one} minus {other}: differences of AUC",
+        f"Differences of AUC with 95 % intervals, {one} minus {other}, {where(contest)}: right of zero the first is "
+        "higher.",
         (AVERAGE, *map(contest.labels.heading, labels)),
-        f"{one} less {other}",
+        f"{one} minus {other}",
         shown,
     )
 

@@ -15,6 +15,7 @@ from cxrkit.models.catalog import cost
 from cxrkit.models.layers import Convolution, Layer, layers
 from cxrkit.report.document.tables import EMPTY, Cell, Column, Report, Row, Table
 from cxrkit.report.literature.paper_tables import PublishedLayer, table1
+from cxrkit.report.literature.published import of_the_paper
 
 _BESIDE = ("resnet50-ots", "resnet50-ft", "resnet50-1channel")  # at the printed table's input size
 _NETWORKS = (
@@ -62,7 +63,7 @@ def _layers_table() -> Table:
         "ImageNet weights they start from; networks from scratch have it where the paper prints it",
         "The sigmoid is part of the loss; predictions are probabilities",
     )
-    return Table("Layers (the paper's Table 1)", "Layer", columns, tuple(rows), notes, "table1")
+    return Table(f"Layers ({of_the_paper('Table 1')})", "Layer", columns, tuple(rows), notes, "table1")
 
 
 def _by_name(spec: ModelSpec) -> dict[str, Layer]:
@@ -129,7 +130,7 @@ def _networks_table() -> Table:
         'blocks from 5 to 22" are those of conv4_x',
         "Section 2.3 speaks of 2024 features, a misprint for the 2048 of Table 1",
     )
-    return Table("The paper's networks, as built", "Layer", columns, tuple(rows), notes, "table1-networks")
+    return Table(f"{of_the_paper('Networks')}, as built", "Layer", columns, tuple(rows), notes, "table1-networks")
 
 
 def _after(name: str) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ from cxrkit.report.data.data_tables import (
 )
 from cxrkit.report.document.tables import EMPTY, Cell, Column, Report, Row, Table
 from cxrkit.report.literature.paper_tables import Table2, table2
+from cxrkit.report.literature.published import of_the_paper
 
 _COUNT = ("positive", "negative", "unknown", "prevalence")
 
@@ -111,7 +112,7 @@ def _labels_table(whole: Counts, labels: LabelSet, paper: Table2 | None, release
             )
         rows.append(Row(label, labels.heading(label), tuple(cells), label == (*labels.beside, "")[0]))
     notes = _labels_notes(whole, paper, release) if paper else []
-    title = "Labels" + (" (the paper's Table 2a)" if paper else "")
+    title = "Labels" + (f" ({of_the_paper('Table 2a')})" if paper else "")
     return Table(title, "Pathology", tuple(columns), tuple(rows), tuple(notes), "table2a")
 
 
@@ -119,7 +120,7 @@ def _labels_notes(whole: Counts, paper: Table2, release: str) -> list[str]:
     notes = [f"Paper's columns: {paper.citation}, as printed there"]
     other = [label for label, printed in paper.labels.items() if whole.labels[label].positive != printed.positive]
     if not other:
-        return [*notes, "The number of images of every label equals the paper's"]
+        return [*notes, "The number of images of every label equals the printed one"]
     if len(other) == len(paper.labels):
         differ = "No label has as many images as in the paper"
     else:
@@ -144,7 +145,7 @@ def _people_table(whole: Counts, paper: Table2 | None) -> Table:
         notes += _people_notes(whole, paper)
     else:
         rows = [Row(row.key, row.heading, row.cells[:1], row.rule_above) for row in rows]
-    title = "Sex, view and age" + (" (the paper's Table 2b and section 2.4)" if paper else "")
+    title = "Sex, view and age" + (f" ({of_the_paper('Table 2b and section 2.4')})" if paper else "")
     return Table(title, "Of the images", tuple(columns), tuple(rows), tuple(notes), "table2b")
 
 

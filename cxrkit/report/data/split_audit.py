@@ -81,7 +81,46 @@ def audit_report(found: Audit) -> Report:
         tables.append(_within(found))
     if found.beside:
         tables.append(_beside(found))
-    return Report("Audit of a split", tuple(tables), tuple(_verdicts(found)))
+    return Report("Audit of a split", tuple(tables), tuple(_verdicts(found)), text=(_leak(found),))
+
+
+def _leak(found: Audit) -> str:
+    """Return the verdict in a line: whether patients of one subset, or of the official test set, are in another.
+
+    A split with a test subset of its own is held against that; lists without one against the official test set.
+    """
+    leaks = [
+        f"{one} and {other} share {_shared_words(shared)}"
+        for (one, other), shared in found.within.items()
+        if shared.patients
+    ]
+    own_test = any(item.name == "test" or _is_official_test(item) for item in found.lists)
+    beside = found.beside.get(OFFICIAL_TEST, ())
+    if not own_test:
+        leaks += [
+            f"{item.name} shares {_shared_words(shared)} with the official test set"
+            for item, shared in zip(found.lists, beside, strict=False)
+            if shared.patients
+        ]
+    if leaks:
+        return f"LEAK: {'; '.join(leaks)}"
+    if own_test and len(found.lists) == 1:
+        return f"No leak to look for: {found.lists[0].name} is a test set alone"
+    if own_test:
+        return "No leak: no patient is in two of its subsets"
+    if not beside and not found.within:
+        return "No verdict: there is one list, and no test set to hold it against"
+    names = " and ".join(item.name for item in found.lists)
+    share = "has no patient" if len(found.lists) == 1 else "have no patient"
+    where = f"{names} {share} of the official test set" if beside else ""
+    apart = "no patient is in two of its subsets" if found.within else ""
+    return f"No leak: {'; '.join(filter(None, (where, apart)))}"
+
+
+def _shared_words(shared: Shared) -> str:
+    if not shared.images:  # the same patients, by other images
+        return counted(shared.patients, "patient")
+    return f"{counted(shared.images, 'image')} of {counted(shared.patients, 'patient')}"
 
 
 def _holds(found: Audit) -> Table:

@@ -60,6 +60,9 @@ class Column:
     doubts: tuple[str, ...] = ()
     """What nobody has checked of the run: the mark in the heading stands for it."""
 
+    cite: str = ""
+    """The published result that it is, by its key in `literature.toml`; "" where it is none."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -82,6 +85,9 @@ class Row:
 
     doubts: tuple[str, ...] = ()
     """What nobody has checked of that run."""
+
+    cite: str = ""
+    """The published result that it is, by its key in `literature.toml`; "" where it is none."""
 
 
 @dataclass(frozen=True)

@@ -74,9 +74,9 @@ class AtEpochs:
         if names and all(variant.recipe == IMPORTED for variant in names):
             return []  # what was made elsewhere has no epochs here
         if not self.chosen:
-            return ["Epochs: each of your runs at its own best one; `--epoch common`: one for all runs of a column"]
+            return ["Epochs: each run at its own best one; `--epoch common`: one for all runs of a column"]
         notes = [
-            "Epochs: for each of your columns the one with the lowest validation loss averaged over its runs, the "
+            "Epochs: for each column of runs the one with the lowest validation loss averaged over its runs, the "
             "earliest of equal ones (the paper's selection)"
         ]
         return notes + [_chosen_note(names[variant], common) for variant, common in self.chosen.items()]

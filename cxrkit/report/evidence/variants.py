@@ -155,8 +155,10 @@ def _words(variant: Variant, varying: set[str], paper: Published | PublishedFold
     of_its_recipe = variant.name == variant.recipe and variant.recipe in recipes.names()
     if "model" in varying or (variant.name != variant.model and not of_its_recipe):
         words.append(variant.model)
-    if "recipe" in varying or variant.recipe not in (variant.name, variant.model):
-        words.append(IMPORTED if variant.recipe == IMPORTED else f"recipe {variant.recipe}")
+    if variant.recipe == IMPORTED:  # a note says where it comes from; a name that is of both must tell them apart
+        words += ["imported"] * ("recipe" in varying)
+    elif "recipe" in varying or variant.recipe not in (variant.name, variant.model):
+        words.append(f"recipe {variant.recipe}")
     other_size = paper is not None and paper.input_size not in (0, variant.input_size)
     if variant.input_size and (
         "input_size" in varying or other_size

@@ -109,7 +109,7 @@ def _notes(shown: Sequence[Work]) -> list[str]:
         *mark_notes(selected),
         "A dash: not known; no mark is no promise, for of most results neither selection nor labels are known",
         "`cxrkit literature show RESULT`: all that is known of one. "
-        "`cxrkit report --official-split --also RESULT,...`: those that compare, beside your runs",
+        "`cxrkit report --official-split --also RESULT,...`: those that compare, beside one's own runs",
     ]
 
 

@@ -13,6 +13,13 @@ from cxrkit.base.labels import CHESTXRAY14, NO_FINDING
 from cxrkit.report.document.tables import heading_lines
 from cxrkit.report.literature import works
 
+PAPER = "Baltruschat et al. 2019"  # "the paper", wherever cxrkit says so
+
+
+def of_the_paper(part: str) -> str:
+    """Return what a caption calls a table, figure or section of the paper whose experiments are repeated."""
+    return f"{part} of {PAPER}"
+
 
 @dataclass(frozen=True)
 class Published:

@@ -180,10 +180,10 @@ def get(key: str) -> Work:
 
 
 def resolve_also(text: str) -> tuple[str, ...]:
-    """Return the keys that `--also` names: keys, `primary`, `top10` (or `top3`, ...), joined by commas, each once.
+    """Return the keys that `--also` names, each once: keys, `primary`, `all`, `top10` (or `top3`, ...), with commas.
 
-    primary: every comparable result that was read in the work itself. Raises UserError for an unknown name, with the
-    nearest known ones, and for a result that does not compare, with the reason.
+    primary: every comparable result that was read in the work itself; all: every comparable one. Raises UserError for
+    an unknown name, with the nearest known ones, and for a result that does not compare, with the reason.
     """
     words = [word.strip() for word in text.split(",") if word.strip()]
     if not words:
@@ -192,12 +192,14 @@ def resolve_also(text: str) -> tuple[str, ...]:
 
 
 def _keys_of(word: str) -> Iterator[str]:
-    if word == "primary":
+    if word == "all":
+        yield from (work.key for work in comparable())
+    elif word == "primary":
         yield from (work.key for work in comparable() if work.evidence == "primary")
     elif found := re.fullmatch(r"top([1-9]\d{0,2})", word):
         yield from (work.key for work in comparable()[: int(found[1])])
     elif word not in literature():
-        names = [*literature(), "primary", "top10"]
+        names = [*literature(), "primary", "top10", "all"]
         raise unknown("published result", word, names, own="", listed="cxrkit literature")
     else:
         yield _checked(literature()[word]).key

@@ -51,7 +51,7 @@ def counterparts(
             for work in known:
                 own_marks = (OTHER_SPLIT, *marks_of(work, label_release))
                 paper = published.from_literature(work.key)
-                heads.append(Column(paper.name, in_heading(paper.heading, own_marks), (field,)))
+                heads.append(Column(paper.name, in_heading(paper.heading, own_marks), (field,), cite=work.key))
                 cells.append(_published_cells(work, field, factor))
                 notes.append(_note(work, variant))
                 marks += own_marks

@@ -17,7 +17,7 @@ from cxrkit.report.evidence.comparability import Verdict
 from cxrkit.report.evidence.epochs import AtEpochs
 from cxrkit.report.evidence.variants import Variant, details, full_name
 from cxrkit.report.literature import works
-from cxrkit.report.literature.published import Table3
+from cxrkit.report.literature.published import Table3, of_the_paper
 
 # Which groups the paper's figure shows is drawn there, not printed; these published an AUC for each pathology before
 # it, on random splits of their own. Then the paper's own column of Table 3, whose extremes are not printed.
@@ -101,7 +101,7 @@ def _caption(name: str, folds: int, table: Table3, at: AtEpochs) -> str:
     best = f", the best of {len(at.columns)} set-ups" if len(at.columns) > 1 else ""
     return (
         f"{name}{best}: mean test AUC, {extremes}{missing}. Hollow: AUCs of other groups, as published, each on a "
-        "random split of its own, and the means of the paper's Table 3. None of them is on our splits: a distance "
-        "shorter than the bars says nothing of which is better. Pathologies by rising average over all, as in the "
-        "paper's Figure 5."
+        f"random split of its own, and the means of {of_the_paper('Table 3')}. None of them is on our splits: a "
+        "distance shorter than the bars says nothing of which is better. Pathologies by rising average over all, as in "
+        "Figure 5 there."
     )

@@ -26,6 +26,7 @@ from cxrkit.report.paper.counterparts import counterparts
 
 DECIMALS = 1  # of AUC x 100, as the paper prints
 FIELDS = ("auc_x100",)
+CITED = "baltruschat2019-5fold"
 Folds = dict[int, list[Verdict]]  # the runs of each fold, one for each seed, by number of the fold
 
 
@@ -97,7 +98,7 @@ def _table(
         cells.append(_own_cells(folds, table.folds, labels))
         if paper is not None and last_of_paper[paper.recipe] == variant:
             rivals.add(len(heads))
-            heads.append(Column(paper.name, ("paper:", *paper.heading), FIELDS))
+            heads.append(Column(paper.name, ("paper:", *paper.heading), FIELDS, cite=CITED))
             cells.append(_paper_cells(paper, table.folds))
     rows = bold_best(label_rows(cells, labels), "auc_x100", DECIMALS, rivals)
     below = [Row("", "Folds", tuple(column["folds"] for column in cells), rule_above=True)]
@@ -203,7 +204,7 @@ def _notes(
 ) -> list[str]:
     notes = []
     if any(paper_of(variant, table.columns) for variant in pooled):
-        notes.append(f"Paper's columns: {table.citation}, as printed there; with, without: non-image features")
+        notes.append(f"Columns of the paper: {table.citation}, as printed there; with, without: non-image features")
     of_seeds = " of the means over the seeds" * any(len(variant.seeds) > 1 for variant in pooled)
     notes.append(
         f"±: sample standard deviation over the folds{of_seeds} (n - 1; the paper does not say which it is); "

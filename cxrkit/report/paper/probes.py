@@ -22,6 +22,7 @@ from cxrkit.report.evidence.comparability import Verdict, doubt_notes, judge
 from cxrkit.report.evidence.reference import known_splits
 from cxrkit.report.evidence.runs import FoundRuns, Run, found_in, is_probe
 from cxrkit.report.evidence.variants import Variant, details, full_name, variant_of
+from cxrkit.report.literature.published import of_the_paper
 from cxrkit.report.paper.not_comparable import not_comparable_tables
 from cxrkit.report.paper.official import SPLIT as OFFICIAL
 
@@ -116,7 +117,10 @@ def probes(runs: Path | FoundRuns, *, apart: bool = False) -> Report:
     if not own:
         notes.insert(0, "No probe among these runs: cxrkit train --recipe resnet50-large-vp --from RUN")
     return Report(
-        "Age, sex and view from image features (the paper's section 3)", tuple(tables), tuple(notes), key="probes"
+        f"Age, sex and view from image features ({of_the_paper('section 3')})",
+        tuple(tables),
+        tuple(notes),
+        key="probes",
     )
 
 

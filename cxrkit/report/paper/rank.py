@@ -16,6 +16,7 @@ from cxrkit.report.literature.marks import OTHER_LABELS, SAW_DATA_SET, TEST_SELE
 from cxrkit.report.literature.works import Work
 
 DECIMALS = 3
+SENTENCES = 3  # runs of which the place is said in words
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,38 @@ def place(mean: float, published: Sequence[Work]) -> Place:
     return Place(len(higher) + 1, tuple(higher[-1:]), tuple(level), tuple(lower[:1]))
 
 
+def higher_than(mean: float, published: Sequence[Work]) -> int:
+    """Return how many results are higher than a mean, both as printed."""
+    return sum(_printed(work.mean) > _printed(mean) for work in published)
+
+
+@dataclass(frozen=True)
+class Around:
+    """The published averages around a run's interval."""
+
+    above: int
+    """How many are higher than its upper bound."""
+
+    within: tuple[Work, ...]
+    """Those in it, best first."""
+
+    below: int
+    """How many are lower than its lower bound."""
+
+
+def around(mean: Metric, published: Sequence[Work]) -> Around | None:
+    """Return where published averages lie beside the interval of a mean; None where it has no interval."""
+    lower, upper = mean.lower, mean.upper
+    if lower is None or upper is None:
+        return None
+    known = [(work, work.mean) for work in works.ranked(published) if work.mean is not None]
+    return Around(
+        sum(value > upper for _, value in known),
+        tuple(work for work, value in known if lower <= value <= upper),
+        sum(value < lower for _, value in known),
+    )
+
+
 def _printed(mean: float | None) -> float:
     return float(_rounded(mean))
 
@@ -65,25 +98,27 @@ def rank_table(runs: Sequence[tuple[str, Verdict]], label_release: str, also: Se
     if not means:
         return None
     names = Counter(verdict.run.name for _, verdict, _ in means)
-    own = []
+    own, said = [], []
     for words, verdict, mean in means:
         name = verdict.run.name
         told_apart = f"{name}, {words}" if words and names[name] > 1 else name
         own.append(_own_row(told_apart, verdict, mean, published))
+        said.append((told_apart, mean))
     places = [place(mean.value, published) for *_, mean in means if mean.value is not None]
     near = dict.fromkeys(work for found in places for work in (*found.above, *found.level, *found.below))
     near |= dict.fromkeys(also)
     rows = [*own, *(_published_row(work, label_release) for work in near)]
     rows.sort(key=lambda row: -_printed(row.cells[1].values["auc"]))  # of equal ones the runs stay first
     columns = (
-        Column("whose", ("Whose",), left=True),
+        Column("whose", ("From",), left=True),
         Column(AVERAGE, ("Average",), ("auc",)),
         Column("rank", ("Rank", f"of {len(published) + 1}"), ("rank", "results")),
-        Column("in its interval", ("In its", "interval"), ("within",)),
+        Column("above, in, below its interval", ("Above/in/", "below CI"), ("above", "within", "below")),
         Column("marks", ("Marks",), left=True),
     )
     title = "Rank among published results on the official split, by average AUC"
-    notes = tuple(_notes(published, label_release))
+    said.sort(key=lambda item: -(item[1].value or 0))
+    notes = (*_sentences(said, published), *_notes(published, label_release))
     return Table(title, "Result", columns, _ruled(rows, published), notes, "rank", rows_are_runs=True)
 
 
@@ -92,10 +127,10 @@ def _own_row(name: str, verdict: Verdict, mean: Metric, published: Sequence[Work
     found = place(mean.value, published)
     values = {"rank": found.rank, "results": len(published) + 1}
     cells = (
-        Cell("your run"),
+        Cell("this work"),
         Cell(_rounded(mean.value), {"auc": mean.value}, bold=True),
         Cell(f"{found.rank}{'=' * bool(found.level)}", values, bold=True),
-        _within(mean, published),
+        _around_cell(mean, published),
         Cell(", ".join(run_marks(verdict.run)) or "-"),
     )
     return Row(name, name, cells, own=True, doubts=verdict.doubts)
@@ -104,7 +139,8 @@ def _own_row(name: str, verdict: Verdict, mean: Metric, published: Sequence[Work
 def _published_row(work: Work, label_release: str) -> Row:
     marks = ", ".join(marks_of(work, label_release)) or "-"
     mean = Cell(_rounded(work.mean), {"auc": work.mean})
-    return Row(work.key, work.key, (Cell("published"), mean, EMPTY, EMPTY, Cell(marks)))
+    cells = (Cell("published"), mean, EMPTY, EMPTY, Cell(marks))
+    return Row(work.key, work.key, cells, cite=work.key)
 
 
 def _ruled(rows: Sequence[Row], published: Sequence[Work]) -> tuple[Row, ...]:
@@ -119,12 +155,43 @@ def _ruled(rows: Sequence[Row], published: Sequence[Work]) -> tuple[Row, ...]:
     return tuple(ruled)
 
 
-def _within(mean: Metric, published: Sequence[Work]) -> Cell:
-    lower, upper = mean.lower, mean.upper
-    if lower is None or upper is None:
+def _around_cell(mean: Metric, published: Sequence[Work]) -> Cell:
+    found = around(mean, published)
+    if found is None:
         return EMPTY
-    count = sum(lower <= work.mean <= upper for work in published if work.mean is not None)
-    return Cell(f"{count}", {"within": count})
+    counts = {"above": found.above, "within": len(found.within), "below": found.below}
+    return Cell("/".join(map(str, counts.values())), counts)
+
+
+def _sentences(runs: Sequence[tuple[str, Metric]], published: Sequence[Work]) -> list[str]:
+    """Return for the best runs a sentence that may be quoted, and which results lie in the interval."""
+    notes = [note for name, mean in runs[:SENTENCES] for note in _sentence(name, mean, published)]
+    if len(runs) > SENTENCES:
+        notes.append(f"In words the {SENTENCES} best runs alone; the others stand in the table")
+    return notes
+
+
+def _sentence(name: str, mean: Metric, published: Sequence[Work]) -> list[str]:
+    assert mean.value is not None
+    found, beside = place(mean.value, published), around(mean, published)
+    rank = f"ranks {_ordinal(found.rank)}{' (shared)' * bool(found.level)} of {len(published) + 1}"
+    among = f"itself and {len(published)} published results on the official split"
+    if beside is None:
+        return [f"The mean AUC of {name}, {_rounded(mean.value)}, {rank}: {among}; it has no confidence interval"]
+    interval = f"(95 % CI {mean.lower:.3f} to {mean.upper:.3f})"
+    within = len(beside.within)
+    counts = f"{within} published {'average lies' if within == 1 else 'averages lie'} within its interval"
+    sentence = (
+        f"The mean AUC of {name}, {_rounded(mean.value)} {interval}, {rank}: {among}; {counts}, {beside.above} above "
+        f"and {beside.below} below it. Published averages come without an interval and were not tested against it"
+    )
+    listed = ", ".join(f"{work.key} {_rounded(work.mean)}" for work in beside.within)
+    return [sentence, *[f"Within the interval of {name}: {listed}"] * bool(listed)]
+
+
+def _ordinal(number: int) -> str:
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"
 
 
 def _notes(published: Sequence[Work], label_release: str) -> list[str]:
@@ -133,12 +200,12 @@ def _notes(published: Sequence[Work], label_release: str) -> list[str]:
     not_known = sum(work.pretrained.this_data_set == "unknown" for work in published)
     return [
         f"Rank: of the run by itself among the {len(published)} published results that name the official split and "
-        "give an average (`cxrkit literature`), by the average as printed here; =: as high as a published one. Beside "
-        "your runs stand those next to them; at a gap some are left out",
+        "give an average (`cxrkit literature`), by the average as printed here; =: as high as a published one. "
+        "Shown are those next to the runs; at a line some are left out",
         "Read ranks with care. Of these results, selected on the test set by their released code (S): "
         f"{count[TEST_SELECTED]}; pretrained on this data set's images (P): {count[SAW_DATA_SET]}, and not known: "
         f"{not_known}; tested by other labels (L): {count[OTHER_LABELS]}",
-        "In its interval: how many published averages lie in the run's own 95 % interval. The intervals of published "
-        "results are not known, and neither is whether they differ from the run by more than chance",
+        "Above/in/below CI: how many published averages lie above, in and below the run's own 95 % interval. Those of "
+        "published results are not known, and neither is whether they differ from the run by more than chance",
         *mark_notes(mark for found in marks for mark in found),
     ]

@@ -18,6 +18,7 @@ from cxrkit.report.evidence.comparability import Verdict, judge
 from cxrkit.report.evidence.epochs import AtEpochs, EpochChoice, at_epochs
 from cxrkit.report.evidence.runs import FoundRuns, Run, found_in, without_probes
 from cxrkit.report.literature import published
+from cxrkit.report.literature.published import of_the_paper
 from cxrkit.report.paper import own_metrics
 from cxrkit.report.paper.counterparts import without_figures
 from cxrkit.report.paper.figure5 import figure5
@@ -44,7 +45,7 @@ def resampled(runs: Path | FoundRuns, epoch: EpochChoice = "own", *, apart: bool
 
     verdicts = judge((run for run in found.runs if run.split != OFFICIAL), splits, table.label_release)
     at = at_epochs([verdict for verdict in verdicts if verdict.comparable], epoch, judged)
-    tables = folds_table(f"{TITLE} (the paper's Table 3)", table, at)
+    tables = folds_table(f"{TITLE} ({of_the_paper('Table 3')})", table, at)
     any_comparable, elsewhere = bool(tables), _elsewhere(verdicts)
     others = [item for item in verdicts if not item.comparable and not item.elsewhere] + list(at.without)
     for group in elsewhere:
@@ -55,7 +56,9 @@ def resampled(runs: Path | FoundRuns, epoch: EpochChoice = "own", *, apart: bool
     tables += own_metrics.tables(run for run in found.runs if run.split != OFFICIAL)
     notes = [*found.unusable, *probes_note]
     if not any_comparable:
-        notes.insert(0, f"No run compares with the paper's Table 3 yet; it takes the folds {splits[0]} to {splits[-1]}")
+        notes.insert(
+            0, f"No run compares with {of_the_paper('Table 3')} yet; it takes the folds {splits[0]} to {splits[-1]}"
+        )
     notes += without_figures(at.columns)
     figures = tuple(figure5(at, table))
     notes += elsewhere_note(found.runs, [OFFICIAL], "the official split", "cxrkit report --official-split")
@@ -86,6 +89,12 @@ def _own_tables(at: AtEpochs, group: Sequence[Verdict]) -> list[Table]:
     what = dataset if labels.name == CHESTXRAY14.name else f"{dataset}, labels {labels.name}"
     alone = replace(published.table3(), columns={})
     return [
-        replace(table, notes=("Not the paper's data: nothing published may stand beside these numbers", *table.notes))
+        replace(
+            table,
+            notes=(
+                "Another data set than that of published results: none may stand beside these numbers",
+                *table.notes,
+            ),
+        )
         for table in folds_table(f"{TITLE}: {what}", alone, at, labels)
     ]

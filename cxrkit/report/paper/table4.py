@@ -25,6 +25,7 @@ from cxrkit.report.evidence.comparability import Verdict, judge
 from cxrkit.report.evidence.opened import Opened
 from cxrkit.report.evidence.runs import Run
 from cxrkit.report.evidence.variants import Variant, details, full_name, pool
+from cxrkit.report.literature.published import of_the_paper
 from cxrkit.report.paper.correlations import Pairs, of_pairs
 from cxrkit.report.paper.official import SPLIT as OFFICIAL
 from cxrkit.runs.epochs import ranges
@@ -142,7 +143,8 @@ def _document(
     labels = len(next(iter(models.values()))[0].run.scores.labels.averaged)
     key = f"table4-{number + 1}" if number else "table4"
     table = Table(
-        f"Spearman's rank correlation between predictions, {where}" + " (the paper's Table 4)" * (paper is not None),
+        f"Spearman's rank correlation between predictions, {where}"
+        + f" ({of_the_paper('Table 4')})" * (paper is not None),
         "Model",
         tuple(
             Column(f"with {name}", (f"{rank}",), ("correlation", "folds", "paper"))
@@ -188,10 +190,10 @@ def _notes(names: Sequence[str], pairs: Pairs, paper: Published4 | None, labels:
         + (", then over the folds" if paper else "")
     ]
     if paper:
-        notes.append(f"Above the diagonal: your runs; below it: {paper.citation}, as printed there, over 5 folds")
+        notes.append(f"Above the diagonal: this work; below it: {paper.citation}, as printed there, over 5 folds")
         notes.append(
-            "The paper's low values with non-image features (0.32 to 0.47) look like rows that were not aligned in "
-            "some folds; they are no aim"
+            "The low values printed there with non-image features (0.32 to 0.47) look like rows that were not aligned "
+            "in some folds; they are no aim"
         )
     if any(math.isnan(value) for splits in pairs.values() for value in splits.values()):
         notes.append("-: one of the two has the same score for every image in some label, which has no rank")

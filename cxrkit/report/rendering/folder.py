@@ -64,17 +64,19 @@ def write_folder(
     title: str,
     made: str,
     best: Sequence[str] = (),
+    others: Mapping[str, str] | None = None,
     done: Callable[[], None] = lambda: None,
 ) -> Written:
     """Write each document as Markdown, LaTeX, CSV and JSON, their figures as SVG and PDF, and the page of all.
 
-    title, made, best: as the page takes them (page.py). done: called after each document, figure and the page. What an
-    optional library is missing for is left out. Raises UserError when the folder cannot be written, or a file of
-    somebody else's lies where one of the report's would.
+    title, made, best: as the page takes them (page.py). others: further texts by the names of their files. done: called
+    after each document, figure and the page. What an optional library is missing for is left out. Raises UserError when
+    the folder cannot be written, or a file of somebody else's lies where one of the report's would.
     """
     documents = _with_own_keys(documents)
     before = _read(folder)
-    places = [*_names(documents), LIST]
+    others = others or {}
+    places = [*_names(documents), *others, LIST]
     _refuse_foreign(folder, places, before)
     # Named before they are there: when this ends halfway, the next report knows all of them as its own.
     write_json(folder / LIST, asdict(_Files(sorted({*places, *before.files}))))
@@ -87,6 +89,8 @@ def write_folder(
             text = jsons[report.key] if name == "json" else formats.render(report, name, FIGURES if drawn else "")
             write_text(folder / f"{report.key}{ending}", text)
         done()
+    for name, text in others.items():
+        write_text(folder / name, text)
     shown = digest_lines([_program(), title, made, *best, *jsons.values()])
     if before.page != shown or not (folder / PAGE).exists():
         svgs = {key: (folder / FIGURES / f"{key}.svg").read_text(encoding="utf-8") for key in figures if figures[key]}

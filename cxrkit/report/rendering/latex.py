@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from cxrkit.report.document.figures import Figure
 from cxrkit.report.document.tables import Cell, Report, Table
+from cxrkit.report.literature.references import FILE as BIBLIOGRAPHY
+from cxrkit.report.literature.references import cite_keys
 from cxrkit.report.rendering.latex_layout import (
     BESIDE,
     FLOAT,
@@ -19,11 +21,13 @@ from cxrkit.report.rendering.latex_layout import (
     Part,
     heading_height,
     height_of,
+    laid_out,
     lines_of,
     notes_height,
-    parts_of,
 )
 from cxrkit.report.rendering.latex_text import escaped, number_or_text
+
+CITE = "\\cxrkitcite"  # prints nothing until an article says how it cites
 
 
 def latex(report: Report, figures: str = "") -> str:
@@ -41,22 +45,35 @@ def latex(report: Report, figures: str = "") -> str:
 
 
 def _head(title: str, body: str) -> str:
+    """Return what an article needs for this: packages, the place of figures, and how published results are cited."""
     packages = ["booktabs", *["array"] * ("arraybackslash" in body), *["longtable"] * ("{longtable}" in body)]
     packages += ["graphicx"] * ("includegraphics" in body)
-    return f"% {' '.join(title.split())}\n% needs \\usepackage{{{','.join(packages)}}}"
+    lines = [f"% {' '.join(title.split())}", f"% needs \\usepackage{{{','.join(packages)}}}"]
+    if "includegraphics" in body:
+        lines.append("% and, in an article elsewhere, this file's folder as seen from it: \\graphicspath{{FOLDER/}}")
+    if f"{CITE}{{" in body:
+        lines.append(
+            f"% cites works of {BIBLIOGRAPHY} where the preamble has \\newcommand{{{CITE}}}[1]{{~\\cite{{#1}}}}"
+        )
+        lines.append(f"\\providecommand{{{CITE}}}[1]{{}}")
+    return "\n".join(lines)
+
+
+def _cited(result: str) -> str:
+    """Return the citation of a published result, "" for what is none."""
+    return f"{CITE}{{{cite_keys()[result]}}}" if result in cite_keys() else ""
 
 
 def _table(table: Table, label: str) -> Iterator[str]:
-    """Yield the parts of a table, and its notes behind them where the last part has no room for them."""
-    parts = parts_of(table)
+    """Yield the parts of a table, its notes in each of them; behind all of them where one has no room for notes."""
+    table, parts = laid_out(table)
     heights = [height_of(table, part) for part in parts]
-    inside = heights[-1] <= FLOAT and heights[-1] + BESIDE + notes_height(table.notes) <= PAGE_HEIGHT
+    inside = all(height <= FLOAT and height + BESIDE + notes_height(table.notes) <= PAGE_HEIGHT for height in heights)
     for number, (part, height) in enumerate(zip(parts, heights, strict=True)):
         caption = escaped(table.title, breaks=True) + (" (continued)" if number else "")
         said = f"\\caption{{{caption}}}" + (f"\\label{{{label}{f'-part{number + 1}' * bool(number)}}}" if label else "")
-        last = number == len(parts) - 1
         build = _float if height <= FLOAT else _long
-        yield build(table, part, said, table.notes if last and inside else ())
+        yield build(table, part, said, table.notes if inside else ())
     if table.notes and not inside:
         yield _notes(table.notes, f"To Table~\\ref{{{label}}}:" if label else "")
 
@@ -115,7 +132,8 @@ def _heading(table: Table, part: Part) -> list[str]:
         texts = [escaped(table.stub) if line == height - 1 else ""]
         for column in columns:
             above = height - len(column.heading)
-            texts.append(escaped(column.heading[line - above]) if line >= above else "")
+            cited = _cited(column.cite) if line == height - 1 else ""
+            texts.append(escaped(column.heading[line - above]) + cited if line >= above else "")
         lines.append(f"    {_line(texts)}")
     return lines
 
@@ -129,7 +147,7 @@ def _body(table: Table, part: Part) -> list[str]:
         elif airy and lines:
             lines.append("    \\addlinespace")
         cells = [_cell(row.cells[index], wraps=index in part.wrapped) for index in part.columns]
-        lines.append(f"    {_line([escaped(row.heading, breaks=bool(part.stub)), *cells])}")
+        lines.append(f"    {_line([escaped(row.heading, breaks=bool(part.stub)) + _cited(row.cite), *cells])}")
     return lines
 
 

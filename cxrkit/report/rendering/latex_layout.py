@@ -6,16 +6,17 @@ The sizes are those of the class `article` at 10 points on letter paper, the nar
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from cxrkit.report.document.tables import Row, Table
+from cxrkit.report.document.tables import Row, Table, heading_lines
 from cxrkit.report.rendering.latex_text import width_of
 
 PAGE_WIDTH, PAGE_HEIGHT = 345.0, 550.0  # points
 _NOTE_SIZE, _NOTE_LINE = 8.5, 9.5  # \footnotesize
 _STUB = 130.0  # row headings that are wider wrap
 _PROSE = 95.0  # the least width of a column that wraps
+_NARROW = 7  # letters of a heading's line where a table is too wide
 FLOAT = 440.0  # a table that is higher does not float, but breaks over pages
 BESIDE = 60.0  # of a float: caption and the white around it
 _FILL = 1.5  # lines of a wrapped text are not filled to the last point
@@ -43,7 +44,8 @@ class Font:
         return f"\\{self.size}\\setlength{{\\tabcolsep}}{{{self.between / 2:g}pt}}"
 
 
-_FONTS = (Font("small", 9.3, 11.0, 8.0), Font("footnotesize", 8.6, 9.5, 6.0))
+# From the largest to the smallest that a journal prints.
+_FONTS = (Font("small", 9.3, 11.0, 8.0), Font("footnotesize", 8.6, 9.5, 6.0), Font("scriptsize", 7.8, 8.0, 5.0))
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,22 @@ class Part:
 def parts_of(table: Table) -> list[Part]:
     """Return as few parts as fit, in the largest font in which they are so few."""
     return min((_parts_in(font, table) for font in _FONTS), key=len)
+
+
+def laid_out(table: Table) -> tuple[Table, list[Part]]:
+    """Return a table and its parts: with headings broken after every hyphen where it has fewer parts that way."""
+    parts = parts_of(table)
+    if len(parts) == 1:
+        return table, parts
+    columns = tuple(replace(column, heading=tuple(_narrow(column.heading))) for column in table.columns)
+    narrow = replace(table, columns=columns)
+    fewer = parts_of(narrow)
+    return (narrow, fewer) if len(fewer) < len(parts) else (table, parts)
+
+
+def _narrow(heading: Iterable[str]) -> Iterator[str]:
+    for line in heading:
+        yield from filter(None, heading_lines(line, _NARROW)) if "-" in line else [line]
 
 
 def _parts_in(font: Font, table: Table) -> list[Part]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -162,6 +163,22 @@ def _categories(axes: Any, panel: Panel) -> None:
 
 
 def shortened(name: str) -> str:
-    """Return a name of at most SHORT letters, its middle left out: beginnings and ends tell runs apart."""
+    """Return a name of at most SHORT letters, its middle left out: beginnings and ends tell runs apart.
+
+    It is cut between words, and inside one where that is too long.
+    """
     name = " ".join(name.split())
-    return name if len(name) <= SHORT else f"{name[: SHORT // 2]}…{name[-(SHORT // 2 - 1) :]}"
+    if len(name) <= SHORT:
+        return name
+    start, end = name[: SHORT // 2], name[-(SHORT // 2 - 1) :]
+    if name[len(start)] != " " and " " in start[SHORT // 4 :]:
+        start = start.rpartition(" ")[0]
+    if name[-len(end) - 1] != " " and " " in end[: -SHORT // 4]:
+        end = end.partition(" ")[2]
+    return f"{start.rstrip()}…{end.lstrip()}"
+
+
+def legend_lines(name: str) -> list[str]:
+    """Return a name for a legend: broken between words into two lines at most, shortened where these are too few."""
+    lines = textwrap.wrap(" ".join(name.split()), SHORT, break_long_words=False, break_on_hyphens=False)
+    return lines if len(lines) <= 2 and all(len(line) <= SHORT for line in lines) else [shortened(name)]

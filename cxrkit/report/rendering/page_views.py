@@ -14,6 +14,7 @@ from cxrkit.report.rendering.svg import inline, with_ids
 _PAPER = 120  # characters in a line of a table on A4, upright
 _PROSE = 30  # of them for a column that may wrap
 _GAP = 3
+_WIDE = 6  # columns: more may not fit a screen
 _SHEET = 34  # rows
 _MOST_NUMBERS = 240  # in the table behind a figure: more is nothing to read
 _NUMBER = re.compile(r"[-+\u2212]?\d[\d,]*\.?\d*(?:e[-+]?\d+)?")
@@ -34,6 +35,21 @@ class TableView:
 
     prose: frozenset[int]
     """Which columns hold sentences, by index: they take the room that is left."""
+
+    @property
+    def on_screen(self) -> tuple[int, ...]:
+        """The columns, by index, as a screen has them: in a wide table the user's runs first, where they come last."""
+        columns = self.table.columns
+        own = [index for index, column in enumerate(columns) if column.own]
+        others = [index for index, column in enumerate(columns) if not column.own]
+        if self.is_wide and own and others and own[0] > others[-1]:
+            return (*own, *others)
+        return tuple(range(len(columns)))
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether it needs to save room from column to column."""
+        return len(self.table.columns) > _WIDE
 
     @property
     def is_short(self) -> bool:
