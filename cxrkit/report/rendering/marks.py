@@ -128,7 +128,7 @@ def _axis(axis: Any, limit: Any, scale: Any, wanted: Axis) -> None:
         scale("log")
         low, high = axis.get_data_interval()
         axis.set_major_locator(LogLocator(subs=(1.0,) if high > 100 * low else (1.0, 2.0, 5.0)))
-        axis.set_major_formatter("{x:g}")
+        axis.set_major_formatter("{x:,g}")
         axis.set_minor_formatter(NullFormatter())
     else:
         axis.get_major_locator().set_params(nbins=6)
