@@ -138,7 +138,7 @@ def border_table(found: Results, share: float, pixels: int, sides: tuple[int, in
         cells(found.whole.mean, masked.mean, _mean_gap(masked), alone.mean),
     )
     notes = [
-        f"Border: {_border_words(share, pixels, sides)}; what is masked has the mean gray level that the network's "
+        f"Border: {border_words(share, pixels, sides)}; what is masked has the mean gray level that the network's "
         "input is normalised with",
         f"{_INTERVALS}; differences are of the same images",
         _told("Told from the border alone better than by chance", beyond_chance(found), found),
@@ -152,7 +152,7 @@ def border_table(found: Results, share: float, pixels: int, sides: tuple[int, in
     return Table("The border of the film", "Finding", columns, rows, tuple(notes), key="audit-border")
 
 
-def _border_words(share: float, pixels: int, sides: tuple[int, int]) -> str:
+def border_words(share: float, pixels: int, sides: tuple[int, int]) -> str:
     """Return how wide the border is on the film, and how much of it the network sees."""
     scaled, seen = sides
     wide = f"{100 * share:g} % of the film's side at each edge"
@@ -208,7 +208,7 @@ def label_rows_of(
 
 
 def average_notes(labels: LabelSet, averaged: Sequence[int]) -> list[str]:
-    """Return which labels the mean leaves out, and why it is another than the run's own; none: nothing is to be said."""
+    """Return which labels the mean leaves out, and that the run's own does not; none where it leaves out none."""
     there = {labels.labels[place] for place in averaged}
     left = [labels.heading(label) for label in labels.averaged if label not in there]
     if not left or not averaged:

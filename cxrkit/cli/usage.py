@@ -16,10 +16,19 @@ UsageError: Any = typer.BadParameter.__mro__[1]
 
 def as_user_error(error: Any) -> UserError:
     """Return the UserError that a UsageError is: of an argument that is missing, an option or command that is none."""
-    command = error.ctx.command_path if error.ctx is not None else "cxrkit"
-    name = command.partition(" ")[2]
+    names = _names(error.ctx)
     what = _what(error, getattr(error, "param", None))
-    return UserError(f"{name}: {what}" if name else what, remedy=f"see `{command} -h`")
+    said = f"{names}: {what}" if names else what
+    return UserError(said, remedy=f"see `cxrkit {names}{' ' * bool(names)}-h`")
+
+
+def _names(context: Any) -> str:
+    """Return the command as it is called behind `cxrkit`: "literature show"; "" for none."""
+    names: list[str] = []
+    while context is not None and context.parent is not None:
+        names.insert(0, context.info_name)
+        context = context.parent
+    return " ".join(names)
 
 
 def _what(error: Any, param: Any) -> str:

@@ -101,20 +101,20 @@ def ties_table(
     notes = [
         f"Tied: runs that share a letter do not differ in the average at 5 %, p-values adjusted by Holm over "
         f"{pairs_text(means)} (compact letter display, Piepho 2004); tied is not equal: the data may be too few"
-    ]
+    ] * known
     if shared:
         notes.append("=: averages that are printed alike share a rank; the number before a name is only its place here")
     if unknown := [item for item in means.comparisons.values() if math.isnan(item.p_value)]:
         notes.append(
             f"{len(unknown):,} of them without a p-value ({unknown[0].reason}): they count as tied"
             if known
-            else f"None of them has a p-value ({unknown[0].reason}): which runs are tied is not known"
+            else f"Tied: not known of any runs, for no pair has a p-value ({unknown[0].reason})"
         )
     if averaged:
         which = " that have p-values" * (len(averaged) < len(contest.labels.averaged))
         notes.append(
-            f"Best or tied in: of the {len(averaged)} pathologies{which}, where it has the highest AUC or does not differ "
-            "from the run that has, by Holm over the pairs of each label"
+            f"Best or tied in: of the {len(averaged)} pathologies{which}, where it has the highest AUC or does not "
+            "differ from the run that has, by Holm over the pairs of each label"
         )
     notes += how_notes(contest, [max(means.comparisons.values(), key=lambda item: item.degrees_of_freedom)])
     return Table(

@@ -6,7 +6,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from cxrkit.report.evidence.runs import Run, is_probe
-from cxrkit.report.evidence.variants import SHOWN, Shared, Variant, change_text, details, full_name, shared_of, variant_of
+from cxrkit.report.evidence.variants import (
+    SHOWN,
+    Shared,
+    Variant,
+    change_text,
+    details,
+    full_name,
+    shared_of,
+    variant_of,
+)
 from cxrkit.runs.predictions import IMPORTED
 
 NOT_DEFAULT = "not the default preparation"

@@ -92,9 +92,7 @@ def _names(runs: Iterable[Run]) -> str:
     return ", ".join(f"{name} ({', '.join(found)})" for name, found in splits.items())
 
 
-def _numbers_table(
-    verdicts: list[Verdict], labels: LabelSet, which: str, key: str, among: Sequence[Run]
-) -> Table:
+def _numbers_table(verdicts: list[Verdict], labels: LabelSet, which: str, key: str, among: Sequence[Run]) -> Table:
     variants = {id(verdict): variant_of(verdict.run) for verdict in verdicts}
     words = details(variants.values(), {}, among)
     columns = []

@@ -74,7 +74,12 @@ def official(
     )
     tables += not_comparable_tables(others, apart, detailed=lambda run: run.split == SPLIT, among=found.runs)
     tables += own_metrics.tables((run for run in found.runs if run.split not in folds), found.runs)
-    notes = [*terms_notes(found.runs), *found.unusable, *probes_note, *elsewhere_note(found.runs, folds, "resampling folds", "cxrkit report")]
+    notes = [
+        *terms_notes(found.runs),
+        *found.unusable,
+        *probes_note,
+        *elsewhere_note(found.runs, folds, "resampling folds", "cxrkit report"),
+    ]
     notes += [_average_note(column, ranked=ranks is not None) for column in averages]
     notes += without_figures(own.members)
     return Report("ChestX-ray14, official split", tuple(tables), tuple(notes), key="official")

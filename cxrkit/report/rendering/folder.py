@@ -69,9 +69,9 @@ def write_folder(
 ) -> Written:
     """Write each document as Markdown, LaTeX, CSV and JSON, their figures as SVG and PDF, and the page of all.
 
-    title, made, best, said_once: as the page takes them (page.py). done: called after each document, figure and the page. What an
-    optional library is missing for is left out. Raises UserError when the folder cannot be written, or a file of
-    somebody else's lies where one of the report's would.
+    title, made, best, said_once: as the page takes them (page.py). done: called after each document, figure and the
+    page. What an optional library is missing for is left out. Raises UserError when the folder cannot be written, or a
+    file of somebody else's lies where one of the report's would.
     """
     documents = _with_own_keys(documents)
     before = _read(folder)

@@ -60,8 +60,8 @@ def write(report: Report, out: Path, format: str) -> None:
 def format_of(out: Path, *, choosable: bool = False, folders: bool = False) -> str:
     """Return the format that a file's ending names. Raises UserError for an ending that names none.
 
-    choosable: whether the command has --format, which an ending can then be left to. folders: whether it has --all, too, which
-    takes a folder.
+    choosable: whether the command has --format, which an ending can then be left to. folders: whether it has --all,
+    too, which takes a folder.
     """
     endings = {found.ending: name for name, found in FORMATS.items()}
     if out.suffix not in endings:

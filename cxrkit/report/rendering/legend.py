@@ -32,7 +32,7 @@ def _fewer_parts(name: str) -> list[str]:
         lines = _lines(", ".join((*parts, _LEFT_OUT)))
         if len(lines) <= LINES:
             return lines
-    return [shortened(name)]  # one word
+    return [shortened(name)]
 
 
 def _lines(text: str) -> list[str]:
@@ -44,8 +44,9 @@ def _lines(text: str) -> list[str]:
             continue
         if lines[-1]:
             lines.append("")
-        for word in re.findall(r"[^\s/_-]+[\s/_-]*|[\s/_-]+", part):
+        words = re.findall(r"[^\s/_-]+[\s/_-]*|[\s/_-]+", part)
+        for word in words if max(map(len, words)) <= SHORT else [shortened(part)]:
             if lines[-1] and len((lines[-1] + word).rstrip()) > SHORT:
                 lines.append("")
             lines[-1] += word
-    return [shortened(line) for line in lines]
+    return [line.strip() for line in lines]

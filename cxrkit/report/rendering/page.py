@@ -32,10 +32,9 @@ def page(
     """Return the documents as one self-contained page of HTML, a section each.
 
     title: of the whole. made: one line below it: when and with which version. best: names that have a colour first
-    where there are more than colours, such as the runs by their mean AUC. said_once: notes of all documents that the page
-    has at its head instead. drawn: SVGs of figures that are drawn
-    already, with the same colours, by the figures' keys, which are unique then. Raises UserError where jinja2 or
-    matplotlib is not installed.
+    where there are more than colours, such as the runs by their mean AUC. said_once: notes of all documents that
+    the page has at its head instead. drawn: SVGs of figures that are drawn already, with the same colours, by the
+    figures' keys, which are unique then. Raises UserError where jinja2 or matplotlib is not installed.
     """
     environment = _environment()
     script = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
