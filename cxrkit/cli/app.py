@@ -37,12 +37,14 @@ class Commands(help.Group):
         "Around": ("demo", "doctor", "export"),
     }
 
-    def main(self, *arguments: Any, standalone_mode: bool = True, **options: Any) -> Any:
+    def main(self, *arguments: Any, **options: Any) -> Any:
         """Run a command; a call that is wrong is an error as all others are, and exits with 2."""
-        if not standalone_mode:
-            return super().main(*arguments, standalone_mode=False, **options)
+        ends = options.pop("standalone_mode", True)
+        options["standalone_mode"] = False
+        if not ends:
+            return super().main(*arguments, **options)
         try:
-            code = super().main(*arguments, standalone_mode=False, **options)
+            code = super().main(*arguments, **options)
         except UsageError as error:
             if type(error).__name__ == "NoArgsIsHelpError":
                 error.show()

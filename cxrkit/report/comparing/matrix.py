@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import combinations
 
+from cxrkit.base.words import count as counted
 from cxrkit.report.comparing.contests import Contest
 from cxrkit.report.comparing.difference_cells import LEVEL, auc_cell, how_notes, number, spread_field, where
 from cxrkit.report.comparing.versus import forest
@@ -111,9 +112,9 @@ def ties_table(
             else f"Tied: not known of any runs, for no pair has a p-value ({unknown[0].reason})"
         )
     if averaged:
-        which = " that have p-values" * (len(averaged) < len(contest.labels.averaged))
+        which = " with p-values" * (len(averaged) < len(contest.labels.averaged))
         notes.append(
-            f"Best or tied in: of the {len(averaged)} pathologies{which}, where it has the highest AUC or does not "
+            f"Best or tied in: of the {counted(len(averaged), 'pathology')}{which}, where it has the highest AUC or does not "
             "differ from the run that has, by Holm over the pairs of each label"
         )
     notes += how_notes(contest, [max(means.comparisons.values(), key=lambda item: item.degrees_of_freedom)])

@@ -145,6 +145,6 @@ def _scaled(values: np.ndarray) -> np.ndarray:
 def _panel(measure: _Measure, lines: Sequence[Line]) -> Panel:
     # A rate of 0 has no logarithm.
     values = [value for line in lines for value in line.y]
-    wide = measure.logarithmic is not None and min(values) > 0
-    logarithmic = wide and max(values) >= measure.logarithmic * min(values)
+    ratio = measure.logarithmic
+    logarithmic = ratio is not None and min(values) > 0 and max(values) >= ratio * min(values)
     return Panel(measure.title, tuple(lines), Axis("Epoch"), Axis(measure.axis, logarithmic=logarithmic))
