@@ -114,8 +114,8 @@ def ties_table(
     if averaged:
         which = " with p-values" * (len(averaged) < len(contest.labels.averaged))
         notes.append(
-            f"Best or tied in: of the {counted(len(averaged), 'pathology')}{which}, where it has the highest AUC or does not "
-            "differ from the run that has, by Holm over the pairs of each label"
+            f"Best or tied in: of the {counted(len(averaged), 'pathology')}{which}, where it has the highest AUC or "
+            "does not differ from the run that has, by Holm over the pairs of each label"
         )
     notes += how_notes(contest, [max(means.comparisons.values(), key=lambda item: item.degrees_of_freedom)])
     return Table(
