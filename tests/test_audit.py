@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from typer.testing import CliRunner
 
 from cxrkit import report as reports
-from cxrkit.audit import asking, drains, permuting, probing
+from cxrkit.audit import asking, drains, permuting, probing, tables
 from cxrkit.audit.auditing import KEY, audit
 from cxrkit.audit.border import border_pixels
 from cxrkit.audit.memory import remembering
@@ -27,10 +27,10 @@ from cxrkit.audit.request import AuditRequest
 from cxrkit.audit.results import less_chance
 from cxrkit.audit.with_drains import with_drains
 from cxrkit.base.errors import UserError
-from cxrkit.base.labels import AGE, SEX
+from cxrkit.base.labels import AGE, CHESTXRAY14, SEX
 from cxrkit.cli.app import app
 from cxrkit.loaders.plan import Plan
-from cxrkit.report.document.tables import AVERAGE, Report, Table
+from cxrkit.report.document.tables import AVERAGE, Cell, Report, Table
 from cxrkit.report.each_run.kept_documents import AUDIT, has, together
 from cxrkit.report.evidence.opened import Evidence
 from cxrkit.report.evidence.runs import find_runs
@@ -184,6 +184,35 @@ def test_a_network_looks_once_at_an_image() -> None:
 
 def plan_of(input_size: int, resize: int) -> Plan:
     return Plan(np.arange(2), False, 0, 2, input_size, resize, (1024,), 1024)
+
+
+def test_the_border_is_said_with_what_the_centre_crop_has_cut(cleared: Report) -> None:
+    assert tables.border_words(0.1, 22, (224, 224)) == (
+        "10 % of the film's side at each edge, 22 of the 224 pixels that the network sees along a side"
+    )
+    assert tables.border_words(0.1, 5, (128, 112)) == (
+        "10 % of the film's side at each edge, 12.8 of the 128 pixels that it is scaled to. The centre crop to 112 "
+        "pixels has cut off 8 of them, and the network sees 5"
+    )
+    assert table(cleared, "border").notes[0].startswith("Border: 10 % of the film's side at each edge, ")
+
+
+def test_a_mean_over_fewer_labels_says_so() -> None:
+    labels = CHESTXRAY14
+    cell = (Cell("0.563"),)
+    averaged = [place for place in range(len(labels)) if labels.labels[place] in labels.averaged]
+    some = [place for place in averaged if labels.labels[place] != "Hernia"]
+
+    def row(places: list[int]) -> str:
+        rows = tables.label_rows_of(labels, lambda place: cell, cell, places)
+        return next(item.heading for item in rows if item.key == AVERAGE)
+
+    assert (row(averaged), row(some)) == ("Average", "Average (over 13 of 14)")
+    assert tables.average_notes(labels, averaged) == []
+    assert tables.average_notes(labels, some) == [
+        "Average: over 13 of 14 labels, without Hernia (too few patients for an interval); the mean AUC of other "
+        "reports is over all labels that have an AUC"
+    ]
 
 
 def test_the_border_of_the_film_in_pixels_of_the_crop() -> None:

@@ -24,9 +24,10 @@ from cxrkit.datasets.splits import Split
 from cxrkit.evaluators.scoring import evaluate_run
 from cxrkit.evaluators.truth import read_truth
 from cxrkit.report.comparing.compare import compare, compared, comparisons
-from cxrkit.report.comparing.contenders import named
+from cxrkit.report.comparing.contenders import contenders, named
 from cxrkit.report.comparing.fold_differences import fold_differences
-from cxrkit.report.comparing.matrix import letters
+from cxrkit.report.comparing.matrix import by_average, letters, ties_table
+from cxrkit.report.comparing.pairing import contests
 from cxrkit.report.document.numbers import p_text, p_words, signed
 from cxrkit.report.document.tables import AVERAGE, Report, Table
 from cxrkit.report.evidence import opened as evidence
@@ -304,7 +305,18 @@ def test_many_runs_stand_in_a_matrix_with_their_ties(study: Study) -> None:
 
 def test_runs_of_which_too_little_is_known_are_not_called_tied_without_a_word(study: Study) -> None:
     report = compare(runs_of(study, "partial", "elsewhere", "mlp-meta"), Opened(study.labels))
-    assert "3 of them without a p-value (1 patient with the finding, fewer than 10)" in table(report, "ties").notes[1]
+    ties = table(report, "ties")
+    # What cannot be said is not said anywhere.
+    assert {row.cells[-2].text for row in ties.rows} == {"unknown"}
+    assert {row.cells[-1].text for row in ties.rows} == {"0 of 1", "1 of 1"}, "of the one label that has p-values"
+    assert any(note.startswith("Best or tied in: of the 1 pathology with p-values") for note in ties.notes)
+    contest = contests(contenders(runs_of(study, "partial", "elsewhere", "mlp-meta")), Opened(study.labels))[0]
+    hernia_alone = {label: contest.pairwise("Hernia") for label in contest.labels.averaged}
+    unknown = ties_table(contest, contest.pairwise(), by_average(contest), hernia_alone)
+    assert {tuple(cell.text for cell in row.cells[-2:]) for row in unknown.rows} == {("unknown", "unknown")}
+    assert ties.notes[0] == (
+        "Tied: not known of any runs, for no pair has a p-value (1 patient with the finding, fewer than 10)"
+    )
     hernia = next(row for row in table(report, "best").rows if row.key == "Hernia")
     assert hernia.cells[2].text == "unknown: 1 patient with the finding, fewer than 10"
 

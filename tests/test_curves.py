@@ -19,7 +19,7 @@ from tiny_runs import make_records, make_run, make_split
 
 from cxrkit.evaluators.scoring import evaluate_run
 from cxrkit.evaluators.truth import read_truth
-from cxrkit.report.document.figures import Figure, Line
+from cxrkit.report.document.figures import Axis, Figure, Line
 from cxrkit.report.each_run.curves import IN_ALL, POINTS, TOLERANCE, WRONG, curves
 from cxrkit.report.each_run.training_curves import training_curves
 from cxrkit.report.evidence.opened import Opened
@@ -243,6 +243,14 @@ def write_metrics(run: Run, epochs: int, **more: float) -> None:
         for epoch in range(1, epochs + 1)
     ]  # fmt: skip
     (run.folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + '\n{"kind": "epo')
+
+
+def test_a_network_without_images_does_not_flatten_the_speed_of_others(runs: list[Run]) -> None:
+    for fast, logarithmic in ((2500.0, False), (150_000.0, True)):
+        write_metrics(runs[0], 3, images_per_second=250.0)
+        write_metrics(runs[1], 3, images_per_second=fast)
+        (figure,) = training_curves(runs[:2])
+        assert figure.panels[-1].y == Axis("images/s", logarithmic=logarithmic)
 
 
 def test_training_curves(runs: list[Run]) -> None:

@@ -254,6 +254,20 @@ def test_nobody_there(tmp_path: Path) -> None:
     assert text == "127.0.0.1 cannot be reached (Connection refused), 4 times in a row"
 
 
+def test_a_host_that_nobody_reaches_is_named_once_for_all_files(
+    pages: dict[str, Page], address: str, tmp_path: Path
+) -> None:
+    with serving({}) as nowhere:
+        pass
+    heard, other = Heard(), Heard()
+    other.unreachable = heard.unreachable
+    for number, told in enumerate((heard, other)):
+        with pytest.raises(Refused):
+            fetch(RemoteFile(f"{number}.gz", f"{nowhere}/{number}.gz"), tmp_path, told, AT_ONCE)
+    assert heard.notes == ["127.0.0.1 cannot be reached (Connection refused); each file is tried 4 times"]
+    assert other.notes == []
+
+
 def test_busy_and_then_fine(file: RemoteFile, pages: dict[str, Page], tmp_path: Path) -> None:
     pages["file.gz"] = Page(DATA, statuses=[503, 429, 500], retry_after="3")
     assert len(fetched(file, tmp_path).notes) == 3

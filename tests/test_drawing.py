@@ -15,6 +15,8 @@ from cxrkit.base.errors import UserError
 from cxrkit.report.document.figures import Axis, Bars, Figure, Grid, Line, Panel, Ranges
 from cxrkit.report.rendering.drawing import draw, draw_in
 from cxrkit.report.rendering.drawings import draw_all
+from cxrkit.report.rendering.legend import legend_texts
+from cxrkit.report.rendering.marks import SHORT
 from cxrkit.report.rendering.palette import DARK, LIGHT, Theme, names, palette
 from cxrkit.report.rendering.svg import with_ids
 
@@ -34,6 +36,35 @@ SIGHTS = {
         [-0.003882, -0.048116, 1.051998],
     ],
 }
+
+
+def test_a_legend_breaks_names_between_words_and_leaves_whole_parts_out() -> None:
+    terms = "area_min 0.4, patience 3, lr 0.01, loss focal, seeds 0 to 4, pretraining ImageNet, weights 01234567"
+    short, one, two, long = legend_texts(
+        ["densenet121", f"net, {terms}, prepared aa", f"net, {terms}, prepared bb", f"other, {terms}, prepared aa"]
+    )
+    assert short == "densenet121"
+    # The last part tells these two apart, so that they have one line more.
+    assert (one.replace("\n", " "), two.replace("\n", " ")) == (
+        f"net, {terms}, prepared aa",
+        f"net, {terms}, prepared bb",
+    )
+    assert long.split("\n") == [
+        "other, area_min 0.4, patience 3, lr 0.01,",
+        "loss focal, seeds 0 to 4,",
+        "pretraining ImageNet, weights 01234567, …",
+    ]
+    assert max(len(line) for text in (one, two, long) for line in text.split("\n")) <= SHORT
+
+
+def test_a_legend_of_long_names_has_the_room_that_it_needs() -> None:
+    long = f"{'a-long-name-' * 5}end, at 64 px"
+    lines = tuple(Line(name, (0.0, 1.0), (0.0, 1.0)) for name in (long, "b"))
+    drawn = [
+        ElementTree.fromstring(draw(Figure("k", "t", "c", (Panel("", marks),)))).get("height")
+        for marks in (lines[1:], lines)
+    ]
+    assert float(drawn[1].removesuffix("pt")) > float(drawn[0].removesuffix("pt"))  # type: ignore[union-attr]
 
 
 def figure() -> Figure:

@@ -146,6 +146,8 @@ def test_the_lists_of_a_resized_copy(raw: Path) -> None:
 def test_a_table_one_level_down_or_in_the_zip_is_pointed_at(raw: Path) -> None:
     above = raw.parent
     assert f"remedy: name the folder that has it: --raw {raw}" in message(lambda: read(above))
+    (raw / "below").mkdir()
+    assert message(lambda: read(raw / "below")).endswith(f"remedy: they are in {raw}: --raw {raw}")
     (raw / NEW_CSV).unlink()
     with zipfile.ZipFile(raw / "archive.zip", "w") as archive:
         archive.writestr(f"data/{OLD_CSV}", TABLE)

@@ -19,7 +19,7 @@ from cxrkit.report.document.tables import AVERAGE, Cell, Column, Report, Row, Ta
 from cxrkit.report.everything import DOCUMENTS
 from cxrkit.report.literature import references, works
 from cxrkit.report.rendering import latex_layout
-from cxrkit.report.rendering.marks import SHORT, legend_lines, shortened
+from cxrkit.report.rendering.marks import SHORT, shortened
 from cxrkit.report.rendering.page_views import table_view
 from cxrkit.report.request import ReportRequest, answer, cited
 
@@ -187,18 +187,6 @@ def test_citations_print_nothing_until_an_article_says_how(tmp_path: Path) -> No
 
 
 # Figures and the page
-
-
-@pytest.mark.parametrize(
-    ("name", "lines"),
-    [
-        ("colleague minus densenet", ["colleague minus densenet"]),
-        ("resnet50-large-meta, at 64 px, 1 epoch minus densenet121, at 64 px",
-         ["resnet50-large-meta, at 64 px, 1 epoch", "minus densenet121, at 64 px"]),
-    ],
-)  # fmt: skip
-def test_a_long_name_breaks_between_words(name: str, lines: list[str]) -> None:
-    assert legend_lines(name) == lines
 
 
 def test_a_name_that_is_too_long_is_cut_between_words() -> None:

@@ -29,7 +29,7 @@ from cxrkit.report.document.figures import Axis, Bars, Figure, Grid, Line, Panel
 from cxrkit.report.document.tables import EMPTY, Cell, Column, Report, Row, Table
 from cxrkit.report.rendering import document, latex_text, tidy
 from cxrkit.report.rendering.folder import LIST, PAGE, steps, write_folder
-from cxrkit.report.rendering.formats import FORMATS
+from cxrkit.report.rendering.formats import FORMATS, format_of
 
 GOLDEN = Path(__file__).parent / "golden" / "report"
 SCHEMA = Path(__file__).parent.parent / "docs" / "report.schema.json"
@@ -354,6 +354,21 @@ def drawn() -> Report:
     pytest.importorskip("matplotlib")
     pytest.importorskip("jinja2")
     return Report("Drawn", (), ("a note",), (LINE,), key="drawn")
+
+
+def test_a_file_without_an_ending_may_be_meant_for_a_folder() -> None:
+    for folders in (False, True):
+        with pytest.raises(UserError, match="--out report: has no ending that names a format") as caught:
+            format_of(Path("report"), folders=folders)
+        assert ("a folder of all documents is written with --all --out report" in str(caught.value)) == folders
+
+
+def test_what_all_documents_say_stands_once_on_their_page(tmp_path: Path, drawn: Report) -> None:
+    documents = [replace(drawn, key=key, notes=("All runs: lr 0.5", "mine")) for key in ("one", "two")]
+    write_folder(documents, tmp_path, title="t", made="m", said_once=("All runs: lr 0.5",))
+    page = (tmp_path / "index.html").read_text()
+    assert (page.count("All runs: lr 0.5"), page.count(">mine<")) == (1, 2)
+    assert "- All runs: lr 0.5" in (tmp_path / "two.md").read_text()
 
 
 def test_a_folder_has_every_format_and_the_page(tmp_path: Path, drawn: Report) -> None:

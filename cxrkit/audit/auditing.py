@@ -100,7 +100,8 @@ def _of_network(
     else:
         notes.append("The network is given no age, sex or view; what these say alone: `cxrkit train --model mlp-meta`")
     if answers.border:
-        made.append(tables.border_table(found, request.border, answers.border, spec.input_size, meta=spec.meta))
+        sides = spec.resize, spec.input_size
+        made.append(tables.border_table(found, request.border, answers.border, sides, meta=spec.meta))
         figures.append(tables.border_figure(found))
     return made, figures, notes
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cxrkit.audit.cells import auc_cell, count_cell
-from cxrkit.audit.tables import gap_cell, label_rows_of
+from cxrkit.audit.tables import average_notes, gap_cell, label_rows_of
 from cxrkit.audit.with_drains import FINDING, WithDrains
 from cxrkit.base.words import count as counted
 from cxrkit.report.document.tables import EMPTY, Cell, Column, Row, Table
@@ -71,6 +71,7 @@ def _labels(found: WithDrains) -> Table:
     if count := found.drains.unclear:
         notes.append(f"{counted(count, 'film')} of the data set stand in it with a drain and without one, "
                      "and are left out")  # fmt: skip
+    notes += average_notes(labels, found.averaged)
     title = "Without the patients who have a chest drain on some test image"
-    return Table(title, "Finding", columns, label_rows_of(labels, cells, average), tuple(notes),
+    return Table(title, "Finding", columns, label_rows_of(labels, cells, average, found.averaged), tuple(notes),
                  key="audit-drains-labels")  # fmt: skip

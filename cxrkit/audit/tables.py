@@ -85,6 +85,7 @@ def metadata_tables(found: Results, permutations: int) -> list[Table]:
         f"Difference: permuted less as they are, on the same images; {_INTERVALS}",
         "What metadata say without any image is the perceptron's AUC: `cxrkit train --model mlp-meta`",
         _told("Lower with all three permuted", worse(found, TOGETHER), found),
+        *average_notes(found.labels, found.averaged),
     )
     means = Table("Metadata permuted", "Age, sex and view", columns, tuple(rows), notes, key="audit-metadata",
                   rows_are_runs=True)  # fmt: skip
@@ -106,14 +107,18 @@ def metadata_tables(found: Results, permutations: int) -> list[Table]:
             ),
             (auc_cell(found.whole.mean), auc_cell(change.mean, interval=False), _mean_gap(change)),
         ),
-        (_INTERVALS,),
+        (_INTERVALS, *average_notes(found.labels, found.averaged)),
         key="audit-metadata-labels",
     )
     return [means, by_label]
 
 
-def border_table(found: Results, share: float, pixels: int, input_size: int, *, meta: bool) -> Table:
-    """Return each label's AUC with the border masked, and of the border alone."""
+def border_table(found: Results, share: float, pixels: int, sides: tuple[int, int], *, meta: bool) -> Table:
+    """Return each label's AUC with the border masked, and of the border alone.
+
+    pixels: of the border, along each side of what the network sees. sides: to which a film is scaled, and to which its
+    centre is cut then, in pixels.
+    """
     masked, alone = found.changed[MASKED], found.changed[ALONE]
     columns = (
         Column("whole film", ("whole", "film"), ("auc",), own=True),
@@ -133,17 +138,30 @@ def border_table(found: Results, share: float, pixels: int, input_size: int, *, 
         cells(found.whole.mean, masked.mean, _mean_gap(masked), alone.mean),
     )
     notes = [
-        f"Border: {100 * share:g} % of the film's side at each edge, {pixels} of the {input_size} pixels that the "
-        "network sees along a side; what is masked has the mean gray level that its input is normalised with",
+        f"Border: {border_words(share, pixels, sides)}; what is masked has the mean gray level that the network's "
+        "input is normalised with",
         f"{_INTERVALS}; differences are of the same images",
         _told("Told from the border alone better than by chance", beyond_chance(found), found),
         _told("Lower with the border masked", worse(found, MASKED), found),
         "A masked film is unlike those that the network learned from: some is lost for that alone. A border holds "
         "body, too: an AUC above 0.5 there says where to look, not that it is a marker",
+        *average_notes(found.labels, found.averaged),
     ]
     if meta:
         notes.append("The border alone comes with age, sex and view left open, so that the AUC is the border's")
     return Table("The border of the film", "Finding", columns, rows, tuple(notes), key="audit-border")
+
+
+def border_words(share: float, pixels: int, sides: tuple[int, int]) -> str:
+    """Return how wide the border is on the film, and how much of it the network sees."""
+    scaled, seen = sides
+    wide = f"{100 * share:g} % of the film's side at each edge"
+    if scaled == seen:
+        return f"{wide}, {pixels} of the {seen} pixels that the network sees along a side"
+    return (
+        f"{wide}, {share * scaled:.3g} of the {scaled} pixels that it is scaled to. The centre crop to {seen} pixels "
+        f"has cut off {(scaled - seen) / 2:g} of them, and the network sees {pixels}"
+    )
 
 
 def border_figure(found: Results) -> Figure:
@@ -169,17 +187,36 @@ def border_figure(found: Results) -> Figure:
 
 
 def label_rows_of(
-    labels: LabelSet, places: Callable[[int], tuple[Cell, ...]], average: tuple[Cell, ...] | None
+    labels: LabelSet,
+    places: Callable[[int], tuple[Cell, ...]],
+    average: tuple[Cell, ...] | None,
+    averaged: Sequence[int],
 ) -> tuple[Row, ...]:
-    """Return a row for each averaged label, their mean, and a row for each label beside."""
+    """Return a row for each averaged label, their mean, and a row for each label beside.
+
+    averaged: the places of the labels that the mean is over; where it leaves some out, its row says over how many.
+    """
 
     def row(label: str) -> Row:
         return Row(label, labels.heading(label), places(labels.labels.index(label)))
 
     rows = [row(label) for label in labels.averaged]
     if average is not None:
-        rows.append(Row(AVERAGE, AVERAGE, average, rule_above=True))
+        some = f" (over {len(averaged)} of {len(labels.averaged)})" * (len(averaged) < len(labels.averaged))
+        rows.append(Row(AVERAGE, f"{AVERAGE}{some}", average, rule_above=True))
     return (*rows, *map(row, labels.beside))
+
+
+def average_notes(labels: LabelSet, averaged: Sequence[int]) -> list[str]:
+    """Return which labels the mean leaves out, and that the run's own does not; none where it leaves out none."""
+    there = {labels.labels[place] for place in averaged}
+    left = [labels.heading(label) for label in labels.averaged if label not in there]
+    if not left or not averaged:
+        return []
+    return [
+        f"{AVERAGE}: over {len(averaged)} of {len(labels.averaged)} labels, without {', '.join(left)} (too few "
+        "patients for an interval); the mean AUC of other reports is over all labels that have an AUC"
+    ]
 
 
 def gap_cell(found: Comparison) -> Cell:
@@ -190,7 +227,7 @@ def gap_cell(found: Comparison) -> Cell:
 def _label_rows(
     found: Results, places: Callable[[int], tuple[Cell, ...]], average: tuple[Cell, ...]
 ) -> tuple[Row, ...]:
-    return label_rows_of(found.labels, places, average if found.averaged else None)
+    return label_rows_of(found.labels, places, average if found.averaged else None, found.averaged)
 
 
 def _gap(change: Change, place: int) -> Cell:

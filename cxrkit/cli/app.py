@@ -19,6 +19,8 @@ from cxrkit.base.extras import not_installed
 from cxrkit.base.plain_text import survive_any_encoding
 from cxrkit.base.wrapping import wrapped
 from cxrkit.cli import help
+from cxrkit.cli.usage import UsageError, as_user_error
+from cxrkit.cli.width import piped_width
 
 if TYPE_CHECKING:
     from cxrkit.report.document.tables import Report
@@ -34,6 +36,22 @@ class Commands(help.Group):
         "Where networks look": ("explain", "localise", "audit"),
         "Around": ("demo", "doctor", "export"),
     }
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Run a command; a call that is wrong is an error as all others are, and exits with 2."""
+        ends = options.pop("standalone_mode", True)
+        options["standalone_mode"] = False
+        if not ends:
+            return super().main(*arguments, **options)
+        try:
+            code = super().main(*arguments, **options)
+        except UsageError as error:
+            if type(error).__name__ == "NoArgsIsHelpError":
+                error.show()
+            else:
+                _say_error("error:", str(as_user_error(error)))
+            sys.exit(2)
+        sys.exit(code if isinstance(code, int) else 0)
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:
         """Read the arguments; on Ctrl-C say so, and exit with 130."""
@@ -67,8 +85,7 @@ app = help.Commands(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-# Lines in a log file or a pipe are for tools and for grep: not folded at 80 columns.
-console = Console(width=None if sys.stdout.isatty() else 160, emoji=False)  # a path may hold a:b:c
+console = Console(width=None if sys.stdout.isatty() else piped_width(), emoji=False)  # a path may hold a:b:c
 errors = Console(stderr=True, emoji=False)
 
 Data = Annotated[Path, typer.Option("--data", help="Prepared folder.")]

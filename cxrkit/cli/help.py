@@ -128,8 +128,13 @@ def _wrapped(text: str, width: int) -> list[str]:
     return textwrap.wrap(" ".join(text.split()), width, break_long_words=False, break_on_hyphens=False)
 
 
+def argument_name(item: Any) -> str:
+    """Return what an argument is called: RUN."""
+    return str(item.metavar or item.name or "").upper().strip("[]<>{}.")
+
+
 def _argument(item: Any) -> str:
-    name = (item.metavar or item.name or "").upper().strip("[]<>.")
+    name = argument_name(item)
     name += "..." if item.nargs != 1 else ""
     return name if item.required else f"[{name}]"
 

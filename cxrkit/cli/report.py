@@ -126,7 +126,7 @@ def _show(request: ReportRequest, out: Path | None, format: ReportFormat | None,
 
     written_as = ""
     if out is not None:  # a wrong ending is heard first
-        written_as = format.value if format else reports.format_of(out, choosable=True)
+        written_as = format.value if format else reports.format_of(out, choosable=True, folders=not out.suffix)
     with working("building the report"):
         document = answer(request)
     if out is None and format is not None:

@@ -23,7 +23,7 @@ from cxrkit.base.words import count
 from cxrkit.datasets.nih.folders import look_into
 from cxrkit.datasets.nih.text import PAGE
 from cxrkit.download import published, there
-from cxrkit.download.fetching import PATIENT, Patience, Told, fetch
+from cxrkit.download.fetching import PATIENT, Hosts, Patience, Told, fetch
 from cxrkit.download.partial import Partial, digests_of
 from cxrkit.download.published import RemoteFile
 from cxrkit.download.web import Refused
@@ -141,6 +141,7 @@ class _Work:
     to_fetch: list[RemoteFile] = field(default_factory=list)
     checked: there.Checked = field(init=False)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    hosts: Hosts = field(default_factory=Hosts)
     fatal: list[BaseException] = field(default_factory=list)
 
     def look(self, files: list[RemoteFile]) -> None:
@@ -204,7 +205,7 @@ class _Work:
 
     def _fetch(self, file: RemoteFile, bar: Bar, stop: threading.Event) -> None:
         try:
-            doubt = fetch(file, self.folder, Told(bar.advance, bar.note, stop), self.patience)
+            doubt = fetch(file, self.folder, Told(bar.advance, bar.note, stop, self.hosts), self.patience)
         except Refused as failure:
             self._fail(file, failure)
             return

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Event
+from threading import Event, Lock
 
 from cxrkit.base.errors import UserError
 from cxrkit.base.progress import duration, size_text
@@ -43,6 +43,22 @@ class Patience:
 PATIENT = Patience()
 
 
+class Hosts:
+    """Hosts that were spoken of; safe to ask from any thread."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._known: set[str] = set()
+        self._lock = Lock()
+
+    def is_new(self, host: str) -> bool:
+        """Return whether nobody has asked for this host yet."""
+        with self._lock:
+            is_new = host not in self._known
+            self._known.add(host)
+            return is_new
+
+
 @dataclass
 class Told:
     """Who hears of a download as it goes on. Called from its thread."""
@@ -55,6 +71,17 @@ class Told:
 
     stop: Event = field(default_factory=Event)
     """Set from outside: to leave off."""
+
+    unreachable: Hosts = field(default_factory=Hosts)
+    """Hosts of which it was said that they cannot be reached: all files of a download have one, and say it once."""
+
+    def say_broken(self, file: RemoteFile, broken: Broken, seconds: float, tries: int) -> None:
+        """Note that a file is tried again; of a host that nobody reaches, once for all its files and tries."""
+        if not broken.host:
+            self.note(f"{file.name}: {broken}; tried again in {duration(seconds)}")
+            return
+        if self.unreachable.is_new(broken.host):
+            self.note(f"{broken}; each file is tried {tries} times")
 
 
 def fetch(file: RemoteFile, folder: Path, told: Told, patience: Patience = PATIENT) -> str:
@@ -123,7 +150,7 @@ def _arrive(part: Partial, file: RemoteFile, told: Told, patience: Patience) -> 
                 "run the same command again later: it goes on where it is; behind a proxy, set HTTPS_PROXY",
             )
         seconds = patience.pause(failed, broken.wait_seconds)
-        told.note(f"{file.name}: {broken}; tried again in {duration(seconds)}")
+        told.say_broken(file, broken, seconds, patience.tries)
         told.stop.wait(seconds)
 
 

@@ -24,12 +24,16 @@ _CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)")
 
 
 class Broken(Exception):  # noqa: N818 - it says what the connection is
-    """It may go on: the text says what happened. `wait_seconds`: what the server asks to wait."""
+    """It may go on: the text says what happened.
 
-    def __init__(self, text: str, wait_seconds: float | None = None) -> None:
-        """Keep the text, and the wait."""
+    `wait_seconds`: what the server asks to wait. `host`: which cannot be reached at all; "" where something came.
+    """
+
+    def __init__(self, text: str, wait_seconds: float | None = None, host: str = "") -> None:
+        """Keep the text, the wait, and the host."""
         super().__init__(text)
         self.wait_seconds = wait_seconds
+        self.host = host
 
 
 class Refused(Exception):  # noqa: N818 - it says what the file is
@@ -102,7 +106,7 @@ def unreachable(url: str, error: Exception) -> Broken | Refused:
             "set SSL_CERT_FILE to the certificates of your network, where a proxy opens what is encrypted",
         )
     what = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
-    return Broken(f"{host} cannot be reached ({what})")
+    return Broken(f"{host} cannot be reached ({what})", host=host)
 
 
 def _answer(response: http.client.HTTPResponse, offset: int) -> Answer:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from cxrkit.base.errors import UserError
 from cxrkit.report.document.tables import Report
+from cxrkit.report.evidence.common_terms import terms_notes
 from cxrkit.report.evidence.epochs import EpochChoice
 from cxrkit.report.evidence.opened import Opened
 from cxrkit.report.evidence.reference import known_splits
@@ -75,6 +76,11 @@ class Material:
     def names(self) -> dict[Path, str]:
         """What each run is called where runs of one split stand side by side, by its folder."""
         return model_names(self.findings)
+
+    @cached_property
+    def terms(self) -> tuple[str, ...]:
+        """What headings leave out: the settings that all runs have in common (`common_terms.terms_notes`)."""
+        return tuple(terms_notes(self.findings))
 
 
 @dataclass(frozen=True)
@@ -291,6 +297,9 @@ DOCUMENTS: dict[str, Document] = {
 }
 
 
+WITHOUT_RUNS = ("stats", "table1")  # documents that are of no run
+
+
 @dataclass(frozen=True)
 class Everything:
     """The documents, and what is not among them."""
@@ -302,6 +311,17 @@ class Everything:
     """What could not be made, each with the reason."""
 
 
+def build(name: str, material: Material) -> Report:
+    """Return one of DOCUMENTS, with a note on what its headings leave out: what all runs have in common.
+
+    Raises UserError where something is missing.
+    """
+    report = DOCUMENTS[name].build(material)
+    if name in WITHOUT_RUNS or not (report.tables or report.figures):
+        return report
+    return replace(report, notes=(*(note for note in material.terms if note not in report.notes), *report.notes))
+
+
 def everything(material: Material, done: Callable[[], None] = lambda: None) -> Everything:
     """Build all of DOCUMENTS; one that fails for a reason that the user can mend is named, and the others are built.
 
@@ -311,7 +331,7 @@ def everything(material: Material, done: Callable[[], None] = lambda: None) -> E
     left_out: list[str] = []
     for name, document in DOCUMENTS.items():
         try:
-            report = document.build(material) if document.applies(material) else None
+            report = build(name, material) if document.applies(material) else None
             if report is not None and not (report.tables or report.figures or report.text):
                 left_out.append(f"{name}: {'; '.join(report.notes) or NOTHING}")  # a document of notes alone is none
             elif report is not None:

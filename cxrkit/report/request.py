@@ -8,19 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cxrkit.base.errors import UserError
+from cxrkit.base.words import count as counted
 from cxrkit.report.document.tables import Report
-from cxrkit.report.everything import DOCUMENTS, Material, everything
+from cxrkit.report.everything import DOCUMENTS, WITHOUT_RUNS, Material, build, everything
 from cxrkit.report.evidence.epochs import EpochChoice
 from cxrkit.report.evidence.opened import Opened
 from cxrkit.report.evidence.runs import FoundRuns, find_runs
 from cxrkit.report.literature import references, works
 from cxrkit.report.paper.figure5 import OTHERS
+from cxrkit.runs.folder import RunFolder
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 DEFAULT = "resampled"
-WITHOUT_RUNS = ("stats", "table1")  # documents that are of no run
 # The tables and figures of Baltruschat et al. 2019 by number, the table for a paper of one's own, and the document that
 # has each. A new one is a line here.
 TABLES: Mapping[str, str] = {
@@ -131,7 +132,7 @@ def _numbered(option: str, number: str, known: Mapping[str, str]) -> str:
 
 def answer(request: ReportRequest) -> Report:
     """Return the document that is asked for, whatever it has to show. Raises UserError where it cannot be made."""
-    return DOCUMENTS[request.document].build(request.material())
+    return build(request.document, request.material())
 
 
 def write_all(request: ReportRequest, out: Path, console: Console) -> WrittenAll:
@@ -147,10 +148,12 @@ def write_all(request: ReportRequest, out: Path, console: Console) -> WrittenAll
     beforehand.work_out(lacking, console)
     with progress_bar("building", len(DOCUMENTS), console=console, unit="documents") as bar:
         made = everything(material, bar.advance)
+    title, about = heading(material)
     with progress_bar("writing", steps(made.documents), console=console, unit="parts") as bar:
         written = write_folder(
-            made.documents, out, title="cxrkit report", made=f"cxrkit {__version__}", best=best_first(material),
-            others={references.FILE: references.bibtex(cited(made.documents))}, done=bar.advance,
+            made.documents, out, title=title, made=f"{about}cxrkit {__version__}", best=best_first(material),
+            said_once=material.terms, others={references.FILE: references.bibtex(cited(made.documents))},
+            done=bar.advance,
         )  # fmt: skip
     page = out / PAGE if out / PAGE in written.files else None
     return WrittenAll(written.files, (*made.left_out, *written.left_out), page)
@@ -163,6 +166,26 @@ def cited(documents: Sequence[Report]) -> set[str]:
     found |= {row.cite for table in tables for row in table.rows}
     drawn = {item.key for report in documents for item in report.figures}
     return (found | set(OTHERS) if "figure5" in drawn else found) - {""}
+
+
+def heading(material: Material) -> tuple[str, str]:
+    """Return what the page is about: its title, and the beginning of the line below it, "" where there are no runs.
+
+    "cxrkit report: 2 runs on the official split"; "Data set synthetic; trained on 2026-12-01; ".
+    """
+    from cxrkit.report.each_run.provenance import kept_provenance
+
+    runs = material.found.runs
+    if not runs:
+        return "cxrkit report", ""
+    splits = sorted({run.split for run in runs})
+    on = f"the {splits[0]} split" if len(splits) == 1 else counted(len(splits), "split")
+    data = sorted({run.origin.dataset for run in runs})
+    said = f"Data set{'s' * (len(data) > 1)} {', '.join(data)}; "
+    days = sorted({str(kept_provenance(RunFolder(run.folder)).get("time") or "")[:10] for run in runs} - {""})
+    if days:
+        said += f"trained on {days[0]}; " if len(days) == 1 else f"trained from {days[0]} to {days[-1]}; "
+    return f"cxrkit report: {counted(len(runs), 'run')} on {on}", said
 
 
 def best_first(material: Material) -> Sequence[str]:

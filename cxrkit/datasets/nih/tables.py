@@ -62,13 +62,16 @@ def entries_path(raw: Path) -> Path:
 
 
 def _where_the_table_is(raw: Path) -> str:
-    """Return the remedy for a raw folder without a data entry CSV: it may lie one level down, or still in a zip."""
+    """Return the remedy for a raw folder without a data entry CSV: it may be a level down or up, or still in a zip."""
     for path in sorted(raw.iterdir()):
         if path.is_dir() and any((path / name).is_file() for name in ENTRY_FILES):
             return f"name the folder that has it: --raw {_quoted(path)}"
         if path.suffix.lower() == ".zip" and path.is_file() and holds_any(path, ENTRY_FILES):
             tables = f"unzip -j {_quoted(path)} '*.csv' '*.txt' -d {_quoted(raw)}"
             return f"unpack the tables, the images need not be: {tables}"
+    above = raw.parent if raw.name else raw.absolute().parent
+    if any((above / name).is_file() for name in ENTRY_FILES):
+        return f"they are in {shown(above)}: --raw {_quoted(above)}"
     here = f"put NIH's {ENTRY_FILES[0]} into this folder ({fetch_into(raw, tables=True)})"
     return f"{here}, or name the folder that has it by --raw"
 

@@ -80,6 +80,7 @@ def compared(runs: Iterable[Run]) -> list[Run]:
 
 def _comparable(runs: Iterable[Run]) -> list[list[Contender]]:
     """Return groups of two contenders or more on the same images, or over the same folds."""
+    runs = list(runs)
     pooled: dict[Variant, list[Run]] = defaultdict(list)
     for run in runs:
         try:
@@ -87,7 +88,7 @@ def _comparable(runs: Iterable[Run]) -> list[list[Contender]]:
         except UserError:
             continue
         pooled[replace(variant_of(run), seeds=())].append(run)
-    words = details(pooled, {})
+    words = details(pooled, {}, runs)
     names = {terms: full_name(terms, said) for terms, said in words.items()}
     groups: dict[object, list[Contender]] = defaultdict(list)
     over_folds: dict[str, dict[object, list[Run]]] = {}

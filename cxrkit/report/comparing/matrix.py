@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import combinations
 
+from cxrkit.base.words import count as counted
 from cxrkit.report.comparing.contests import Contest
 from cxrkit.report.comparing.difference_cells import LEVEL, auc_cell, how_notes, number, spread_field, where
 from cxrkit.report.comparing.versus import forest
@@ -18,6 +19,7 @@ from cxrkit.statistics.comparing import Comparison, Pairwise
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 EXACT = 9  # decimals of an AUC that are not rounding
+UNKNOWN = Cell("unknown")
 WRITTEN = 12  # contenders up to which the cells of the figure have room for numbers
 
 
@@ -79,7 +81,9 @@ def ties_table(
     shared = len(set(ranks.values())) < len(order)
     columns[:0] = [Column("rank", ("Rank",), ("rank",))] * shared
     counts = dict.fromkeys(order, 0)
-    averaged = [label for label in contest.labels.averaged if by_label]
+    known = not _is_unknown(means)
+    # Where no pair of a label has a p-value, who is tied there cannot be said.
+    averaged = [label for label in contest.labels.averaged if by_label and not _is_unknown(by_label[label])]
     for label in averaged:
         for place in best_of(contest, (by_label or {})[label], label)[1]:
             counts[place] += 1
@@ -89,22 +93,29 @@ def ties_table(
     for rank, place in enumerate(order, 1):
         level = "=" * (list(ranks.values()).count(ranks[place]) > 1)
         cells = [Cell(f"{ranks[place]}{level}", {"rank": ranks[place]})] * shared
-        cells += [auc_cell(contest, place, None), Cell(letters(means.groups, place))]
-        if by_label:
+        cells += [auc_cell(contest, place, None), Cell(letters(means.groups, place)) if known else UNKNOWN]
+        if by_label and not averaged:
+            cells.append(UNKNOWN)
+        elif by_label:
             cells.append(Cell(f"{counts[place]} of {len(averaged)}", {"labels": counts[place]}))
         rows.append(Row(contest.names[place], f"{rank} {contest.names[place]}", tuple(cells), own=True))
     notes = [
         f"Tied: runs that share a letter do not differ in the average at 5 %, p-values adjusted by Holm over "
         f"{pairs_text(means)} (compact letter display, Piepho 2004); tied is not equal: the data may be too few"
-    ]
+    ] * known
     if shared:
         notes.append("=: averages that are printed alike share a rank; the number before a name is only its place here")
     if unknown := [item for item in means.comparisons.values() if math.isnan(item.p_value)]:
-        notes.append(f"{len(unknown):,} of them without a p-value ({unknown[0].reason}): they count as tied")
-    if by_label:
         notes.append(
-            f"Best or tied in: of the {len(averaged)} pathologies, where it has the highest AUC or does not differ "
-            "from the run that has, by Holm over the pairs of each label"
+            f"{len(unknown):,} of them without a p-value ({unknown[0].reason}): they count as tied"
+            if known
+            else f"Tied: not known of any runs, for no pair has a p-value ({unknown[0].reason})"
+        )
+    if averaged:
+        which = " with p-values" * (len(averaged) < len(contest.labels.averaged))
+        notes.append(
+            f"Best or tied in: of the {counted(len(averaged), 'pathology')}{which}, where it has the highest AUC or "
+            "does not differ from the run that has, by Holm over the pairs of each label"
         )
     notes += how_notes(contest, [max(means.comparisons.values(), key=lambda item: item.degrees_of_freedom)])
     return Table(
@@ -171,8 +182,13 @@ def _best_table(contest: Contest, by_label: dict[str, Pairwise], order: Sequence
     return Table(f"The best of each label, {where(contest)}", "Pathology", columns, tuple(rows), (note,), "best")
 
 
+def _is_unknown(found: Pairwise) -> bool:
+    """Whether no pair has a p-value, so that nobody can be said to be tied with anybody."""
+    return all(math.isnan(item.p_value) for item in found.comparisons.values())
+
+
 def _tied_text(found: Pairwise, others: Sequence[int]) -> str:
-    if all(math.isnan(item.p_value) for item in found.comparisons.values()):
+    if _is_unknown(found):
         return f"unknown: {next(iter(found.comparisons.values())).reason}"
     return ranges(others) or "none"
 

@@ -160,7 +160,7 @@ def _file_cells(run: Run) -> tuple[Cell, ...]:
             "-",
         )
         return tuple(map(Cell, cells))
-    said_of = _provenance(folder)
+    said_of = kept_provenance(folder)
     checkpoint = _digest(run.scores.checkpoint_sha256, "") or "-"
     begun = str(said_of.get("time", "-")).replace("T", " ").partition("+")[0]
     return tuple(map(Cell, (checkpoint, predictions, _versions(said_of), _machine(said_of), _code(said_of), begun)))
@@ -173,7 +173,7 @@ def _imported(folder: RunFolder) -> Imported | None:
         return None
 
 
-def _provenance(folder: RunFolder) -> Mapping[str, Any]:
+def kept_provenance(folder: RunFolder) -> Mapping[str, Any]:
     """Return provenance.json, or nothing where there is none that can be read: a report goes on without it."""
     try:
         found = json.loads(folder.provenance.read_text(encoding="utf-8"))

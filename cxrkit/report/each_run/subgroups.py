@@ -196,7 +196,7 @@ def _figure(shown: Sequence[tuple[str, _Found]]) -> Figure:
         panels.append(Panel(_TITLES[factor], marks, Axis("Mean AUC"), categories=words, across="y"))
     return Figure(
         "subgroups",
-        "Mean AUC by sex, age and view",
+        "Mean AUC by sex, age and view as a forest plot",
         "Points: mean AUC on the test images of a group, over the labels of which every group of its kind has enough "
         "patients, so panels are not to be compared with each other. Bars: 95 % intervals over patients.",
         tuple(panels),

@@ -33,8 +33,8 @@ class _Measure:
     axis: str = ""
     """Beside it, where the title is not enough."""
 
-    logarithmic: bool = False
-    """Whether equal ratios are equal heights."""
+    logarithmic: float | None = None
+    """How many times its lowest value the highest is when equal ratios are equal heights; None: they never are."""
 
     marked: bool = False
     """Whether the chosen epoch is marked."""
@@ -45,8 +45,9 @@ _MEASURES = (
     _Measure("val_loss", "Validation loss", marked=True),
     _Measure("val_auc", "Validation mean AUC", marked=True),
     _Measure("val_mae", "Validation mean absolute error", marked=True),
-    _Measure("lr", "Learning rate", logarithmic=True),
-    _Measure("images_per_second", "Training speed", "images/s"),
+    _Measure("lr", "Learning rate", logarithmic=1.0),
+    # A network that looks at no image is a hundred times as fast as one that does, and would flatten all others.
+    _Measure("images_per_second", "Training speed", "images/s", logarithmic=20.0),
 )
 
 
@@ -143,5 +144,7 @@ def _scaled(values: np.ndarray) -> np.ndarray:
 
 def _panel(measure: _Measure, lines: Sequence[Line]) -> Panel:
     # A rate of 0 has no logarithm.
-    logarithmic = measure.logarithmic and all(value > 0 for line in lines for value in line.y)
+    values = [value for line in lines for value in line.y]
+    ratio = measure.logarithmic
+    logarithmic = ratio is not None and min(values) > 0 and max(values) >= ratio * min(values)
     return Panel(measure.title, tuple(lines), Axis("Epoch"), Axis(measure.axis, logarithmic=logarithmic))

@@ -13,10 +13,11 @@ from cxrkit.report.evidence.variants import details, full_name, variant_of
 def model_names(runs: Sequence[Run]) -> dict[Path, str]:
     """Return what tables call each run, by its folder, without its split: the same for a model on several.
 
-    Runs of one split that nothing else tells apart are called by their folders.
+    Runs of one split that nothing else tells apart are called by their folders. What all have in common is in no name:
+    `common_terms.terms_notes` says it.
     """
     variants = [variant_of(run) for run in runs]
-    words = details(variants, {})
+    words = details(variants, {}, runs)
     names = [full_name(variant, words[variant]) for variant in variants]
     counts = Counter(zip(names, (run.split for run in runs), strict=True))
     return {

@@ -15,7 +15,7 @@ from cxrkit.report.literature.published import Published, PublishedFolds
 from cxrkit.runs.predictions import IMPORTED
 
 Paper = TypeVar("Paper", bound=Published | PublishedFolds)
-_SHOWN = 3  # changed settings in a heading; the notes name all
+SHOWN = 3  # changed settings in a heading; the notes name all
 
 
 @dataclass(frozen=True)
@@ -118,30 +118,62 @@ def is_altered(variant: Variant, paper: Published | PublishedFolds | None) -> bo
 
 
 def details(
-    variants: Iterable[Variant], papers: Mapping[str, Published | PublishedFolds]
+    variants: Iterable[Variant],
+    papers: Mapping[str, Published | PublishedFolds],
+    among: Iterable[Run] = (),
 ) -> dict[Variant, tuple[str, ...]]:
     """Return what the heading of each variant must say beside its name, in a few words each.
 
     That is: how it differs from its recipe, from the published column that it repeats (`papers`, by recipe), and from
-    other variants of the same name.
+    other variants of the same name. among: all of the report's runs; what they have in common is left out, for
+    `common_terms.terms_notes` says it once. Each table of a report is given the same, and so calls a run the same.
     """
+    shared = shared_of(map(variant_of, among))
     groups: dict[str, list[Variant]] = defaultdict(list)
     for variant in dict.fromkeys(variants):
         groups[variant.name].append(variant)
     found: dict[Variant, tuple[str, ...]] = {}
     for group in groups.values():
-        found |= _group_details(group, papers)
+        found |= _group_details(group, papers, shared)
     return found
 
 
+@dataclass(frozen=True)
+class Shared:
+    """What all of a report's runs have in common that is not as their recipes, or the default preparation, have it."""
+
+    changes: tuple[str, ...] = ()
+    """Settings, as "section.key=value", of all runs that cxrkit trained."""
+
+    preparation: str = ""
+    """Digest of the preparation of all runs that look at images; "" where it needs no mention."""
+
+
+def shared_of(variants: Iterable[Variant]) -> Shared:
+    """Return what the variants have in common; of imported predictions no setting is known, so they do not count."""
+    trained = [variant for variant in dict.fromkeys(variants) if variant.recipe != IMPORTED]
+    if not trained:
+        return Shared()
+    changes = (change for change in trained[0].changes if all(change in other.changes for other in trained))
+    preparations = {variant.preparation for variant in trained if variant.preparation}
+    alike = preparations.pop() if len(preparations) == 1 else ""
+    return Shared(tuple(changes), "" if alike in known_preparations() else alike)
+
+
 def _group_details(
-    group: list[Variant], papers: Mapping[str, Published | PublishedFolds]
+    group: list[Variant], papers: Mapping[str, Published | PublishedFolds], shared: Shared
 ) -> dict[Variant, tuple[str, ...]]:
     varying = {name for name in Variant.__dataclass_fields__ if len({getattr(variant, name) for variant in group}) > 1}
-    found = {variant: _words(variant, varying, paper_of(variant, papers)) for variant in group}
+
+    def words(variant: Variant, varying: set[str]) -> tuple[str, ...]:
+        paper = paper_of(variant, papers)
+        # Beside the column that it repeats, what all runs have in common distinguishes a run from that one.
+        return _words(variant, varying, paper, shared if paper is None else Shared())
+
+    found = {variant: words(variant, varying) for variant in group}
     # Seeds tell runs apart, not terms: those that differ in nothing that was said are named by their settings.
     terms = {variant: replace(variant, seeds=()) for variant in found}
-    said = {bare: _words(bare, varying - {"seeds"}, paper_of(bare, papers)) for bare in terms.values()}
+    said = {bare: words(bare, varying - {"seeds"}) for bare in terms.values()}
     alike = Counter(said.values())
     return {
         variant: words if alike[said[terms[variant]]] == 1 else (*words, f"settings {variant.recipe_digest[:8]}")
@@ -149,7 +181,9 @@ def _group_details(
     }
 
 
-def _words(variant: Variant, varying: set[str], paper: Published | PublishedFolds | None) -> tuple[str, ...]:
+def _words(
+    variant: Variant, varying: set[str], paper: Published | PublishedFolds | None, shared: Shared
+) -> tuple[str, ...]:
     words = []
     # A run may be called like a network that it is not; the recipe of a run that is called as one names its network.
     of_its_recipe = variant.name == variant.recipe and variant.recipe in recipes.names()
@@ -164,22 +198,24 @@ def _words(variant: Variant, varying: set[str], paper: Published | PublishedFold
         "input_size" in varying or other_size
     ):  # of what comes from elsewhere it may not be known
         words.append(f"at {variant.input_size} px")
-    changes = [word for word in map(_change, variant.changes) if word not in words]
-    words += changes[:_SHOWN]
-    if len(changes) > _SHOWN:
-        words.append(f"{len(changes) - _SHOWN} more")
+    own = (change for change in variant.changes if change not in shared.changes)
+    changes = [word for word in map(change_text, own) if word not in words]
+    words += changes[:SHOWN]
+    if len(changes) > SHOWN:
+        words.append(f"{len(changes) - SHOWN} more")
     if "seeds" in varying or len(variant.seeds) > 1:
         words.append(seeds_text(variant.seeds))
     if "pretraining" in varying:
         words.append(f"pretraining {variant.pretraining}")
     if "initial_weights" in varying:
         words.append(f"weights {variant.initial_weights[:8] or 'none'}")
-    if variant.preparation and ("preparation" in varying or variant.preparation not in known_preparations()):
+    needs_no_mention = variant.preparation == shared.preparation or variant.preparation in known_preparations()
+    if variant.preparation and ("preparation" in varying or not needs_no_mention):
         words.append(f"prepared {variant.preparation[:8]}")
     return tuple(words)
 
 
-def _change(change: str) -> str:
+def change_text(change: str) -> str:
     """Return a changed setting as a heading says it: input.size=64 is "at 64 px", optimizer.lr=0.5 "lr 0.5".
 
     A part is called as what it is: loss.name=focal is "loss focal".

@@ -80,7 +80,7 @@ def _held_against(
     fit = [(run, why_not(run, source)) for run in runs]
     left_out = [(run, reason) for run, reason in fit if reason]
     variants = {id(run): variant_of(run) for run, reason in fit if not reason}
-    words = details(variants.values(), {})
+    words = details(variants.values(), {}, runs)
     named = []
     for run, reason in fit:
         if reason:

@@ -15,6 +15,7 @@ from cxrkit.base.labels import CHESTXRAY14
 from cxrkit.report.document.figures import Axis, Figure, Panel, Ranges
 from cxrkit.report.evidence.comparability import Verdict
 from cxrkit.report.evidence.epochs import AtEpochs
+from cxrkit.report.evidence.runs import Run
 from cxrkit.report.evidence.variants import Variant, details, full_name
 from cxrkit.report.literature import works
 from cxrkit.report.literature.published import Table3, of_the_paper
@@ -29,11 +30,12 @@ OTHERS = {
 }
 
 
-def figure5(at: AtEpochs, table: Table3) -> list[Figure]:
+def figure5(at: AtEpochs, table: Table3, among: Iterable[Run] = ()) -> list[Figure]:
     """Return Figure 5 of the best of the columns of `at`; none where there is no column.
 
     The best is the one with the highest mean AUC over its folds, among those with all folds of `table` where there are
-    any. Its interval goes from the lowest to the highest fold; several seeds are averaged in each fold first.
+    any. Its interval goes from the lowest to the highest fold; several seeds are averaged in each fold first. among:
+    all of the report's runs (variants.details).
     """
     if not at.columns:
         return []
@@ -42,7 +44,7 @@ def figure5(at: AtEpochs, table: Table3) -> list[Figure]:
     found = {label: _by_fold(members, label) for label in CHESTXRAY14.averaged}
     others = {name: works.get(key).by_label for key, name in OTHERS.items()}
     order = _order(found, others.values())
-    name = full_name(best, at.words(details(at.columns, table.columns))[best])
+    name = full_name(best, at.words(details(at.columns, table.columns, among))[best])
     folds = len({verdict.run.split for verdict in members})
     marks = [_own(name, [found[label] for label in order])]
     marks += [_published(group, [auc.get(label, math.nan) for label in order]) for group, auc in others.items()]

@@ -19,6 +19,7 @@ from cxrkit.report.document.tables import AVERAGE, CONSTANT, EMPTY, Cell, Column
 from cxrkit.report.evidence.cells import CONSTANT_NOTE, has_constant, run_heading
 from cxrkit.report.evidence.comparability import Verdict, doubt_notes
 from cxrkit.report.evidence.epochs import AtEpochs
+from cxrkit.report.evidence.runs import Run
 from cxrkit.report.evidence.seeds import within
 from cxrkit.report.evidence.variants import Variant, details, full_name, is_altered, paper_of
 from cxrkit.report.literature.published import PublishedFolds, Table3
@@ -30,15 +31,18 @@ CITED = "baltruschat2019-5fold"
 Folds = dict[int, list[Verdict]]  # the runs of each fold, one for each seed, by number of the fold
 
 
-def folds_table(title: str, table: Table3, at: AtEpochs, labels: LabelSet = CHESTXRAY14) -> list[Table]:
+def folds_table(
+    title: str, table: Table3, at: AtEpochs, labels: LabelSet = CHESTXRAY14, among: Sequence[Run] = ()
+) -> list[Table]:
     """Return the table of the columns of `at`, and the one of their seeds' spread where there are several; none: none.
 
-    table: how many folds there are, and the published columns to set beside those of the same network.
+    table: how many folds there are, and the published columns to set beside those of the same network. among: all
+    of the report's runs (variants.details).
     """
     pooled = {variant: _by_fold(members) for variant, members in at.columns.items()}
     if not pooled:
         return []
-    words = details(pooled, table.columns)
+    words = details(pooled, table.columns, among)
     if not table.columns:  # nothing published to differ from: the notes have what differs from the recipe
         names = Counter(variant.name for variant in pooled)
         words = {variant: said if names[variant.name] > 1 else () for variant, said in words.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from cxrkit.base.labels import LabelSet
 from cxrkit.base.words import count as counted
@@ -27,10 +27,13 @@ SIDE_BY_SIDE = 4
 _COMMANDS = 3  # that are named below a table
 
 
-def not_comparable_tables(verdicts: Iterable[Verdict], apart: bool, detailed: Callable[[Run], bool]) -> Iterator[Table]:
+def not_comparable_tables(
+    verdicts: Iterable[Verdict], apart: bool, detailed: Callable[[Run], bool], among: Sequence[Run] = ()
+) -> Iterator[Table]:
     """Yield a short table: how many runs were kept apart, why, and their names.
 
-    apart: instead, a table with a row for each run, then the AUCs of those that are `detailed` and have any.
+    apart: instead, a table with a row for each run, then the AUCs of those that are `detailed` and have any. among: all
+    of the report's runs (variants.details).
     """
     verdicts = [verdict for verdict in verdicts if not verdict.comparable]
     if not verdicts:
@@ -50,7 +53,7 @@ def not_comparable_tables(verdicts: Iterable[Verdict], apart: bool, detailed: Ca
     ]
     for number, group in enumerate(groups, 1):
         which = f" ({number})" if len(groups) > 1 else ""
-        yield _numbers_table(group, group[0].run.scores.labels, which, f"apart-{number}")
+        yield _numbers_table(group, group[0].run.scores.labels, which, f"apart-{number}", among)
 
 
 def _summary(verdicts: list[Verdict]) -> Table:
@@ -90,9 +93,9 @@ def _names(runs: Iterable[Run]) -> str:
     return ", ".join(f"{name} ({', '.join(found)})" for name, found in splits.items())
 
 
-def _numbers_table(verdicts: list[Verdict], labels: LabelSet, which: str, key: str) -> Table:
+def _numbers_table(verdicts: list[Verdict], labels: LabelSet, which: str, key: str, among: Sequence[Run]) -> Table:
     variants = {id(verdict): variant_of(verdict.run) for verdict in verdicts}
-    words = details(variants.values(), {})
+    words = details(variants.values(), {}, among)
     columns = []
     for verdict in verdicts:
         variant = variants[id(verdict)]

@@ -17,6 +17,7 @@ from cxrkit.report.document.tables import (
     bold_best,
     label_rows,
 )
+from cxrkit.report.evidence.common_terms import terms_notes
 from cxrkit.report.evidence.comparability import judge
 from cxrkit.report.evidence.epochs import EpochChoice, at_epochs
 from cxrkit.report.evidence.reference import known_splits
@@ -54,7 +55,7 @@ def official(
     verdicts = judge((run for run in found.runs if run.split not in folds), (SPLIT,), table.label_release)
     comparable = [verdict for verdict in verdicts if verdict.comparable]
     at = at_epochs(comparable, epoch, lambda run: judge([run], (SPLIT,), table.label_release)[0])
-    own = OwnColumns(at, columns)
+    own = OwnColumns(at, columns, found.runs)
     others = [verdict for verdict in verdicts if not verdict.comparable] + list(at.without)
     tables = [_main_table(table, columns, own, reasons_follow=bool(others))]
     if at.columns:
@@ -68,9 +69,14 @@ def official(
     tables += counterparts(
         dict(zip(own.members, own.cells(), strict=True)), own.words, [c.key for c in columns], table.label_release
     )
-    tables += not_comparable_tables(others, apart, detailed=lambda run: run.split == SPLIT)
-    tables += own_metrics.tables(run for run in found.runs if run.split not in folds)
-    notes = [*found.unusable, *probes_note, *elsewhere_note(found.runs, folds, "resampling folds", "cxrkit report")]
+    tables += not_comparable_tables(others, apart, detailed=lambda run: run.split == SPLIT, among=found.runs)
+    tables += own_metrics.tables((run for run in found.runs if run.split not in folds), found.runs)
+    notes = [
+        *terms_notes(found.runs),
+        *found.unusable,
+        *probes_note,
+        *elsewhere_note(found.runs, folds, "resampling folds", "cxrkit report"),
+    ]
     notes += _averages_note(averages, ranked=ranks is not None)
     notes += without_figures(own.members)
     return Report("ChestX-ray14, official split", tuple(tables), tuple(notes), key="official")

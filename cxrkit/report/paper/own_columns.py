@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from cxrkit.report.document.tables import Cell, Column
 from cxrkit.report.evidence.cells import run_heading, run_marks, score_cells
@@ -18,13 +18,16 @@ DECIMALS = 3
 
 
 class OwnColumns:
-    """The comparable runs by column, those of several seeds together, with the words that each heading needs."""
+    """The comparable runs by column, those of several seeds together, with the words that each heading needs.
 
-    def __init__(self, at: AtEpochs, columns: Sequence[Published]) -> None:
+    among: all of the report's runs (variants.details).
+    """
+
+    def __init__(self, at: AtEpochs, columns: Sequence[Published], among: Iterable[Run] = ()) -> None:
         self.at = at
         self.members = at.columns
         self.papers = by_recipe(columns)
-        self.words = at.words(details(self.members, self.papers))
+        self.words = at.words(details(self.members, self.papers, among))
 
     def name(self, variant: Variant) -> str:
         """Return the full name of a column."""

@@ -26,14 +26,14 @@ _GROWING = {"average_precision", "prevalence", "ppv", "npv", "net_benefit", "net
 _OF_INTERVALS = {"replicates", "seed", "confidence"}  # options that the intervals' own note names
 
 
-def tables(runs: Iterable[Run]) -> Iterator[Table]:
+def tables(runs: Iterable[Run], among: Sequence[Run] = ()) -> Iterator[Table]:
     """Yield a table per metric that is no AUC, of the runs that have it; runs on other labels stand in another table.
 
     Where no run has a number, as of what is fitted on validation predictions that are not there, there is no table.
 
     Runs on several splits that were trained on equal terms share a column: mean and standard deviation over the splits,
     but not of what grows with the prevalence. Metrics of a group of the images have a table by themselves; the AUCs of
-    groups are in the document of subgroups (subgroups.py).
+    groups are in the document of subgroups (subgroups.py). among: all of the report's runs (variants.details).
     """
     found: dict[tuple[str, ...], list[Run]] = defaultdict(list)
     for run in runs:  # in the order in which their evaluators give them
@@ -45,7 +45,7 @@ def tables(runs: Iterable[Run]) -> Iterator[Table]:
         which = _Which(name, group)
         where = f", {dataset}" if alike.count((name, group)) > 1 else ""
         if any(metric.value is not None for run in having for metric in which.of(run).values()):
-            yield _table(which, where, having)
+            yield _table(which, where, having, among)
 
 
 @dataclass(frozen=True)
@@ -79,12 +79,12 @@ class _Which:
         }
 
 
-def _table(which: _Which, where: str, runs: Sequence[Run]) -> Table:
+def _table(which: _Which, where: str, runs: Sequence[Run], among: Sequence[Run]) -> Table:
     name = which.title
     pooled: dict[Variant, list[Run]] = defaultdict(list)
     for run in runs:
         pooled[variant_of(run)].append(run)
-    words = details(pooled, {})
+    words = details(pooled, {}, among)
     several = {variant for variant, group in pooled.items() if len({run.split for run in group}) == len(group) > 1}
     if which.grows_with_prevalence:
         several = set()

@@ -14,6 +14,7 @@ from pathlib import Path
 from cxrkit.base.labels import CHESTXRAY14
 from cxrkit.datasets.splits import resample
 from cxrkit.report.document.tables import Report, Table
+from cxrkit.report.evidence.common_terms import terms_notes
 from cxrkit.report.evidence.comparability import Verdict, judge
 from cxrkit.report.evidence.epochs import AtEpochs, EpochChoice, at_epochs
 from cxrkit.report.evidence.runs import FoundRuns, Run, found_in, without_probes
@@ -45,22 +46,22 @@ def resampled(runs: Path | FoundRuns, epoch: EpochChoice = "own", *, apart: bool
 
     verdicts = judge((run for run in found.runs if run.split != OFFICIAL), splits, table.label_release)
     at = at_epochs([verdict for verdict in verdicts if verdict.comparable], epoch, judged)
-    tables = folds_table(f"{TITLE} ({of_the_paper('Table 3')})", table, at)
+    tables = folds_table(f"{TITLE} ({of_the_paper('Table 3')})", table, at, among=found.runs)
     any_comparable, elsewhere = bool(tables), _elsewhere(verdicts)
     others = [item for item in verdicts if not item.comparable and not item.elsewhere] + list(at.without)
     for group in elsewhere:
         own = at_epochs(group, epoch, lambda run: _beside_its_like(judged(run)))
-        tables += _own_tables(own, group)
+        tables += _own_tables(own, group, found.runs)
         others += own.without
-    tables += not_comparable_tables(others, apart, detailed=lambda run: run.split in splits)
-    tables += own_metrics.tables(run for run in found.runs if run.split != OFFICIAL)
-    notes = [*found.unusable, *probes_note]
+    tables += not_comparable_tables(others, apart, detailed=lambda run: run.split in splits, among=found.runs)
+    tables += own_metrics.tables((run for run in found.runs if run.split != OFFICIAL), found.runs)
+    notes = [*terms_notes(found.runs), *found.unusable, *probes_note]
     if not any_comparable:
         notes.insert(
             0, f"No run compares with {of_the_paper('Table 3')} yet; it takes the folds {splits[0]} to {splits[-1]}"
         )
     notes += without_figures(at.columns)
-    figures = tuple(figure5(at, table))
+    figures = tuple(figure5(at, table, found.runs))
     notes += elsewhere_note(found.runs, [OFFICIAL], "the official split", "cxrkit report --official-split")
     return Report("ChestX-ray14, resampling by patient", tuple(tables), tuple(notes), figures, key="resampled")
 
@@ -84,7 +85,7 @@ def _beside_its_like(verdict: Verdict) -> Verdict:
     return replace(verdict, reasons=()) if verdict.elsewhere else verdict
 
 
-def _own_tables(at: AtEpochs, group: Sequence[Verdict]) -> list[Table]:
+def _own_tables(at: AtEpochs, group: Sequence[Verdict], among: Sequence[Run]) -> list[Table]:
     labels, dataset = group[0].run.scores.labels, group[0].run.origin.dataset
     what = dataset if labels.name == CHESTXRAY14.name else f"{dataset}, labels {labels.name}"
     alone = replace(published.table3(), columns={})
@@ -96,5 +97,5 @@ def _own_tables(at: AtEpochs, group: Sequence[Verdict]) -> list[Table]:
                 *table.notes,
             ),
         )
-        for table in folds_table(f"{TITLE}: {what}", alone, at, labels)
+        for table in folds_table(f"{TITLE}: {what}", alone, at, labels, among)
     ]

@@ -76,7 +76,7 @@ def table4(runs: Sequence[Run], opened: Opened) -> Report:
     tables: list[Table] = []
     figures: list[Figure] = []
     for models, where, beside in _groups(runs, paper):
-        table, figure = _document(models, where, beside, opened, len(tables))
+        table, figure = _document(models, where, beside, opened, len(tables), runs)
         tables.append(table)
         figures.append(figure)
     nothing = "Table 4 takes two models or more that compare: on the official split, or on the same resampling folds"
@@ -130,9 +130,14 @@ def _models(verdicts: Sequence[Verdict]) -> dict[Variant, list[Verdict]]:
 
 
 def _document(
-    models: Mapping[Variant, list[Verdict]], where: str, paper: Published4 | None, opened: Opened, number: int
+    models: Mapping[Variant, list[Verdict]],
+    where: str,
+    paper: Published4 | None,
+    opened: Opened,
+    number: int,
+    among: Sequence[Run],
 ) -> tuple[Table, Figure]:
-    words = details(models, {})
+    words = details(models, {}, among)
     names = [full_name(variant, words[variant]) for variant in models]
     pairs = of_pairs([[verdict.run for verdict in members] for members in models.values()], opened)
     networks = [variant.model for variant in models]

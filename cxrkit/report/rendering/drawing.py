@@ -13,7 +13,8 @@ from typing import Any, Literal
 from cxrkit.base.errors import UserError
 from cxrkit.base.words import count as counted
 from cxrkit.report.document.figures import Bars, Figure, Grid, Line, Panel, Ranges
-from cxrkit.report.rendering.marks import draw_marks, legend_lines, shortened
+from cxrkit.report.rendering.legend import legend_texts
+from cxrkit.report.rendering.marks import draw_marks, shortened
 from cxrkit.report.rendering.palette import DARK, LIGHT, MARKERS, Palette, Theme, names, palette, whose
 from cxrkit.report.rendering.svg import light
 
@@ -84,11 +85,10 @@ def _drawn(figure: Figure, colours: Palette, theme: Theme) -> tuple[Any, Any]:
     style = _style(theme, small=columns > 2)
     with matplotlib.rc_context(style):
         legend = _legend_names(figure, colours)
-        per_row = _beside(legend, width)
-        legend_height = 0.05 * bool(legend) + sum(
-            0.06 + 0.14 * max(len(legend_lines(name)) for name in legend[first : first + per_row])
-            for first in range(0, len(legend), per_row)
-        )
+        texts = _legend_texts(legend, figure, colours)
+        per_row = _beside(texts, width)
+        lines = max((text.count("\n") for text in texts), default=0)  # beyond the first
+        legend_height = (0.2 + 0.13 * lines) * -(-len(legend) // per_row) + 0.05 * bool(legend)
         drawn: Any = Drawn(figsize=(width, sum(heights) + legend_height), layout="constrained")
         drawn.get_layout_engine().set(w_pad=0.04, h_pad=0.04, wspace=0.02, hspace=0.03)
         grid = drawn.subplots(rows, columns, squeeze=False, height_ratios=heights).flatten()
@@ -99,7 +99,6 @@ def _drawn(figure: Figure, colours: Palette, theme: Theme) -> tuple[Any, Any]:
             axes.set_visible(False)
         if legend:
             handles = [_handle(figure, name, colours, theme) for name in legend]
-            texts = ["\n".join(legend_lines(name)) if name else _others(figure, colours) for name in legend]
             drawn.legend(handles, texts, loc="outside lower center", ncols=min(per_row, len(legend)))
     return drawn, style
 
@@ -191,9 +190,9 @@ def _label(axes: Any, panel: Panel, figure: Figure, number: int) -> None:
         axes.tick_params(axis="y", labelleft=False)
 
 
-def _beside(legend: list[str], width: float) -> int:
+def _beside(texts: Sequence[str], width: float) -> int:
     """Return how many names stand in a row of the legend: all of them, or as many as of the longest."""
-    lengths = [0.42 + 0.066 * max(map(len, legend_lines(name) or ["40 others"])) for name in legend]
+    lengths = [0.42 + 0.066 * max(map(len, text.split("\n"))) for text in texts]
     if sum(lengths) <= width:
         return max(1, len(lengths))
     return max(1, int(width / max(lengths)))
@@ -204,6 +203,12 @@ def _legend_names(figure: Figure, colours: Palette) -> list[str]:
     found = names(figure)
     coloured = [name for name in found if colours.number(name) is not None]
     return [*coloured, *[_GREY] * (len(found) > len(coloured))]
+
+
+def _legend_texts(legend: Sequence[str], figure: Figure, colours: Palette) -> list[str]:
+    """Return what the legend says beside each mark."""
+    texts = legend_texts([name for name in legend if name != _GREY])
+    return [*texts, *[_others(figure, colours)] * (_GREY in legend)]
 
 
 def _others(figure: Figure, colours: Palette) -> str:

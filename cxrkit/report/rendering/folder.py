@@ -65,13 +65,14 @@ def write_folder(
     made: str,
     best: Sequence[str] = (),
     others: Mapping[str, str] | None = None,
+    said_once: Sequence[str] = (),
     done: Callable[[], None] = lambda: None,
 ) -> Written:
     """Write each document as Markdown, LaTeX, CSV and JSON, their figures as SVG and PDF, and the page of all.
 
-    title, made, best: as the page takes them (page.py). others: further texts by the names of their files. done: called
-    after each document, figure and the page. What an optional library is missing for is left out. Raises UserError when
-    the folder cannot be written, or a file of somebody else's lies where one of the report's would.
+    title, made, best, said_once: as the page takes them (page.py). others: further texts by the names of their files.
+    done: called after each document, figure and the page. What an optional library is missing for is left out. Raises
+    UserError when the folder cannot be written, or a file of somebody else's lies where one of the report's would.
     """
     documents = _with_own_keys(documents)
     before = _read(folder)
@@ -89,12 +90,12 @@ def write_folder(
             text = jsons[report.key] if name == "json" else formats.render(report, name, FIGURES if drawn else "")
             write_text(folder / f"{report.key}{ending}", text)
         done()
-    for name, text in others.items():
+    for name, text in (others or {}).items():
         write_text(folder / name, text)
-    shown = digest_lines([_program(), title, made, *best, *jsons.values()])
+    shown = digest_lines([_program(), title, made, *best, *said_once, *jsons.values()])
     if before.page != shown or not (folder / PAGE).exists():
         svgs = {key: (folder / FIGURES / f"{key}.svg").read_text(encoding="utf-8") for key in figures if figures[key]}
-        _write_page(documents, folder, title, made, best, svgs, left_out)
+        _write_page(documents, folder, title, made, best, said_once, svgs, left_out)
     done()
     _remove(folder, [name for name in before.files if name not in places])
     there = [name for name in places if name == LIST or (folder / name).exists()]
@@ -195,13 +196,14 @@ def _write_page(
     title: str,
     made: str,
     best: Sequence[str],
+    said_once: Sequence[str],
     drawn: Mapping[str, str],
     left_out: dict[str, None],
 ) -> None:
     from cxrkit.report.rendering.page import page
 
     try:
-        text = page(documents, title=title, made=made, best=best, drawn=drawn)
+        text = page(documents, title=title, made=made, best=best, said_once=said_once, drawn=drawn)
     except UserError as error:
         left_out[f"{PAGE}: {error.what}; {error.remedy}"] = None
         _remove(folder, [PAGE])

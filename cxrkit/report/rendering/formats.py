@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cxrkit import __version__
-from cxrkit.base.errors import UserError
+from cxrkit.base.errors import UserError, shown
 from cxrkit.base.files import write_text
 from cxrkit.report.document.tables import Report
 from cxrkit.report.rendering.document import as_json
@@ -57,15 +57,16 @@ def write(report: Report, out: Path, format: str) -> None:
     write_text(out, render(report, format))
 
 
-def format_of(out: Path, *, choosable: bool = False) -> str:
+def format_of(out: Path, *, choosable: bool = False, folders: bool = False) -> str:
     """Return the format that a file's ending names. Raises UserError for an ending that names none.
 
-    choosable: whether the command has --format, which an ending can then be left to.
+    choosable: whether the command has --format, which an ending can then be left to. folders: whether it has --all,
+    too, which takes a folder.
     """
     endings = {found.ending: name for name, found in FORMATS.items()}
     if out.suffix not in endings:
         choice = f", or choose with --format {', '.join(FORMATS)}" if choosable else ""
-        raise UserError(
-            f"--out {out}: the ending {out.suffix!r} names no format", remedy=f"end it in {', '.join(endings)}{choice}"
-        )
+        folder = f"; a folder of all documents is written with --all --out {shown(out)}" if folders else ""
+        names = f"the ending {out.suffix!r} names no format" if out.suffix else "has no ending that names a format"
+        raise UserError(f"--out {out}: {names}", remedy=f"end it in {', '.join(endings)}{choice}{folder}")
     return endings[out.suffix]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import Any
 
 import numpy as np
@@ -129,7 +128,7 @@ def _axis(axis: Any, limit: Any, scale: Any, wanted: Axis) -> None:
         scale("log")
         low, high = axis.get_data_interval()
         axis.set_major_locator(LogLocator(subs=(1.0,) if high > 100 * low else (1.0, 2.0, 5.0)))
-        axis.set_major_formatter("{x:g}")
+        axis.set_major_formatter("{x:,g}")
         axis.set_minor_formatter(NullFormatter())
     else:
         axis.get_major_locator().set_params(nbins=6)
@@ -176,9 +175,3 @@ def shortened(name: str) -> str:
     if name[-len(end) - 1] != " " and " " in end[: -SHORT // 4]:
         end = end.partition(" ")[2]
     return f"{start.rstrip()}…{end.lstrip()}"
-
-
-def legend_lines(name: str) -> list[str]:
-    """Return a name for a legend: broken between words into two lines at most, shortened where these are too few."""
-    lines = textwrap.wrap(" ".join(name.split()), SHORT, break_long_words=False, break_on_hyphens=False)
-    return lines if len(lines) <= 2 and all(len(line) <= SHORT for line in lines) else [shortened(name)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,15 @@ def page(
     title: str,
     made: str,
     best: Sequence[str] = (),
+    said_once: Sequence[str] = (),
     drawn: Mapping[str, str] | None = None,
 ) -> str:
     """Return the documents as one self-contained page of HTML, a section each.
 
     title: of the whole. made: one line below it: when and with which version. best: names that have a colour first
-    where there are more than colours, such as the runs by their mean AUC. drawn: SVGs of figures that are drawn
-    already, with the same colours, by the figures' keys, which are unique then. Raises UserError where jinja2 or
-    matplotlib is not installed.
+    where there are more than colours, such as the runs by their mean AUC. said_once: notes of all documents that
+    the page has at its head instead. drawn: SVGs of figures that are drawn already, with the same colours, by the
+    figures' keys, which are unique then. Raises UserError where jinja2 or matplotlib is not installed.
     """
     environment = _environment()
     script = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
@@ -41,9 +43,13 @@ def page(
     def svg(figure: Figure) -> str:
         return (drawn or {}).get(figure.key) or draw(figure, "svg", colours=colours).decode()
 
+    documents = [
+        replace(report, notes=tuple(note for note in report.notes if note not in said_once)) for report in documents
+    ]
     text: str = environment.get_template("page.html").render(
         title=title,
         made=made,
+        said_once=said_once,
         sections=sections(documents, svg),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
