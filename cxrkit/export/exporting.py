@@ -146,7 +146,6 @@ def _open(run: RunFolder, data: Path | None, kind: str) -> _Network:
         batch = next(iter(inputs.loader(plan, "opencv", "cpu", 1).epoch(0)))
         image = prepare_input(batch.image, scorer.spec).clone(memory_format=torch.contiguous_format)
         meta = batch.meta.clone()
-        level = scorer.settings.levels[int(plan.batch(0, 0).level[0])]
     finally:
         inputs.close()
     counts = takes_metadata(model, image, meta)
@@ -155,7 +154,7 @@ def _open(run: RunFolder, data: Path | None, kind: str) -> _Network:
         scorer.spec,
         scorer.labels,
         scorer.settings,
-        level=level,
+        plan=plan,
         takes_metadata=counts,
         checkpoint_sha256=scorer.checkpoint_sha256,
         file_format=kind,
