@@ -39,9 +39,8 @@ def explain(
     out: Annotated[Path | None, typer.Option(help="Folder of the pictures.", show_default="RUN/explained")] = None,
 ) -> None:
     """Show where a network looks: films with the map of a finding over them, as PNG and as one page."""
+    found = network_of(run)  # first: what follows imports PyTorch
     from cxrkit.explain.choosing import Wanted
-
-    found = network_of(run)
     from cxrkit.explain.explaining import explain as make
 
     wanted = Wanted(tuple(pathology or ()), tuple(image or ()), top, boxes)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def plot(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders, or folders of runs; also by their names below runs.")],
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, folders of runs, or names of either below runs.")],
     out: Annotated[
         Path | None, typer.Option(help="Picture, by its ending: .png, .svg, .pdf, .html.", show_default="the terminal")
     ] = None,

@@ -164,17 +164,13 @@ def evaluate(
 
     folder = run_folder(run)
     if on is not None:
-        elsewhere = pipeline.evaluate_elsewhere(
-            folder, on, console, data=data, part=part, replicates=replicates
-        )
+        elsewhere = pipeline.evaluate_elsewhere(folder, on, console, data=data, part=part, replicates=replicates)
         show(elsewhere, out)
         return
     if labels is not None:
         _against_other_labels(folder.path, labels, raw, data)
         return
-    pipeline.evaluate(
-        folder, data, console, replicates=replicates, evaluator=evaluator, options=tuple(option or ())
-    )
+    pipeline.evaluate(folder, data, console, replicates=replicates, evaluator=evaluator, options=tuple(option or ()))
 
 
 def _against_other_labels(run: Path, labels: str, raw: Path | None, data: Path | None) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 from cxrkit import __version__
 from cxrkit.base.labels import LabelSet
 from cxrkit.loaders.geometry import NO_SIGMA
-from cxrkit.loaders.opencv import opencv_matrix
 from cxrkit.loaders.plan import Plan
 from cxrkit.loaders.targets import NEUTRAL
 from cxrkit.models import ModelSpec
@@ -56,6 +55,8 @@ def describe(
 
 
 def _image(spec: ModelSpec, settings: ShardSettings, plan: Plan) -> dict[str, Any]:
+    from cxrkit.loaders.opencv import opencv_matrix
+
     scale = [1 / (255 * std) for std in spec.std]
     shift = [-mean / std for mean, std in zip(spec.mean, spec.std, strict=True)]
     first = plan.batch(0, 0)
@@ -73,9 +74,10 @@ def _image(spec: ModelSpec, settings: ShardSettings, plan: Plan) -> dict[str, An
             f"averaged over areas to {level} x {level} pixels (one after the other: sides), rounded each time"
             + (f"; stored as JPEG of quality {settings.quality}" if jpeg else ""),
             f"resized to {spec.resize} x {spec.resize} pixels, antialiased and bilinear; of it the middle "
-            f"{spec.input_size} x {spec.input_size}; exactly: blurred by a Gaussian of 3 x 3 taps (sigma, along x and y, "
-            "null for none), rounded, then pixel (x, y) sampled bilinearly at matrix times (x, y, 1), where (0, 0) is "
-            "the centre of the first pixel, and rounded",
+            f"{spec.input_size} x {spec.input_size}",
+            "which is, to the last bit: blurred by a Gaussian of 3 x 3 taps (sigma along x and y in pixels; null for "
+            "none) and rounded; pixel (x, y) then sampled bilinearly at matrix times (x, y, 1), with (0, 0) at the centre "
+            "of the first pixel, and rounded",
             "each channel: the gray level times scale plus shift, which is (gray level / 255 - mean) / std",
         ],
         "canvas": settings.image_size,
@@ -83,7 +85,7 @@ def _image(spec: ModelSpec, settings: ShardSettings, plan: Plan) -> dict[str, An
         "sides": sides,
         "jpeg_quality": settings.quality if jpeg else None,
         "sigma": sigma if blurred else None,
-        "matrix": opencv_matrix(first.matrix[0]).tolist(),
+        "matrix": (opencv_matrix(first.matrix[0]) + 0.0).tolist(),
         "resize": spec.resize,
         "crop": spec.input_size,
         "channels": spec.channels,

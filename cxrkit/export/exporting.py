@@ -88,8 +88,8 @@ def export(
     """Write the best network of a run to `out`, and OUT.json beside it with what it eats.
 
     file_format: one of FORMATS; default, the ending of `out`. data: prepared folder whose images are asked about;
-    default, the run's. console: says what is done. Raises UserError for a network that cannot be exported, with the reason, and where the file says
-    something else than torch does; what stood at `out` before is then still there.
+    default, the run's. console: says what is done. Raises UserError for a network that cannot be exported, with the
+    reason, and where the file says something else than torch does; what stood at `out` before is then still there.
     """
     kind = format_of(out, file_format)
     with waiting("opening the network and some real images", console):
@@ -167,15 +167,15 @@ def _compare(network: _Network, run_file: Runner, expected: NDArray[np.float32],
     """Return the largest difference of a score, over all images together and the first alone. Raises UserError."""
     arrays = [tensor.numpy() for tensor in network.inputs]
     differences = []
-    for count in {len(expected), 1}:
+    for images in {len(expected), 1}:
         try:
-            found = run_file([array[:count] for array in arrays])[1]
+            found = run_file([array[:images] for array in arrays])[1]
         except Exception as error:
             raise UserError(
-                f"{out}: {network.name} was written, and cannot be run with {count} images ({_line(error)})",
+                f"{out}: {network.name} was written, and cannot be run with {images} images ({_line(error)})",
                 remedy="choose another --format: safetensors holds the weights of any network",
             ) from error
-        differences.append(float(np.abs(found - expected[:count]).max()))
+        differences.append(float(np.abs(found - expected[:images]).max()))
     difference = max(differences)
     if not difference <= TOLERANCE:
         raise UserError(

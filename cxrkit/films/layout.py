@@ -43,7 +43,7 @@ class Layout:
         return float((_standard(_small(image_HW)) * self.mean).mean())
 
     def otherwise(self, image_HW: NDArray[np.uint8]) -> tuple[str, float]:
-        """Return what makes a picture agree most ("turned by 180 degrees", INVERTED, ...), and how far it then agrees."""
+        """Return what makes a picture agree most ("turned by 180 degrees", INVERTED, ...), and how far it then does."""
         small = _standard(_small(image_HW))
         found = {how: float((turn(small) * self.mean).mean()) for how, turn in _OTHERWISE.items()}
         return max(found.items(), key=lambda item: item[1])

@@ -234,9 +234,7 @@ def _many(scored: Sequence[Scored], labels: LabelSet, meanings: Mapping[str, Mea
     return Table("Scores", "Film", columns, tuple(rows), _notes(labels, meanings, detailed=False), key="scores")
 
 
-def _texts(
-    title: str, heading: str, lines: Sequence[tuple[str, str]], key: str, notes: tuple[str, ...] = ()
-) -> Table:
+def _texts(title: str, heading: str, lines: Sequence[tuple[str, str]], key: str, notes: tuple[str, ...] = ()) -> Table:
     rows = []
     before = None
     for name, text in lines:

@@ -85,9 +85,7 @@ def run_named(text: Path, runs: Path = RUNS) -> Path:
     """
     found = runs_named(text, runs)
     if len(found) > 1:
-        raise UserError(
-            f"{text}: holds {len(found):,} runs, expected one", remedy=f"name one of {_listed(found)}"
-        )
+        raise UserError(f"{text}: holds {len(found):,} runs, expected one", remedy=f"name one of {_listed(found)}")
     return found[0] if found else text
 
 
