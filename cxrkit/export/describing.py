@@ -76,7 +76,7 @@ def _image(spec: ModelSpec, settings: ShardSettings, plan: Plan) -> dict[str, An
             f"resized to {spec.resize} x {spec.resize} pixels, antialiased and bilinear; of it the middle "
             f"{spec.input_size} x {spec.input_size}",
             "which is, to the last bit: blurred by a Gaussian of 3 x 3 taps (sigma along x and y in pixels; null for "
-            "none) and rounded; pixel (x, y) then sampled bilinearly at matrix times (x, y, 1), with (0, 0) at the centre "
+            "none) and rounded; pixel (x, y) then sampled bilinearly at matrix times (x, y, 1), with (0, 0) the centre "
             "of the first pixel, and rounded",
             "each channel: the gray level times scale plus shift, which is (gray level / 255 - mean) / std",
         ],

@@ -88,9 +88,8 @@ class Drawing:
         return Panel(film.name, heading, film.image, map_hw, self.placement, none, score, about, alone=True)
 
     def _write(self, panel: Panel) -> None:
-        name = re.sub(r"[^A-Za-z0-9_-]+", "_", f"{panel.image_id}-{panel.label.removeprefix(DOUBTFUL).strip()}").strip(
-            "_"
-        )
+        label = panel.label.removeprefix(DOUBTFUL).strip()
+        name = re.sub(r"[^A-Za-z0-9_-]+", "_", f"{panel.image_id}-{label}").strip("_")
         with replacing(self.folder / f"{name}.png") as part:
             draw(panel).save(part, "PNG")
         self.count += 1

@@ -109,7 +109,7 @@ def trained_and_tested(origin: Origin, test: SubsetScores | None) -> str:
     mean = test.metric(_AUC)
     if mean is None or mean.value is None:
         return f"{trained}; no mean AUC on its test images"
-    tested = f"its {'' if test.complete else f'{test.images:,} of '}{count(test.subset_images, 'test image')}"
+    tested = f"{'its' if test.complete else f'{test.images:,} of'} {count(test.subset_images, 'test image')}"
     how = f"no interval: {mean.interval}" if mean.interval else "no interval"
     if mean.lower is not None and mean.upper is not None:
         how = f"{ROUGHLY * (mean.mark == APPROXIMATE)}[{mean.lower:.3f}, {mean.upper:.3f}]"

@@ -1,4 +1,4 @@
-"""Where run folders are: in a folder at any depth, or by a name that was typed. Names of files decide; none is opened."""
+"""Where run folders are: in a folder at any depth, or by a name. Names of files decide; no file is opened."""
 
 from __future__ import annotations
 
