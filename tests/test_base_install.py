@@ -14,6 +14,7 @@ from conftest import REPOSITORY
 from tiny_tables import small_cohort, write_raw
 
 from cxrkit.base.contracts import PATHOLOGIES
+from cxrkit.runs.config import TrainConfig, to_toml
 
 # A process in which importing the libraries of the extra fails as it does where they are not installed.
 WITHOUT = """
@@ -63,13 +64,42 @@ def test_tables_and_judgement_need_no_torch(tmp_path: Path) -> None:
     assert (tmp_path / "report" / "index.html").is_file()
 
 
-@pytest.mark.parametrize("command", ["train --model mlp-meta --data nowhere", "explain runs/a/official"])
+@pytest.mark.parametrize("command", ["train --model mlp-meta --data nowhere", "explain a"])
 def test_what_needs_it_names_the_extra(command: str, tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "a" / "official"
+    run.mkdir(parents=True)
+    (run / "config.toml").write_text(to_toml(TrainConfig()))
     code = f"sys.argv = ['cxrkit', *{command.split()}]\nfrom cxrkit.__main__ import main\nmain()"
     done = python(code, tmp_path)
     assert done.returncode == 2
     assert "error: this needs PyTorch, which is not installed" in done.stderr
     assert "remedy: pip install 'cxrkit[train]'" in done.stderr
+
+
+def test_what_can_be_told_without_it_is(tmp_path: Path) -> None:
+    """A run that is there, a fold that is not, a slip in a run's name: none waits for PyTorch, seconds of it."""
+    run = tmp_path / "runs" / "mlp-meta" / "official"
+    run.mkdir(parents=True)
+    (run / "config.toml").write_text(to_toml(TrainConfig()))
+    code = """
+from typer.testing import CliRunner
+from cxrkit.cli.app import app
+train = "train --model mlp-meta --data nowhere --fold"
+for line in (f"{train} official", f"{train} 9", "explain mlp", "export mlp --out a.onnx", "export mlp-meta --out a.b"):
+    done = CliRunner().invoke(app, line.split())
+    print(done.exception)
+"""
+    done = python(code, tmp_path)
+    assert done.returncode == 0, done.stderr
+    said = [line for line in done.stdout.splitlines() if not line.startswith("  remedy")]
+    assert said == [
+        "runs/mlp-meta/official: already holds a training of this name on this split",
+        "--fold 9: there is no such fold",
+        "mlp: not a run folder (no config.toml)",
+        "mlp: not a run folder (no config.toml)",
+        "--out a.b: not a format of a network",
+    ]
+    assert not list(run.glob(".*")), "the claim is let go of"
 
 
 def test_so_do_the_library_and_doctor(tmp_path: Path) -> None:

@@ -9,11 +9,14 @@ import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import docs_world
+import numpy as np
+import polars as pl
 import pytest
 from conftest import REPOSITORY
-from pages import PAGES, lines
+from pages import PAGES, blocks, lines
 from typer.testing import CliRunner
 
 from cxrkit.cli.app import app
@@ -76,6 +79,19 @@ def test_the_command_lines_of_a_page_run(page: str, world: Path, address: str, m
                 patch.setenv(name, value)
             done = CliRunner().invoke(app, docs_world.at_a_small_size(command[1:], address))
         assert done.exit_code == 0, f"{page}: {text}\n{done.output}\n{done.exception}"
+    if page == "docs/own-images.md":
+        the_exported_network_says_what_predict_says(page)
+
+
+def the_exported_network_says_what_predict_says(page: str) -> None:
+    """Run the page's code, on what its commands have written."""
+    names: dict[str, Any] = {}
+    (code,) = blocks(page, "python")
+    exec(compile(code, page, "exec"), names)
+    labels, film = names["about"]["outputs"]["labels"], names["film"].relative_to("films").as_posix()
+    (expected,) = pl.read_csv("scores.csv").filter(image=film).select(labels).rows()
+    assert np.ptp(expected) > 1e-3
+    assert names["scores"].tolist() == pytest.approx(expected, abs=1e-5)
 
 
 def test_where_else_lines_are_run_is_there() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import polars as pl
 import pytest
 import tiny_own
 import torch
+from rich.console import Console
 from safetensors import safe_open
 from typer.testing import CliRunner
 
@@ -113,8 +115,13 @@ def test_pt2_runs_in_torch_alone(folder: Path, untold: RunFolder, tmp_path: Path
 
 
 def test_safetensors_holds_the_weights(untold: RunFolder, tmp_path: Path) -> None:
-    made = exporting.export(untold, tmp_path / "net.safetensors")
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    made = exporting.export(untold, tmp_path / "net.safetensors", console=console)
     assert made.difference < 1e-6  # of one image alone and of three together
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "opening the network and some real images" in shown
+    assert "exporting tiny_own:build_tiny as safetensors" in shown
+    assert "checking on 3 real images" in shown
     with safe_open(made.path, framework="pt") as file, safe_open(untold.best, framework="pt") as best:
         about = json.loads(file.metadata()["cxrkit"])
         assert {f"model/{name}" for name in file.keys()} == set(best.keys())  # noqa: SIM118

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,12 +10,15 @@ import numpy as np
 import polars as pl
 import pytest
 import tiny_own
+from rich.console import Console
 from tiny_cohort import image_id, picture, png
 from typer.testing import CliRunner
 
+from cxrkit.base.contracts import Metric
 from cxrkit.base.errors import UserError
 from cxrkit.cli.app import app
-from cxrkit.films import looks, reading, said
+from cxrkit.explain.panels import Panel, draw
+from cxrkit.films import looks, maps, reading, said, tables
 from cxrkit.films.film import Film
 from cxrkit.films.predicting import Wanted, predict_films
 from cxrkit.films.said import Said
@@ -22,10 +26,12 @@ from cxrkit.films.scoring import preparation
 from cxrkit.runs.checkpoints import read_info
 from cxrkit.runs.folder import RunFolder
 from cxrkit.runs.predictions import read_predictions
+from cxrkit.runs.scores import SubsetScores
 from cxrkit.shards.file import ShardSettings
 from cxrkit.sources import gray
 from cxrkit.sources.dicom import Header
 from cxrkit.sources.pixels import DamagedImage
+from cxrkit.statistics.intervals import APPROXIMATE
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +109,7 @@ def test_what_is_not_known_is_an_error_where_it_counts(folder: Path, meta: RunFo
 def test_a_score_is_placed_among_those_of_the_validation_images(folder: Path, plain: RunFolder) -> None:
     frame, files = films_of(folder, plain, "val")
     report = predict_films(plain, Wanted((files[1],)), threads=1).report
-    (scores, *_) = report.tables
+    (scores,) = (table for table in report.tables if table.key == "scores")
     rows = {row.key: row for row in scores.rows}
     from cxrkit.shards.store import read_records
 
@@ -138,7 +144,8 @@ def test_maps_and_scores_on_the_command_line(folder: Path, plain: RunFolder, tmp
     assert code == 1
     assert "1 of 2 films could not be read: exit code 1" in said_
     assert "the PNG is cut off: pixels are missing" in said_
-    assert "1 other file passed over" in said_
+    assert "1 other file passed over: deep/notes.txt" in said_
+    assert "Trained on all 6 training images; no scores of test images are there: see cxrkit evaluate" in said_
     assert "not for clinical use" in said_
     assert "diagnos" not in said_.lower()
     frame = pl.read_csv(out)
@@ -149,6 +156,67 @@ def test_maps_and_scores_on_the_command_line(folder: Path, plain: RunFolder, tmp
     assert maps
     assert all(file.name.startswith("deep_one_png-") and file.suffix == ".png" for file in maps)
     assert reading.read("map", maps[0], 64).width == 970
+
+
+def test_noise_is_marked_wherever_it_stands(
+    folder: Path, plain: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before its scores, above them and in the title of its maps; thresholds of few patients beside both films."""
+    drawn: list[Panel] = []
+    monkeypatch.setattr(maps, "draw", lambda panel: drawn.append(panel) or draw(panel))
+    frame, (film_, *_) = films_of(folder, plain, "val")
+    noise = tmp_path / "noise.png"
+    noise.write_bytes(png(np.random.default_rng(0).integers(0, 256, (1024, 1024), np.uint8)))
+    out = tmp_path / "scores.csv"
+    wanted = Wanted((noise, film_), out=out, explained=tmp_path / "maps")
+    asked = predict_films(plain, wanted, threads=1)
+    first, scores, *_ = asked.report.tables
+    assert (first.key, first.rows[0].heading) == ("warnings", "! noise.png")
+    assert first.rows[0].cells[0].text.startswith("probably not a frontal chest film: as fine as noise or print (")
+    assert first.notes[0].startswith("!: where this verdict is right, the scores and maps mean nothing")
+    headings = ["".join(column.heading).replace(" ", "") for column in scores.columns]
+    assert headings == ["Threshold", "!noise.png", film_.name]
+    assert scores.columns[1].name == "noise.png", "a file has the name alone"
+    thresholds = [row.cells[0].text for row in scores.rows]
+    assert all(text.startswith("~") or text == "-" for text in thresholds), f"{len(frame)} images of one patient"
+    assert any(note.startswith("~: a threshold of fewer than 30 patients of val") for note in scores.notes)
+    marked = {panel.image_id: (panel.label[:2] == "! ", panel.truth) for panel in drawn}
+    assert marked["noise.png"] == (True, "! probably not a frontal chest film")
+    assert marked[film_.name] == (False, "a film of one's own")
+    assert all(panel.alone and panel.placement.cuts for panel in drawn)
+    assert not [file.name for file in (tmp_path / "maps").iterdir() if "!" in file.name or "-_" in file.name]
+    assert "probably not a frontal chest film" in pl.read_csv(out).filter(image="noise.png")["warnings"].item()
+
+
+def test_the_bar_ends_at_all_films_whether_they_can_be_read_or_not(
+    folder: Path, plain: RunFolder, tmp_path: Path
+) -> None:
+    _, (film_, *_) = films_of(folder, plain, "val")
+    for name in ("a.png", "b.png", "z.png"):
+        (tmp_path / name).write_bytes(film_.read_bytes()[: None if name == "b.png" else 900])
+    for asked_for, count in (((tmp_path,), 3), ((tmp_path / "a.png",), 1)):
+        console = Console(file=io.StringIO(), force_terminal=True, width=100)
+        asked = predict_films(plain, Wanted(asked_for), threads=1, console=console)
+        assert len(asked.failed) + asked.films == count
+        assert f"{count}/{count}" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_what_the_network_has_learned_is_said(plain: RunFolder) -> None:
+    origin = replace(read_info(plain.best).origin, train_images=178, train_subset_images=75707)
+    mean = Metric("auc", 0.5402, None, labels=14, interval="Hernia: 1 patient with the finding, fewer than 10")
+    few = SubsetScores("test", 38, 25596, "", 38, "", True, (mean,))
+    assert tables.trained_and_tested(origin, few) == (
+        "Trained on 178 of 75,707 training images; mean AUC on 38 of 25,596 test images 0.540 "
+        "(no interval: Hernia: 1 patient with the finding, fewer than 10)"
+    )
+    rough = replace(mean, lower=0.51, upper=0.57, mark=APPROXIMATE)
+    all_of_it = replace(few, images=25596, metrics=(rough,))
+    assert tables.trained_and_tested(replace(origin, train_images=75707), all_of_it) == (
+        "Trained on all 75,707 training images; mean AUC on its 25,596 test images 0.540 (~[0.510, 0.570])"
+    )
+    assert tables.trained_and_tested(replace(origin, train_images=0), replace(few, metrics=())) == (
+        "Trained on a number of images that is not known; no mean AUC on its test images"
+    )
 
 
 @pytest.mark.parametrize(
@@ -175,7 +243,7 @@ def test_what_cannot_be_asked(
 
 def test_a_folder_without_an_image(plain: RunFolder, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("")
-    with pytest.raises(UserError, match=r"holds no image \(1 other files\)\n  remedy: name files that end in \.png"):
+    with pytest.raises(UserError, match=r"holds no image \(1 other file\)\n  remedy: name files that end in \.png"):
         predict_films(plain, Wanted((tmp_path,)))
 
 
@@ -293,10 +361,8 @@ def chest(side: int = 128) -> np.ndarray:
         (film(chest()), Said(50), None),
         (film(chest(), 2048, 1024), Said(), "2,048 x 1,024 pixels: stretched to a square more than"),
         (film(chest(), 100, 100), Said(), "100 x 100 pixels: enlarged to 128 x 128"),
-        (film(np.full((128, 128), 90, np.uint8)), Said(), "nearly the same gray everywhere"),
         (film(255 - chest()), Said(), "perhaps inverted"),
         (film(chest() // 4), Said(), "gray levels: mean 2"),
-        (film(chest(), lateral="ViewPosition LL"), Said(), "no frontal film by its header (ViewPosition LL)"),
         (film(chest(), spacing_mm=0.5), Said(), "pixels 0.5 mm apart; training films had 0.115 to 0.199"),
         (film(chest()), Said(90), "age 90: trained on 20 to 80; where age counts, 80 is used"),
     ],
@@ -304,7 +370,7 @@ def chest(side: int = 128) -> np.ndarray:
 def test_a_film_that_is_unlike_those_of_the_training_is_pointed_out(
     looked_at: Film, known: Said, message: str | None
 ) -> None:
-    found = looks.warnings(looked_at, known, SEEN)
+    found = looks.look(looked_at, known, SEEN).warnings
     assert found == () if message is None else any(text.startswith(message) for text in found), found
 
 

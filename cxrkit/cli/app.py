@@ -24,6 +24,7 @@ from cxrkit.cli.width import piped_width
 
 if TYPE_CHECKING:
     from cxrkit.report.document.tables import Report
+    from cxrkit.runs.folder import RunFolder
 
 
 class Commands(help.Group):
@@ -92,6 +93,33 @@ Data = Annotated[Path, typer.Option("--data", help="Prepared folder.")]
 Raw = Annotated[Path, typer.Option("--raw", help="Folder with the download: images or archives, CSV, lists.")]
 DatasetName = Annotated[str, typer.Option("--dataset", help="Data set name, or package.module:function.")]
 Runs = Annotated[Path, typer.Option("--runs", help="Folder of the run folders.")]
+RunArgument = Annotated[
+    Path, typer.Argument(help="Run folder, RUNS/MODEL/SPLIT; RUNS/MODEL or MODEL, where that has one run.")
+]
+
+
+def run_folder(run: Path) -> RunFolder:
+    """Return the run that is named: by its folder, by one that holds it alone, or by either below the runs folder.
+
+    Raises UserError where several runs fit. Where none does, the folder as it is named, which whoever opens it refuses.
+    """
+    from cxrkit.runs.folder import RunFolder
+    from cxrkit.runs.search import run_named
+
+    return RunFolder(run_named(run))
+
+
+def network_of(run: Path) -> RunFolder:
+    """Return the run that is named, with PyTorch loaded; what is no run, or has no network, is told before it is.
+
+    Raises UserError as `run_folder` and `opening.run_config` do.
+    """
+    from cxrkit.runs.opening import run_config
+
+    folder = run_folder(run)
+    run_config(folder)
+    load_torch()
+    return folder
 
 
 def load_torch() -> None:

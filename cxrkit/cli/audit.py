@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from cxrkit.audit.request import BORDER, PERMUTATIONS, AuditRequest
-from cxrkit.cli.app import app, errors, show
-from cxrkit.cli.explain import DataOption, Device, RunArgument
+from cxrkit.cli.app import RunArgument, app, errors, network_of, show
+from cxrkit.cli.explain import DataOption, Device
 from cxrkit.cli.report import ReportFormat
 
 
@@ -40,11 +40,13 @@ def audit(
 ) -> None:
     """Look for shortcuts: age, sex and view in the features, metadata permuted, the film's border, chest drains."""
     from cxrkit import report as reports
-    from cxrkit.audit.auditing import audit as make
 
     kind = format.value if format else None
     if out is not None:
         kind = kind or reports.format_of(out)  # a wrong ending should be heard before the work
     subset: Any = fit.value
-    request = AuditRequest(run, data, drains, border, permutations, subset, device)
+    folder = network_of(run)
+    from cxrkit.audit.auditing import audit as make
+
+    request = AuditRequest(folder.path, data, drains, border, permutations, subset, device)
     show(make(request, errors), out, kind)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cxrkit.base.words import count as counted
-from cxrkit.cli.app import app, console, errors, print_as_it_is, show
+from cxrkit.cli.app import RunArgument, app, console, errors, network_of, print_as_it_is, show
 from cxrkit.cli.report import ReportFormat
 
 Method = Annotated[
@@ -18,7 +18,6 @@ Method = Annotated[
         show_default="auto: cam where the network has maps, else grad-cam",
     ),
 ]
-RunArgument = Annotated[Path, typer.Argument(help="Run folder, RUNS/MODEL/SPLIT.")]
 DataOption = Annotated[Path | None, typer.Option("--data", help="Prepared folder.", show_default="the run's")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, ...")]
 
@@ -40,13 +39,13 @@ def explain(
     out: Annotated[Path | None, typer.Option(help="Folder of the pictures.", show_default="RUN/explained")] = None,
 ) -> None:
     """Show where a network looks: films with the map of a finding over them, as PNG and as one page."""
+    found = network_of(run)  # first: what follows imports PyTorch
     from cxrkit.explain.choosing import Wanted
     from cxrkit.explain.explaining import explain as make
-    from cxrkit.runs.folder import RunFolder
 
     wanted = Wanted(tuple(pathology or ()), tuple(image or ()), top, boxes)
-    folder = out or run / "explained"
-    made = make(RunFolder(run), wanted, folder, data, method=method, device=device, console=console)
+    folder = out or found.path / "explained"
+    made = make(found, wanted, folder, data, method=method, device=device, console=console)
     count = counted(made.panels, "panel")
     print_as_it_is(f"{count} of {made.method}: {made.page}")
 
@@ -64,14 +63,15 @@ def localise(
 ) -> None:
     """Hold a network's maps against the boxes of its test images: Wang 2017's protocol, pointing game, two controls."""
     from cxrkit import report as reports
-    from cxrkit.explain.localisation import keep, localisation
-    from cxrkit.explain.localising import localise as find
-    from cxrkit.runs.folder import RunFolder
 
     kind = format.value if format else None
     if out is not None:
         kind = kind or reports.format_of(out)  # a wrong ending should be heard before the work
-    found = find(RunFolder(run), data, method=method, device=device, console=errors)
+    named = network_of(run)
+    from cxrkit.explain.localisation import keep, localisation
+    from cxrkit.explain.localising import localise as find
+
+    found = find(named, data, method=method, device=device, console=errors)
     report = localisation(found)
     show(report, out, kind)
     kept = keep(found, report)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from cxrkit.base.words import count
-from cxrkit.cli.app import app, print_as_it_is
+from cxrkit.cli.app import RunArgument, app, errors, network_of, print_as_it_is
 
 
 class NetworkFormat(StrEnum):
@@ -23,7 +23,7 @@ class NetworkFormat(StrEnum):
 
 @app.command()
 def export(
-    run: Annotated[Path, typer.Argument(help="Run folder, RUNS/MODEL/SPLIT.")],
+    run: RunArgument,
     out: Annotated[Path, typer.Option(help="File to write; what the network eats goes beside it, as OUT.json.")],
     format: Annotated[
         NetworkFormat | None,
@@ -40,9 +40,10 @@ def export(
     In fp32, whatever it was trained in, for any number of images at a time.
     """
     from cxrkit.export.exporting import export as write
-    from cxrkit.runs.folder import RunFolder
+    from cxrkit.export.exporting import format_of
 
-    made = write(RunFolder(run), out, format.value if format else None, data)
+    kind = format_of(out, format.value if format else None)  # a wrong ending is heard before the work
+    made = write(network_of(run), out, kind, data, console=errors)
     images = count(made.images, "real image")
     print_as_it_is(f"written: {made.path}, which takes {' and '.join(made.inputs)}: see {made.description}")
     print_as_it_is(f"checked: on {images} no score differs from torch's by more than {made.difference:.1g}")

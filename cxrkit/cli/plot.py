@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def plot(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders, or folders of runs.")],
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, folders of runs, or names of either below runs.")],
     out: Annotated[
         Path | None, typer.Option(help="Picture, by its ending: .png, .svg, .pdf, .html.", show_default="the terminal")
     ] = None,
@@ -23,8 +23,11 @@ def plot(
     """Show losses, AUC, learning rate and speed of trainings, epoch by epoch; also of one that is running."""
     from cxrkit.report.each_run.trainings import training_figure, trainings_in
     from cxrkit.report.rendering.plain_curves import PlainCurves
+    from cxrkit.runs.search import RUNS
 
-    figure = training_figure(trainings_in(runs))
+    # A run's name below the runs folder; what is a folder here is meant as it is.
+    folders = [RUNS / run if not run.is_dir() and (RUNS / run).is_dir() else run for run in runs]
+    figure = training_figure(trainings_in(folders))
     if out is None:
         console.print(PlainCurves(figure))
         return

@@ -11,7 +11,7 @@ import typer
 
 from cxrkit.base.errors import UserError
 from cxrkit.base.words import count as counted
-from cxrkit.cli.app import app, console, errors, load_torch, print_as_it_is, show
+from cxrkit.cli.app import RunArgument, app, console, errors, network_of, print_as_it_is, run_folder, show
 from cxrkit.runs.sections import VIEWS
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ ViewsName = StrEnum("ViewsName", {name: name for name in VIEWS})  # type: ignore
 
 @app.command()
 def predict(
-    run: Annotated[Path, typer.Argument(help="Run folder, RUNS/MODEL/SPLIT.")],
+    run: RunArgument,
     checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint.", show_default="the run's best")] = None,
     data: Annotated[Path | None, typer.Option("--data", help="Prepared folder.", show_default="the run's")] = None,
     subset: Annotated[list[SubsetName] | None, typer.Option(help="val, test.", show_default="both")] = None,
@@ -69,32 +69,27 @@ def predict(
     Films are decoded as those of the data set were. The scores are research output, not for clinical use. Films that
     cannot be read are named, the others scored; the exit code is then 1.
     """
-    from cxrkit.runs.folder import RunFolder
-
     own = {"--out": out, "--explain": explain or None, "--age": age, "--sex": sex, "--view": view, "--table": table}
     if images:
         _refuse(
             {"--subset": subset, "--loader": None if loader == "auto" else loader, "--views": views},
             "of the data set, not of --images",
         )
-        load_torch()
         computing = {"checkpoint": checkpoint, "data": data, "device": device, "precision": precision}
-        _predict_films(RunFolder(run), images, own, computing | {"threads": threads})
+        _predict_films(network_of(run), images, own, computing | {"threads": threads})
         return
     _refuse(own, "for films of your own, and --images names none")
     from cxrkit import pipeline
     from cxrkit.base.contracts import EVALUATED
-    from cxrkit.runs.opening import run_config
 
-    run_config(RunFolder(run))  # what is no run is told before PyTorch is loaded
-    load_torch()
+    folder = network_of(run)
     subsets: Any = tuple(item.value for item in subset) if subset else EVALUATED
     pipeline.predict(
-        RunFolder(run), console, checkpoint=checkpoint, data=data, device=device, precision=precision, loader=loader,
+        folder, console, checkpoint=checkpoint, data=data, device=device, precision=precision, loader=loader,
         threads=threads, subsets=subsets, views=views.value if views else None,
     )  # fmt: skip
-    print_as_it_is(f"written: {' and '.join(str(RunFolder(run).predictions(name)) for name in subsets)}")
-    print_as_it_is(f"next: cxrkit evaluate {run}")
+    print_as_it_is(f"written: {' and '.join(str(folder.predictions(name)) for name in subsets)}")
+    print_as_it_is(f"next: cxrkit evaluate {folder.path}")
 
 
 def _refuse(given: Mapping[str, Any], why: str) -> None:
@@ -127,7 +122,7 @@ def _predict_films(run: RunFolder, images: list[Path], own: Mapping[str, Any], c
 
 @app.command()
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Run folder, RUNS/MODEL/SPLIT.")],
+    run: RunArgument,
     data: Annotated[
         Path | None,
         typer.Option("--data", help="Prepared folder, or a table of labels.", show_default="the run's"),
@@ -166,20 +161,16 @@ def evaluate(
     there are none; an evaluator of your own does so only where both are named: auc,mine:brier.
     """
     from cxrkit import pipeline
-    from cxrkit.runs.folder import RunFolder
 
+    folder = run_folder(run)
     if on is not None:
-        elsewhere = pipeline.evaluate_elsewhere(
-            RunFolder(run), on, console, data=data, part=part, replicates=replicates
-        )
+        elsewhere = pipeline.evaluate_elsewhere(folder, on, console, data=data, part=part, replicates=replicates)
         show(elsewhere, out)
         return
     if labels is not None:
-        _against_other_labels(run, labels, raw, data)
+        _against_other_labels(folder.path, labels, raw, data)
         return
-    pipeline.evaluate(
-        RunFolder(run), data, console, replicates=replicates, evaluator=evaluator, options=tuple(option or ())
-    )
+    pipeline.evaluate(folder, data, console, replicates=replicates, evaluator=evaluator, options=tuple(option or ()))
 
 
 def _against_other_labels(run: Path, labels: str, raw: Path | None, data: Path | None) -> None:

@@ -6,7 +6,6 @@ import inspect
 import re
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from cxrkit.base.words import count
-from cxrkit.cli.app import app, console, load_torch, print_as_it_is
+from cxrkit.cli.app import RunArgument, app, console, load_torch, print_as_it_is, run_folder
 from cxrkit.cli.help import Commands, Group
 from cxrkit.runs.config import Setting, default_text, settings
 
@@ -28,6 +27,7 @@ def train(said: dict[str, Any], recipe: str | None, sets: list[str], resume: boo
     from cxrkit import pipeline
     from cxrkit.base.ranks import joined
     from cxrkit.cli import seeds as several
+    from cxrkit.runs import opening
 
     with joined() as ranks:
         shown = console if ranks.first else Console(quiet=True, force_terminal=False)
@@ -36,6 +36,8 @@ def train(said: dict[str, Any], recipe: str | None, sets: list[str], resume: boo
             what = f"{len(runs)} seeds beside {runs[0].path}"
         else:
             config = ranks.once(lambda: pipeline.resolve(said, recipe=recipe, sets=sets, resume=resume))
+            if not resume:
+                ranks.once(lambda: opening.refuse_taken_or_busy(pipeline.folder_of(config)))
             load_torch()  # a slip in the flags was told before it
             runs = [pipeline.train(config, resume, shown, ranks)]
             what = f"{runs[0].path}"
@@ -115,7 +117,7 @@ app.command("train")(with_config_flags(train))
 
 @app.command()
 def log(
-    run: Annotated[Path, typer.Argument(help="Run folder, RUNS/MODEL/SPLIT.")],
+    run: RunArgument,
     to: Annotated[str, typer.Option(help="tensorboard, wandb or mlflow.")],
     option: Annotated[
         list[str] | None, typer.Option("--option", help="Option of the tracker, as name=value; may be repeated.")
@@ -123,13 +125,12 @@ def log(
 ) -> None:
     """Send the metrics of a run that was trained to a tracker: what it does not have yet."""
     from cxrkit.base.errors import UserError
-    from cxrkit.runs.folder import RunFolder
     from cxrkit.trackers.following import send
 
     options = dict(text.partition("=")[::2] for text in option or ())
     if "" in options:
         raise UserError("--option: expected name=value", remedy="write it like --option project=chest")
-    sent = send(RunFolder(run), to, options)
+    sent = send(run_folder(run), to, options)
     print_as_it_is(f"{count(sent.lines, 'line')} sent: {sent.where}")
 
 

@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 from rich.console import Console
 
-from cxrkit.base.progress import progress_bar
+from cxrkit.base.progress import progress_bar, waiting
 from cxrkit.explain import gallery
 from cxrkit.explain.attribution import AUTO
 from cxrkit.explain.choosing import Pick, Wanted, picks
@@ -65,7 +65,8 @@ def explain(
         headings = {network.labels.heading(label): order[label] for label in order}
         exhibits.sort(key=lambda exhibit: headings[exhibit.heading])  # stable: within a finding as chosen
         title = f"Where {network.info.name} looks"
-        page = gallery.write(out, exhibits, title=title, about=_about(network))
+        with waiting("writing the pictures and their page", console):
+            page = gallery.write(out, exhibits, title=title, about=_about(network))
         return Gallery(page, len(exhibits), network.attribution.words)
     finally:
         network.close()

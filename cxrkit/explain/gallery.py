@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 PAGE = "index.html"
 _QUALITY = 88  # of the page's JPEGs, a fifth of the PNGs' size
+_EFFORT = 4  # of zlib, for PNGs: 15 % larger than with its most, which takes 13 times as long
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -64,7 +65,7 @@ def write(folder: Path, exhibits: Sequence[Exhibit], *, title: str, about: Seque
     text = page(exhibits, title=title, about=about)
     for exhibit in exhibits:
         buffer = io.BytesIO()
-        exhibit.picture.save(buffer, "PNG", optimize=True)
+        exhibit.picture.save(buffer, "PNG", compress_level=_EFFORT)
         with replacing(folder / exhibit.file) as part:
             part.write_bytes(buffer.getbuffer())
     write_text(folder / PAGE, text)

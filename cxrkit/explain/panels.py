@@ -54,6 +54,9 @@ class Panel:
     truth: str
     """What the labels say: "labelled with it", "not labelled with it" or "not known"."""
 
+    alone: bool = False
+    """Whether no page explains it: it then says below the film what its darker margin is."""
+
     @property
     def point(self) -> tuple[float, float] | None:
         """The map's highest place on the film; None where the map is the same everywhere."""
@@ -98,6 +101,8 @@ def draw(panel: Panel) -> Image:
     if panel.point is not None:
         _draw_cross(pen, panel.point, SIDE + _GAP)
     _draw_scale(picture, pen, small)
+    if panel.alone and panel.placement.cuts:
+        pen.text((2, _HEAD + SIDE + 6), "Right, darker margin: not seen by the network", fill=_MUTED, font=small)
     return picture
 
 

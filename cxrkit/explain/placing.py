@@ -41,6 +41,12 @@ class Placement:
         (sx, _, x), (_, sy, y) = self.matrix
         return float(x), float(y), float(x + sx * self.input_size), float(y + sy * self.input_size)
 
+    @property
+    def cuts(self) -> bool:
+        """Whether a margin of the film is not seen."""
+        left, top, right, bottom = self.window
+        return min(left, top) >= 1 or max(right, bottom) <= IMAGE_SIZE - 1
+
     def to_film(self, map_hw: NDArray[np.floating]) -> NDArray[np.float32]:
         """Return the map on the film, (1024, 1024): bilinear between the cells' centres, NaN where nothing was seen.
 

@@ -14,11 +14,14 @@ from numpy.typing import NDArray
 
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import file_digest, replacing, write_json
+from cxrkit.base.progress import waiting
+from cxrkit.base.words import count
 from cxrkit.export.describing import KEY, describe
 from cxrkit.runs.folder import RunFolder
 
 if TYPE_CHECKING:
     import torch
+    from rich.console import Console
 
 FORMATS = ("onnx", "pt2", "safetensors")
 TOLERANCE = 1e-4  # of a score, between torch and the written file
@@ -74,28 +77,39 @@ class _Network:
         return INPUTS[: len(self.inputs)]
 
 
-def export(run: RunFolder, out: Path, file_format: str | None = None, data: Path | None = None) -> Exported:
+def export(
+    run: RunFolder,
+    out: Path,
+    file_format: str | None = None,
+    data: Path | None = None,
+    *,
+    console: Console | None = None,
+) -> Exported:
     """Write the best network of a run to `out`, and OUT.json beside it with what it eats.
 
     file_format: one of FORMATS; default, the ending of `out`. data: prepared folder whose images are asked about;
-    default, the run's. Raises UserError for a network that cannot be exported, with the reason, and where the file says
-    something else than torch does; what stood at `out` before is then still there.
+    default, the run's. console: says what is done. Raises UserError for a network that cannot be exported, with the
+    reason, and where the file says something else than torch does; what stood at `out` before is then still there.
     """
-    kind = _format(out, file_format)
-    network = _open(run, data, kind)
+    kind = format_of(out, file_format)
+    with waiting("opening the network and some real images", console):
+        network = _open(run, data, kind)
     import torch
 
-    with torch.inference_mode():
-        expected = network.plain(*network.inputs)[1].numpy()
     with replacing(out) as part:
-        run_file = _WRITERS[kind](network, part)
-        difference = _compare(network, run_file, expected, out)
+        with waiting(f"exporting {network.name} as {kind}", console):
+            run_file = _WRITERS[kind](network, part)
+        with waiting(f"checking on {count(len(network.inputs[0]), 'real image')}", console):
+            with torch.inference_mode():
+                expected = network.plain(*network.inputs)[1].numpy()
+            difference = _compare(network, run_file, expected, out)
     description = out.with_name(f"{out.name}.json")
     write_json(description, network.description | {"file_sha256": file_digest(out)})
     return Exported(out, description, len(expected), difference, network.names)
 
 
-def _format(out: Path, said: str | None) -> str:
+def format_of(out: Path, said: str | None) -> str:
+    """Return the format that is said, or else the one of the file's ending. Raises UserError for what is none."""
     kind = said or out.suffix.removeprefix(".")
     if kind == "torchscript":
         raise UserError(
@@ -132,7 +146,6 @@ def _open(run: RunFolder, data: Path | None, kind: str) -> _Network:
         batch = next(iter(inputs.loader(plan, "opencv", "cpu", 1).epoch(0)))
         image = prepare_input(batch.image, scorer.spec).clone(memory_format=torch.contiguous_format)
         meta = batch.meta.clone()
-        level = scorer.settings.levels[int(plan.batch(0, 0).level[0])]
     finally:
         inputs.close()
     counts = takes_metadata(model, image, meta)
@@ -141,7 +154,7 @@ def _open(run: RunFolder, data: Path | None, kind: str) -> _Network:
         scorer.spec,
         scorer.labels,
         scorer.settings,
-        level=level,
+        plan=plan,
         takes_metadata=counts,
         checkpoint_sha256=scorer.checkpoint_sha256,
         file_format=kind,
@@ -154,15 +167,15 @@ def _compare(network: _Network, run_file: Runner, expected: NDArray[np.float32],
     """Return the largest difference of a score, over all images together and the first alone. Raises UserError."""
     arrays = [tensor.numpy() for tensor in network.inputs]
     differences = []
-    for count in {len(expected), 1}:
+    for images in {len(expected), 1}:
         try:
-            found = run_file([array[:count] for array in arrays])[1]
+            found = run_file([array[:images] for array in arrays])[1]
         except Exception as error:
             raise UserError(
-                f"{out}: {network.name} was written, and cannot be run with {count} images ({_line(error)})",
+                f"{out}: {network.name} was written, and cannot be run with {images} images ({_line(error)})",
                 remedy="choose another --format: safetensors holds the weights of any network",
             ) from error
-        differences.append(float(np.abs(found - expected[:count]).max()))
+        differences.append(float(np.abs(found - expected[:images]).max()))
     difference = max(differences)
     if not difference <= TOLERANCE:
         raise UserError(

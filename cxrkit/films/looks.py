@@ -1,7 +1,7 @@
-"""What a network has never seen: warnings for what does not look like a frontal film, or not like a training film.
+"""What a network has never seen: a verdict on what is probably no frontal film, warnings of what no training film was.
 
 The bounds were measured: aspect and pixel spacing over the 112,120 rows of NIH's Data_Entry_2017_v2020.csv, gray levels
-over 242 of its films, which none of these tests warns of.
+over 242 of its films, which none of these tests warns of; layout.py says how many it does.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrkit.films.film import Film
+from cxrkit.films.layout import INVERTED, KEEPS, Layout, kept, layout_of
 from cxrkit.films.said import Said
 from cxrkit.loaders.inputs import Inputs
 
@@ -19,6 +20,7 @@ ASPECT = (0.74, 1.37)  # width by height: all but 0.1 % of ChestX-ray14's films 
 SPACING_MM = (0.115, 0.199)  # all of ChestX-ray14's
 FLAT = 8.0  # gray levels of standard deviation; ChestX-ray14's films have 28 to 81
 BRIGHT_CORNERS = 20.0  # gray levels that the upper corners are above the middle value; films: at most 14
+_CLEARLY = 0.05  # of a correlation, that a turned film agrees more
 _SAMPLED = 256  # training films, evenly spread
 _CORNER = 40 / 256  # of a side
 
@@ -39,26 +41,51 @@ class Seen:
     side: int
     """At which side in pixels these were taken."""
 
+    layout: Layout | None = None
+    """What they have in common; None where too few are at hand."""
 
-def gray_of(inputs: Inputs) -> tuple[tuple[float, float], tuple[float, float]] | None:
-    """Return `Seen.gray` from the training images' smallest level; None where no training image is prepared."""
+
+@dataclass(frozen=True)
+class Looks:
+    """What should be known of a film before its scores are read."""
+
+    verdict: str
+    """What it probably is, in plain words, with the reason; "" where nothing speaks against a frontal chest film."""
+
+    warnings: tuple[str, ...]
+    """What else no training film was."""
+
+
+def sampled(inputs: Inputs) -> list[NDArray[np.uint8]]:
+    """Return the smallest level of up to 256 training images, evenly spread; [] where none is prepared."""
     rows = inputs.rows["train"]
-    if not len(rows):
-        return None
     count = min(_SAMPLED, len(rows))
     level = len(inputs.store.levels) - 1
-    found = np.array(
-        [_moments(inputs.store.image(int(row), level)) for row in rows[np.arange(count) * len(rows) // count]]
-    )
-    (low_mean, low_sd), (high_mean, high_sd) = found.min(axis=0), found.max(axis=0)
-    return (float(low_mean), float(high_mean)), (float(low_sd), float(high_sd))
+    return [inputs.store.image(int(row), level) for row in rows[np.arange(count) * len(rows) // max(1, count)]]
 
 
-def warnings(film: Film, known: Said, seen: Seen) -> tuple[str, ...]:
-    """Return what should be known of a film before its scores are read, in plain words."""
+def seen_of(
+    films: list[NDArray[np.uint8]],
+    side: int,
+    age_range: tuple[float, float],
+    spacing_mm: tuple[float, float] | None,
+) -> Seen:
+    """Return what a network was trained on, by a sample of its training films of `side` pixels."""
+    gray = None
+    if films:
+        found = np.array([_moments(film) for film in films])
+        (low_mean, low_sd), (high_mean, high_sd) = found.min(axis=0), found.max(axis=0)
+        gray = (float(low_mean), float(high_mean)), (float(low_sd), float(high_sd))
+    return Seen(age_range, spacing_mm, gray, side, layout_of(films))
+
+
+def look(film: Film, known: Said, seen: Seen) -> Looks:
+    """Return the verdict on a film, and the warnings: what the one says, the others do not say again."""
+    verdict = _verdict(film, seen.layout)
     header = film.header
-    said = [f"no frontal film by its header ({header.lateral})"] if header.lateral else []
-    said += [*header.notes, *film.notes, *known.notes, *_shape(film), *_gray(film, seen)]
+    said = [*header.notes, *film.notes, *known.notes, *_shape(film), *_gray(film, seen)]
+    if not verdict and bright_corners(film.image) > BRIGHT_CORNERS:
+        said.append("perhaps inverted: bright in its upper corners, where a film is dark")
     if seen.spacing_mm and header.spacing_mm and not seen.spacing_mm[0] <= header.spacing_mm <= seen.spacing_mm[1]:
         low, high = seen.spacing_mm
         said.append(f"pixels {header.spacing_mm:.3g} mm apart; training films had {low:g} to {high:g}")
@@ -66,7 +93,26 @@ def warnings(film: Film, known: Said, seen: Seen) -> tuple[str, ...]:
     if known.age_years is not None and not low <= known.age_years <= high:
         nearest = low if known.age_years < low else high
         said.append(f"age {known.age_years}: trained on {low:g} to {high:g}; where age counts, {nearest:g} is used")
-    return tuple(said)
+    return Looks(verdict, tuple(said))
+
+
+def _verdict(film: Film, layout: Layout | None) -> str:
+    """Return what a film probably is: by its header, by how fine its pattern is, and by its layout."""
+    no_film = "probably not a frontal chest film"
+    if film.header.lateral:
+        return f"{no_film}: its header says {film.header.lateral}"
+    deviation = _moments(film.image)[1]
+    if deviation < FLAT:
+        return f"{no_film}: nearly the same gray everywhere (standard deviation {deviation:.1f} of 255)"
+    if (left := kept(film.image)) < KEEPS:
+        return f"{no_film}: as fine as noise or print ({100 * left:.0f} % of its contrast is left at 64 x 64 pixels)"
+    if layout is None or (agreement := layout.agreement(film.image)) >= layout.agrees:
+        return ""
+    how, then = layout.otherwise(film.image)
+    if then >= layout.agrees + _CLEARLY:
+        what = "probably inverted" if how == INVERTED else "probably not upright"
+        return f"{what}: {how} it agrees with the mean training film by {then:.2f}, as it is by {agreement:.2f}"
+    return f"{no_film}: agrees with the mean training film by {agreement:.2f}, expected {layout.agrees:.2f} or more"
 
 
 def _shape(film: Film) -> list[str]:
@@ -81,16 +127,11 @@ def _shape(film: Film) -> list[str]:
 
 
 def _gray(film: Film, seen: Seen) -> list[str]:
-    _, deviation = _moments(film.image)
-    if deviation < FLAT:
-        return [f"nearly the same gray everywhere (standard deviation {deviation:.1f} of 255)"]
-    if bright_corners(film.image) > BRIGHT_CORNERS:
-        return ["perhaps inverted: bright in its upper corners, where a film is dark"]
     if seen.gray is None:
         return []
-    at_level = _shrunk(film.image, seen.side)
+    moments = _moments(_shrunk(film.image, seen.side))
     said = []
-    for word, value, (low, high) in zip(("mean", "standard deviation"), _moments(at_level), seen.gray, strict=True):
+    for word, value, (low, high) in zip(("mean", "standard deviation"), moments, seen.gray, strict=True):
         if not low <= value <= high:
             said.append(f"gray levels: {word} {value:.0f}; sampled training films had {low:.0f} to {high:.0f}")
     return said

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cxrkit.base.files import replacing
 from cxrkit.explain.attribution import AUTO, choose
@@ -17,7 +18,7 @@ from cxrkit.films.film import Film
 from cxrkit.films.meaning import Meaning
 from cxrkit.films.said import Said
 from cxrkit.films.scoring import Scorer
-from cxrkit.films.tables import Scored, reached, standing_out
+from cxrkit.films.tables import DOUBTFUL, Scored, reached, standing_out
 
 
 @dataclass
@@ -65,11 +66,7 @@ class Drawing:
                     found = method.compute(eaten[place : place + 1], meta[place : place + 1], numbers)
                     maps = found[0].detach().to("cpu", torch.float32).numpy()
                     for label, number, map_hw in zip(shown, numbers, maps, strict=True):
-                        panel = Panel(
-                            films[row].name, labels.heading(label), films[row].image, map_hw, self.placement,
-                            np.zeros((0, 4)), float(scored[row].scores[number]), "a film of one's own",
-                        )  # fmt: skip
-                        self._write(panel)
+                        self._write(self._panel(films[row], scored[row], label, number, map_hw))
         finally:
             loader.close()
 
@@ -81,8 +78,18 @@ class Drawing:
         ]
         return at_threshold or (found[:1] if meant else found)
 
+    def _panel(self, film: Film, scored: Scored, label: str, number: int, map_hw: NDArray[np.float32]) -> Panel:
+        """Return the panel of one map; of what is probably no frontal film it says so in its title."""
+        heading, about = self.scorer.labels.heading(label), "a film of one's own"
+        if scored.verdict:
+            heading, about = f"{DOUBTFUL} {heading}", f"{DOUBTFUL} {scored.verdict.partition(':')[0]}"
+        none = np.zeros((0, 4))
+        score = float(scored.scores[number])
+        return Panel(film.name, heading, film.image, map_hw, self.placement, none, score, about, alone=True)
+
     def _write(self, panel: Panel) -> None:
-        name = re.sub(r"[^A-Za-z0-9_-]+", "_", f"{panel.image_id}-{panel.label}").strip("_")
+        label = panel.label.removeprefix(DOUBTFUL).strip()
+        name = re.sub(r"[^A-Za-z0-9_-]+", "_", f"{panel.image_id}-{label}").strip("_")
         with replacing(self.folder / f"{name}.png") as part:
             draw(panel).save(part, "PNG")
         self.count += 1

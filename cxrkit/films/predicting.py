@@ -21,13 +21,15 @@ from cxrkit.films.meaning import meanings
 from cxrkit.films.reading import Found
 from cxrkit.films.said import Said
 from cxrkit.films.scoring import Scorer, open_scorer
-from cxrkit.films.tables import Scored
+from cxrkit.films.tables import Scored, trained_and_tested
 from cxrkit.loaders.inputs import Inputs
 from cxrkit.report.document.tables import Report
 from cxrkit.runs.folder import RunFolder, read_split
+from cxrkit.runs.scores import SubsetScores, read_scores
 from cxrkit.sources.dicom import Header
 from cxrkit.sources.pixels import DamagedImage
 
+_NAMED = 3  # files that were passed over
 TOGETHER = 32  # films in memory at a time
 
 
@@ -98,15 +100,19 @@ def predict_films(
     scored: list[Scored] = []
     rows: list[dict[str, object]] = []
     failed: list[tuple[str, str]] = []
+    unread = 0
     with progress_bar("predict films", len(found.files), console=console, unit="films") as bar:
         for films in _in_parts(found, scorer.side, failed):
             known = [said.settle(film.name, film.header, wanted.flags, table) for film in films]
             for film, one, values in zip(films, known, scorer.score(films, known), strict=True):
-                scored.append(Scored(film.name, values, looks.warnings(film, one, seen)))
+                looked = looks.look(film, one, seen)
+                scored.append(Scored(film.name, values, looked.warnings, looked.verdict))
                 rows.append(_row(film, one, scored[-1], scorer))
             if drawing:
                 drawing.draw(films, known, scored[-len(films) :], meant)
-            bar.advance(len(films))
+            bar.advance(len(films) + len(failed) - unread)
+            unread = len(failed)
+        bar.advance(len(failed) - unread)  # where none of the last ones could be read
     if wanted.out:
         _write(wanted.out, rows, failed, scorer)
     notes = _notes(scorer, found, table, [one.name for one in scored] + [name for name, _ in failed], why, unseen)
@@ -145,18 +151,18 @@ def _in_parts(found: Found, side: int, failed: list[tuple[str, str]]) -> Iterato
 
 
 def _seen(scorer: Scorer, run: RunFolder, data: Path) -> tuple[looks.Seen, str]:
-    """Return what the network was trained on, and why its films' gray levels are not known, where they are not."""
-    gray, side, why = None, scorer.side, ""
+    """Return what the network was trained on, and why its films are not known, where they are not."""
+    films, side, why = [], scorer.side, ""
     try:
         inputs = Inputs.of(data, read_split(run)[0], scorer.config.run.limit)
         try:
-            gray, side = looks.gray_of(inputs), inputs.store.levels[-1] if inputs.store.levels else side
+            films, side = looks.sampled(inputs), inputs.store.levels[-1] if inputs.store.levels else side
         finally:
             inputs.close()
     except UserError as error:
-        why = f"Not compared with the training films' gray levels: {error.what}"
+        why = f"Not compared with the training films, their gray levels and layout: {error.what}"
     spacing = looks.SPACING_MM if scorer.info.origin.dataset == "nih-chestxray14" else None
-    return looks.Seen(scorer.info.age_range, spacing, gray, side), why
+    return looks.seen_of(films, side, scorer.info.age_range, spacing), why
 
 
 def _notes(
@@ -168,6 +174,7 @@ def _notes(
         f"{info.name}: {info.model} at {scorer.spec.input_size} px, epoch {info.epoch}, split {info.origin.split} of "
         f"{info.origin.dataset}; checkpoint {scorer.checkpoint_sha256[:12]}"
     )
+    notes.append(trained_and_tested(info.origin, _test_scores(scorer)))
     if why:
         notes.append(f"No thresholds: {why}")
     if unseen:
@@ -175,7 +182,7 @@ def _notes(
     if not scorer.spec.meta and scorer.spec.source == "own":
         notes.append("A network of one's own may look at age, sex and view; what is not known of a film is 0.5")
     if found.passed_over:
-        notes.append(f"{count(found.passed_over, 'other file')} passed over")
+        notes.append(f"{count(len(found.passed_over), 'other file')} passed over: {_few_of(found.passed_over)}")
     last_parts = {Path(name).name for name in names} | set(names)
     if unused := [name for name in table if name not in last_parts]:
         are = "is" if len(unused) == 1 else "are"
@@ -183,11 +190,25 @@ def _notes(
     return notes
 
 
+def _few_of(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def _test_scores(scorer: Scorer) -> SubsetScores | None:
+    """Return the run's test scores, where they are of the network that was asked."""
+    try:
+        scores = read_scores(scorer.run.scores)
+    except UserError:
+        return None
+    return scores.subsets.get("test") if scores.checkpoint_sha256 == scorer.checkpoint_sha256 else None
+
+
 def _row(film: Film, known: Said, scored: Scored, scorer: Scorer) -> dict[str, object]:
     values = {label: float(score) for label, score in zip(scorer.labels.labels, scored.scores, strict=True)}
     about = {"age_years": known.age_years, "sex": known.sex, "view": known.view}
     size = {"width": film.width, "height": film.height}
-    return {"image": film.name, **values, **about, **size, "warnings": "; ".join(scored.warnings), "problem": None}
+    return {"image": film.name, **values, **about, **size, "warnings": "; ".join(scored.said), "problem": None}
 
 
 def _write(out: Path, rows: Sequence[dict[str, object]], failed: Sequence[tuple[str, str]], scorer: Scorer) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrkit.base.errors import UserError
+from cxrkit.base.words import count
 from cxrkit.films.film import Film
 from cxrkit.sources import gray, pixels
 from cxrkit.sources.dicom import Header
@@ -28,8 +29,8 @@ class Found:
     files: tuple[tuple[str, Path], ...]
     """Name and path of each, sorted within a folder."""
 
-    passed_over: int
-    """How many files of folders are no images by their names and first bytes."""
+    passed_over: tuple[str, ...]
+    """The files of folders that are no images by their names and first bytes."""
 
 
 def find(asked: Sequence[Path]) -> Found:
@@ -38,7 +39,7 @@ def find(asked: Sequence[Path]) -> Found:
     Raises UserError for what is not there, and where no image is found.
     """
     files: dict[Path, str] = {}
-    passed_over = 0
+    passed_over: list[str] = []
     for path in asked:
         if path.is_dir():
             for file in sorted(item for item in path.rglob("*") if item.is_file()):
@@ -48,18 +49,18 @@ def find(asked: Sequence[Path]) -> Found:
                 if file.suffix.lower() in SUFFIXES or (not file.suffix and _is_dicom(_start(file))):
                     files.setdefault(file, str(inside))
                 else:
-                    passed_over += 1
+                    passed_over.append(str(inside))
         elif path.exists():
             files.setdefault(path, path.name)
         else:
             raise UserError(f"--images {path}: does not exist", remedy="name an image file, or a folder of them")
     if not files:
-        more = f" ({passed_over:,} other files)" if passed_over else ""
+        more = f" ({count(len(passed_over), 'other file')})" if passed_over else ""
         raise UserError(
             f"--images {', '.join(map(str, asked))}: holds no image{more}",
             remedy=f"name files that end in {', '.join(SUFFIXES)}",
         )
-    return Found(tuple((name, path) for path, name in files.items()), passed_over)
+    return Found(tuple((name, path) for path, name in files.items()), tuple(passed_over))
 
 
 def read(name: str, path: Path, side: int) -> Film:

@@ -9,12 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrkit.base.labels import LabelSet
+from cxrkit.base.origin import Origin
+from cxrkit.base.words import count
 from cxrkit.films.meaning import Meaning
-from cxrkit.report.document.tables import EMPTY, Cell, Column, Report, Row, Table, heading_lines
-from cxrkit.statistics.intervals import FEW_PATIENTS
+from cxrkit.report.document.tables import EMPTY, ROUGHLY, Cell, Column, Report, Row, Table, heading_lines
+from cxrkit.runs.scores import SubsetScores
+from cxrkit.statistics.intervals import APPROXIMATE, FEW_PATIENTS
 
 RESEARCH = "Research output of a network that was trained on one data set; not for clinical use."
+DOUBTFUL = "!"  # marks a film that is probably no frontal chest film
 SIDE_BY_SIDE = 6  # films that have a column each
+_AUC = "auc"
 _HIGHEST = 3  # scores of a film among many
 
 
@@ -31,6 +36,19 @@ class Scored:
     warnings: tuple[str, ...]
     """What should be known of it."""
 
+    verdict: str = ""
+    """What it probably is where that is no frontal chest film, with the reason."""
+
+    @property
+    def marked(self) -> str:
+        """Its name, with the mark of a verdict."""
+        return f"{DOUBTFUL} {self.name}" if self.verdict else self.name
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """The verdict, where there is one, and the warnings."""
+        return (self.verdict, *self.warnings) if self.verdict else self.warnings
+
 
 def report(
     scored: Sequence[Scored],
@@ -41,17 +59,16 @@ def report(
     title: str,
     notes: Sequence[str],
 ) -> Report:
-    """Return the tables of films: scores, warnings, and what could not be read."""
+    """Return the tables of films: warnings first, then scores, and what could not be read."""
     tables = []
+    if warned := [(item.marked, text) for item in scored for text in item.said]:
+        tables.append(_texts("Before you read the scores", "What was found", warned, "warnings", _doubted(scored)))
     if len(scored) == 1:
         tables.append(_one(scored[0], labels, meanings))
     elif len(scored) <= SIDE_BY_SIDE and scored:
         tables.append(_few(scored, labels, meanings))
     elif scored:
         tables.append(_many(scored, labels, meanings))
-    warned = [(item.name, text) for item in scored for text in item.warnings]
-    if warned:
-        tables.append(_texts("Before you read the scores", "What was found", warned, "warnings"))
     if failed:
         tables.append(_texts("Not read", "Why", failed, "unread"))
     return Report(title, tuple(tables), tuple(notes), key="films", text=(RESEARCH,))
@@ -78,6 +95,27 @@ def standing_out(scores: NDArray[np.float32], labels: LabelSet, meanings: Mappin
     return sorted(labels.averaged or labels.labels, key=place, reverse=True)[:_HIGHEST]
 
 
+def trained_and_tested(origin: Origin, test: SubsetScores | None) -> str:
+    """Return on how many images a network was trained, and how well it does on its test images, in one line.
+
+    test: None where no scores of this network are there.
+    """
+    trained = "Trained on a number of images that is not known"
+    if origin.train_images:
+        of = f"of {origin.train_subset_images:,} training images"
+        trained = f"Trained on {origin.train_images:,} {of}" if not origin.complete else f"Trained on all {of[3:]}"
+    if test is None:
+        return f"{trained}; no scores of test images are there: see cxrkit evaluate"
+    mean = test.metric(_AUC)
+    if mean is None or mean.value is None:
+        return f"{trained}; no mean AUC on its test images"
+    tested = f"{'its' if test.complete else f'{test.images:,} of'} {count(test.subset_images, 'test image')}"
+    how = f"no interval: {mean.interval}" if mean.interval else "no interval"
+    if mean.lower is not None and mean.upper is not None:
+        how = f"{ROUGHLY * (mean.mark == APPROXIMATE)}[{mean.lower:.3f}, {mean.upper:.3f}]"
+    return f"{trained}; mean AUC on {tested} {mean.value:.3f} ({how})"
+
+
 def _score(value: float, meaning: Meaning | None) -> Cell:
     if np.isnan(value):
         return EMPTY
@@ -85,7 +123,7 @@ def _score(value: float, meaning: Meaning | None) -> Cell:
     return Cell(f"{value:.3f}{' +' if at_least else '  ' if meaning else ''}", {"score": float(value)}, bold=at_least)
 
 
-def _notes(meanings: Mapping[str, Meaning], *, detailed: bool) -> tuple[str, ...]:
+def _notes(labels: LabelSet, meanings: Mapping[str, Meaning], *, detailed: bool) -> tuple[str, ...]:
     if not meanings:
         return ()
     images = max(meaning.images for meaning in meanings.values())
@@ -98,7 +136,22 @@ def _notes(meanings: Mapping[str, Meaning], *, detailed: bool) -> tuple[str, ...
             "Above: the share of validation images with a lower score",
             "Sensitivity and specificity: of the validation images, on which the threshold was chosen, so they flatter",
         ]
+    few = [
+        f"{labels.heading(label)} ({meanings[label].few})"
+        for label in order(labels)
+        if label in meanings and meanings[label].few
+    ]
+    if few:
+        notes.append(
+            f"{ROUGHLY}: a threshold of fewer than {FEW_PATIENTS} patients of val, by their number: {', '.join(few)}"
+        )
     return tuple(notes)
+
+
+def _doubted(scored: Sequence[Scored]) -> tuple[str, ...]:
+    if not any(film.verdict for film in scored):
+        return ()
+    return (f"{DOUBTFUL}: where this verdict is right, the scores and maps mean nothing, however clear they look",)
 
 
 def _rows(labels: LabelSet, cells: Mapping[str, tuple[Cell, ...]]) -> tuple[Row, ...]:
@@ -120,15 +173,9 @@ def _one(film: Scored, labels: LabelSet, meanings: Mapping[str, Meaning]) -> Tab
     cells = {
         label: (_score(value[label], meanings.get(label)), *_meant(value[label], meanings, label)) for label in value
     }
-    few = [
-        f"{labels.heading(label)} ({meanings[label].few})"
-        for label in order(labels)
-        if label in meanings and meanings[label].few
-    ]
-    doubtful = (f"~: a threshold of fewer than {FEW_PATIENTS} patients of val, by their number: {', '.join(few)}",)
     return Table(
-        f"Scores of {film.name}", "Finding", tuple(columns), _rows(labels, cells),
-        (*_notes(meanings, detailed=True), *(doubtful if few else ())), key="scores",
+        f"Scores of {film.marked}", "Finding", tuple(columns), _rows(labels, cells),
+        _notes(labels, meanings, detailed=True), key="scores",
     )  # fmt: skip
 
 
@@ -138,16 +185,19 @@ def _meant(score: float, meanings: Mapping[str, Meaning], label: str) -> tuple[C
     meaning = meanings.get(label)
     if meaning is None or np.isnan(score):
         return (EMPTY,) * 5
-    threshold = EMPTY
-    if not np.isnan(meaning.threshold):
-        threshold = Cell(f"{'~' * bool(meaning.few)}{meaning.threshold:.3f}", {"threshold": meaning.threshold})
     return (
         Cell(f"{100 * meaning.rank(score):.0f}", {"above": meaning.rank(score)}),
         Cell(f"{100 * meaning.prevalence:.1f}", {"prevalence": meaning.prevalence}),
-        threshold,
+        _threshold(meaning),
         _share("sensitivity", meaning.sensitivity),
         _share("specificity", meaning.specificity),
     )
+
+
+def _threshold(meaning: Meaning | None) -> Cell:
+    if meaning is None or np.isnan(meaning.threshold):
+        return EMPTY
+    return Cell(f"{ROUGHLY * bool(meaning.few)}{meaning.threshold:.3f}", {"threshold": meaning.threshold})
 
 
 def _share(name: str, value: float | None) -> Cell:
@@ -156,11 +206,16 @@ def _share(name: str, value: float | None) -> Cell:
 
 def _few(scored: Sequence[Scored], labels: LabelSet, meanings: Mapping[str, Meaning]) -> Table:
     cells = {
-        label: tuple(_score(float(film.scores[number]), meanings.get(label)) for film in scored)
+        label: (
+            *((_threshold(meanings.get(label)),) if meanings else ()),
+            *(_score(float(film.scores[number]), meanings.get(label)) for film in scored),
+        )
         for number, label in enumerate(labels.labels)
     }
-    columns = tuple(Column(film.name, heading_lines(film.name), ("score",), own=True) for film in scored)
-    return Table("Scores", "Finding", columns, _rows(labels, cells), _notes(meanings, detailed=False), key="scores")
+    columns = [Column("threshold", ("Threshold",), ("threshold",))] if meanings else []
+    columns += [Column(film.name, heading_lines(film.marked), ("score",), own=True) for film in scored]
+    notes = _notes(labels, meanings, detailed=False)
+    return Table("Scores", "Finding", tuple(columns), _rows(labels, cells), notes, key="scores")
 
 
 def _many(scored: Sequence[Scored], labels: LabelSet, meanings: Mapping[str, Meaning]) -> Table:
@@ -170,17 +225,19 @@ def _many(scored: Sequence[Scored], labels: LabelSet, meanings: Mapping[str, Mea
         for label in standing_out(film.scores, labels, meanings):
             value = float(film.scores[labels.labels.index(label)])
             if not np.isnan(value):
-                said.append(f"{labels.heading(label)} {_score(value, meanings.get(label)).text.strip()}")
-        rows.append(Row("", film.name, (Cell(", ".join(said)),)))
+                text = _score(value, meanings.get(label)).text.strip()
+                rough = ROUGHLY * (text.endswith("+") and bool(meanings[label].few))
+                said.append(f"{labels.heading(label)} {text}{rough}")
+        rows.append(Row("", film.marked, (Cell(", ".join(said)),)))
     by = "their place among the validation images' scores" if meanings else "score"
     columns = (Column("highest", (f"Highest {_HIGHEST}, by {by}",), left=True),)
-    return Table("Scores", "Film", columns, tuple(rows), _notes(meanings, detailed=False), key="scores")
+    return Table("Scores", "Film", columns, tuple(rows), _notes(labels, meanings, detailed=False), key="scores")
 
 
-def _texts(title: str, heading: str, lines: Sequence[tuple[str, str]], key: str) -> Table:
+def _texts(title: str, heading: str, lines: Sequence[tuple[str, str]], key: str, notes: tuple[str, ...] = ()) -> Table:
     rows = []
     before = None
     for name, text in lines:
         rows.append(Row("", "" if name == before else name, (Cell(text),)))
         before = name
-    return Table(title, "Film", (Column(key, (heading,), left=True),), tuple(rows), key=key)
+    return Table(title, "Film", (Column(key, (heading,), left=True),), tuple(rows), notes, key=key)

@@ -198,12 +198,19 @@ def pyramid(image_HW: np.ndarray, levels: tuple[int, ...]) -> list[np.ndarray]:
 
     made = []
     for level in levels:
-        while image_HW.shape[0] > level:
-            step = 2 if image_HW.shape[0] % (2 * level) == 0 else image_HW.shape[0] // level
-            side = image_HW.shape[0] // step
+        for side in sides_down_to(level, image_HW.shape[0]):
             image_HW = cv2.resize(image_HW, (side, side), interpolation=cv2.INTER_AREA)
         made.append(image_HW)
     return made
+
+
+def sides_down_to(level: int, side: int) -> list[int]:
+    """Return the sides that an image of `side` is averaged to, one after the other, until it has `level`: by halves."""
+    sides = []
+    while side > level:
+        side //= 2 if side % (2 * level) == 0 else side // level
+        sides.append(side)
+    return sides
 
 
 def _write(

@@ -36,6 +36,7 @@ _REASONS = 3  # of those that keep a run out; the report names all
 _WIDTH = 80  # of the lines above and below, in a wider console
 _GAP = 2  # columns between two labels side by side
 _OFFICIAL = "official"
+_BEYOND = "Beside the AUCs:"
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,16 @@ class Panel:
         for subset in (part, *(other for other in self.scores.subsets.values() if other is not part)):
             yield Text(say(_first_line(subset)), style="bold" if subset is part else "")
         yield Text()
-        entries = [(say(name), say(value)) for name, value in _entries(self.scores, part)]
-        yield _side_by_side(entries, options.max_width)
-        yield Text()
+        findings = _findings(self.scores, part)
+        measures, by_label = _measures(self.scores, part)
+        for heading, entries in (("", findings), (_BEYOND * bool(findings), measures)):
+            if entries:
+                yield from [Text(heading)] * bool(heading)
+                yield _side_by_side([(say(name), say(value)) for name, value in entries], options.max_width)
+                yield Text()
+        if by_label:
+            yield Text(say(f"Label by label, in the report: {', '.join(by_label)}"))
+            yield Text()
         for note in (*_notes(self.scores, part), *_beside(self.scores, self.verdict), *_folds(self.missing)):
             yield Text(say(note))
         yield Constrain(Rule(characters=sign, style="dim"), _WIDTH)
@@ -166,18 +174,26 @@ def _of_several(mean: Metric) -> bool:
     return (mean.labels or 0) > 1
 
 
-def _entries(scores: Scores, part: SubsetScores) -> list[tuple[str, str]]:
-    """Return what is printed of each label, or of each measure where there is one label, or no AUC."""
+def _findings(scores: Scores, part: SubsetScores) -> list[tuple[str, str]]:
+    """Return the AUC of each label that has one."""
     labels = scores.labels
     aucs = {label: part.metric(AUC, label) for label in (*labels.averaged, *labels.beside)}
-    found = [(labels.heading(label), _auc(metric)) for label, metric in aucs.items() if metric is not None]
+    return [(labels.heading(label), _auc(metric)) for label, metric in aucs.items() if metric is not None]
+
+
+def _measures(scores: Scores, part: SubsetScores) -> tuple[list[tuple[str, str]], list[str]]:
+    """Return what else was found of all labels, or of the only one, and the names of what is of single labels alone."""
+    labels = scores.labels
+    found, by_label = [], []
     for name in defined_names(part):
         if name == AUC:
             continue
         metric = part.metric(name, labels.labels[0] if len(labels) == 1 else None) or part.metric(name)
-        text = "label by label: in the report" if metric is None else _measure(metric, labels.unit)
-        found.append((metric_name(name), text))
-    return found
+        if metric is None:
+            by_label.append(metric_name(name))
+        else:
+            found.append((metric_name(name), _measure(metric, labels.unit)))
+    return found, by_label
 
 
 def _auc(metric: Metric) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cxrkit.base.errors import UserError
 from cxrkit.runs.config import TrainConfig, read_run_config
-from cxrkit.runs.folder import RunFolder
+from cxrkit.runs.folder import RunFolder, claimed
 from cxrkit.runs.imported import read_imported
 
 
@@ -23,6 +23,27 @@ def run_config(run: RunFolder) -> TrainConfig:
             remedy="name a folder that `cxrkit train` made, such as runs/resnet50-large-meta/official",
         )
     return read_run_config(run.config)
+
+
+def refuse_taken(run: RunFolder) -> None:
+    """Raise a UserError where no training can begin: the folder holds one, or predictions that were imported."""
+    if run.imported.exists():
+        raise UserError(
+            f"{run.path}: holds predictions that were imported; there is no training to go on with",
+            remedy="choose another --name or --runs folder",
+        )
+    if run.config.exists():
+        raise UserError(
+            f"{run.path}: already holds a training of this name on this split",
+            remedy="add --resume to go on with it, or choose another --name or --runs folder",
+        )
+
+
+def refuse_taken_or_busy(run: RunFolder) -> None:
+    """Do as `refuse_taken`, from outside: of a run in which another process works that is told first."""
+    if run.imported.exists() or run.config.exists():
+        with claimed(run):
+            refuse_taken(run)
 
 
 def evaluated_with(run: RunFolder, data: Path | None = None) -> tuple[Path, str]:

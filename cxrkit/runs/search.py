@@ -1,15 +1,18 @@
-"""Where the run folders in a folder are, at any depth. Names of files decide; no file is opened."""
+"""Where run folders are: in a folder at any depth, or by a name. Names of files decide; no file is opened."""
 
 from __future__ import annotations
 
 import os
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cxrkit.base.errors import UserError
 
 MARKS = frozenset({"scores.json", "config.toml", "import.json", "predictions"})  # one of them makes a run folder
+RUNS = Path("runs")  # where runs lie unless it is said otherwise
+_LISTED = 8  # runs that an error names
 _A_RUNS_OWN = frozenset(
     {"predictions", "checkpoints", "derived", "done", "trackers", "tensorboard", "wandb"}
 )  # folders in which no other run lies
@@ -57,3 +60,35 @@ def run_folders(root: Path) -> RunFolders:
                 ) from error
             unreadable.append((folder, error.strerror or "unknown error"))
     return RunFolders(tuple(sorted(found)), tuple(sorted(unreadable)))
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder is one run's: it has a config, scores, or predictions."""
+    return any((path / name).exists() for name in MARKS - {"predictions"}) or any(path.glob("predictions/*.parquet"))
+
+
+def runs_named(text: Path, runs: Path = RUNS) -> tuple[Path, ...]:
+    """Return the run folders that `text` names: itself, those of its splits and seeds, or the same below `runs`.
+
+    () where there is none.
+    """
+    for place in dict.fromkeys((text, runs / text)):
+        if place.is_dir() and (found := [place] if is_run(place) else sorted(filter(is_run, place.glob("[!.]*")))):
+            return tuple(found)
+    return ()
+
+
+def run_named(text: Path, runs: Path = RUNS) -> Path:
+    """Return the one run folder that `text` names (see `runs_named`); `text` where it names none.
+
+    Raises UserError where several fit.
+    """
+    found = runs_named(text, runs)
+    if len(found) > 1:
+        raise UserError(f"{text}: holds {len(found):,} runs, expected one", remedy=f"name one of {_listed(found)}")
+    return found[0] if found else text
+
+
+def _listed(paths: Sequence[Path]) -> str:
+    more = len(paths) - _LISTED
+    return ", ".join(map(str, paths[:_LISTED])) + (f" and {more:,} more" if more > 0 else "")

@@ -19,6 +19,7 @@ from cxrkit.datasets.splits import Split
 from cxrkit.runs import checkpoints
 from cxrkit.runs.config import Setting, TrainConfig, changed, read_run_config, to_toml
 from cxrkit.runs.folder import RunFolder, Trained, read_split, write_split
+from cxrkit.runs.opening import refuse_taken
 
 if TYPE_CHECKING:
     from cxrkit.loaders.inputs import Inputs
@@ -29,18 +30,10 @@ def check_existing(run: RunFolder, config: TrainConfig, resume: bool) -> str | S
 
     Raises UserError when the run exists and is not resumed, or is resumed with other settings or another split.
     """
-    if run.imported.exists():
-        raise UserError(
-            f"{run.path}: holds predictions that were imported; there is no training to go on with",
-            remedy="choose another --name or --runs folder",
-        )
+    if not resume or run.imported.exists():
+        refuse_taken(run)
     if not run.config.exists():
         return config.run.fold
-    if not resume:
-        raise UserError(
-            f"{run.path}: already holds a training of this name on this split",
-            remedy="add --resume to go on with it, or choose another --name or --runs folder",
-        )
     stored = read_run_config(run.config)
     clash = [item for item in changed(stored, config) if not _may_change(item, stored)]
     if clash:
