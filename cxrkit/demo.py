@@ -81,9 +81,10 @@ def _train(model: str, data: Path, runs: Path, console: Console) -> float:
 
 
 def _report(runs: Path, console: Console) -> None:
-    from cxrkit import report
+    from cxrkit.report import to_rich
+    from cxrkit.report.request import ReportRequest, answer
 
-    console.print(report.to_rich(report.official(runs)))
+    console.print(to_rich(answer(ReportRequest(runs, "paper"))))
 
 
 def _page(out: Path, runs: Path, data: Path, console: Console) -> Path | None:

@@ -159,6 +159,9 @@ def test_the_next_command_of_other_runs(study: Study) -> None:
     assert next_command(run, val_only).startswith(f"cxrkit predict {run.path} --subset test && cxrkit evaluate")
     own = replace(scores, origin=replace(scores.origin, split="file-mine"))
     assert next_command(run, own) == f"cxrkit report --apart --runs {study.runs}"
+    partial = RunFolder(study.runs / "partial" / "official")  # which the table does not show otherwise
+    command = next_command(partial, read_scores(partial.scores))
+    assert command == f"cxrkit report --official-split --apart --runs {study.runs}"
 
 
 def test_the_last_lines_name_the_files_however_long(study: Study) -> None:

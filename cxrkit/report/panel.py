@@ -119,6 +119,9 @@ def next_command(run: RunFolder, scores: Scores) -> str:
         table = " --official-split"
     else:  # a split of its own stands in no table of the paper: its numbers are shown apart
         table = "" if scores.origin.split in known_splits() else " --apart"
+    verdict = None if scores.labels.metadata else judged(run, scores)
+    if verdict is not None and not verdict.comparable and "--apart" not in table:
+        table += " --apart"  # without it the table has others' numbers and not this run's
     return f"cxrkit report{table} --runs {_quoted(run.path.parent.parent)}"
 
 
