@@ -26,7 +26,6 @@ ELSEWHERE = {
     "make": "`make test` is what runs this; lint, types and docs are CI's; test_docs.py knows the targets",
     "python3 -m venv": "the Makefile does it, for CI too",
     ".venv/bin/pip": "the Makefile does it, for CI too",
-    ".venv/bin/python -m pytest": "this runs in it",
     ". .venv/bin/activate": "a shell's",
     "pip install": "needs a network; tests/test_plugin_package.py installs examples/plugin",
     "cxrkit demo": "tests/test_demo.py",
