@@ -22,7 +22,7 @@ from cxrkit.cli.width import NOBODY_WATCHES, piped_width
         ("literature show", "error: literature show: KEY is missing\n  remedy: see `cxrkit literature show -h`\n"),
         ("--nosuch", "error: no such option: --nosuch\n  remedy: see `cxrkit -h`\n"),
         ("trian", "error: no such command 'trian'"),
-        ("report --table x", "error: --table x: is not built here\n  remedy: choose --table 1, "),
+        ("synth raw --images x", "error: synth: invalid value for '--images': "),
         ("report --format odt", "error: report: invalid value for '--format': "),
     ],
 )
