@@ -160,7 +160,7 @@ def test_files_are_found_by_what_they_are(tmp_path: Path) -> None:
     (tmp_path / ".hidden.png").write_bytes(b"")
     found = reading.find((tmp_path,))
     assert [name for name, _ in found.files] == ["a.dcm", "deep/IM0001"]
-    assert found.passed_over == 1
+    assert found.passed_over == ("README",)
     film = reading.read("IM0001", tmp_path / "deep" / "IM0001", 64)
     assert (film.width, film.height, film.image.shape) == (40, 48, (64, 64))
 

@@ -376,7 +376,7 @@ def test_whatever_is_left_out_has_a_reason(study: Study, tmp_path: Path) -> None
     material = ReportRequest(runs, labels=("google2019",), raw=study.raw).material()
     made = everything(material)
     assert all(re.fullmatch(r"[a-z0-9]+: \S.*", reason, re.DOTALL) for reason in made.left_out), made.left_out
-    assert "thresholds: no validation predictions (elsewhere, imported)" in made.left_out
+    assert "thresholds: no validation predictions (elsewhere)" in made.left_out
     keys = {item.key for item in made.documents}
     assert "table1" not in keys  # no network of the paper was built here
     for name in DOCUMENTS.keys() - keys:
