@@ -19,6 +19,7 @@ from cxrkit.base.contracts import Batch
 from cxrkit.base.errors import UserError
 from cxrkit.base.labels import CHESTXRAY14
 from cxrkit.cli.app import app
+from cxrkit.recipes import catalog
 from cxrkit.runs.config import TrainConfig, settings
 from cxrkit.runs.sections import OptimizerSettings
 from cxrkit.trainers import masking, optimizers
@@ -173,7 +174,9 @@ def test_a_recipe_says_what_decides_its_numbers(name: str) -> None:
 
 def test_they_are_listed_with_their_mark() -> None:
     shown = CliRunner().invoke(app, ["recipes"], env={"COLUMNS": "80"}).output
-    assert shown.count(UNTESTED) >= len(MODERN)
+    abouts = [catalog.load(name).about for name in MODERN]
+    assert all(UNTESTED in about.cost for about in abouts)
+    assert shown.count(UNTESTED) >= len({about.source for about in abouts})  # once for all of a source
 
 
 def test_an_option_that_timm_does_not_know_is_told() -> None:

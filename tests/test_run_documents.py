@@ -149,7 +149,7 @@ def test_what_is_kept_is_of_the_options_and_of_val(study: Study, one: Run) -> No
 def test_a_run_without_val_has_no_thresholds_and_no_temperature(study: Study) -> None:
     runs = official(study)
     alone, other = runs["elsewhere/official"], runs["mlp-meta/official"]
-    with pytest.raises(UserError, match=r"no validation predictions \(elsewhere, imported\)"):
+    with pytest.raises(UserError, match=r"no validation predictions \(elsewhere\)"):
         operating_points([alone], Opened())
     tables, _ = operating_points([alone, other], Opened())
     assert [table.key for table in tables] == ["thresholds"]
