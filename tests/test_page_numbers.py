@@ -54,7 +54,7 @@ def test_what_nihs_labels_are_worth(pneumothorax: dict[bool, Agreement]) -> None
 
 def test_the_official_split_is_as_the_page_says(nih_raw: Path) -> None:
     found = cohort.read(nih_raw, None)
-    split, _ = splitting.split_of("official", found)
+    split = splitting.split_of("official", found).split
     joined = found.frame.join(split.frame.select("image_id", "subset"), on="image_id")
     val, test = (joined.filter(joined["subset"] == name) for name in ("val", "test"))
     text = page("statistics.md")
