@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -379,7 +380,9 @@ def test_the_command_shows_at_80_columns_and_writes(
     films = tiny_marks.mark_records(marked=False)[0].frame.filter("Pneumothorax", official="test")["image_id"]
     rows = [f"{name},{number < 4:d}" for number, name in enumerate(films)]
     path.write_text("\n".join(["Image Index,Drain", *rows]))
-    wanted = ["audit", str(honest.path), "--fit", "train", "--drains", str(path), "--out", str(out)]
+    run = tmp_path / "runs" / honest.path.parent.name / honest.path.name
+    shutil.copytree(honest.path, run)  # it keeps what it finds
+    wanted = ["audit", str(run), "--fit", "train", "--drains", str(path), "--out", str(out)]
     shown = CliRunner().invoke(app, wanted, catch_exceptions=False).output
     assert max(map(len, shown.splitlines()[:-1])) <= 80  # the last one names the file
     assert re.search(r"with a drain +\d+ +\d .*\(\d patients?\)", shown)

@@ -81,7 +81,7 @@ def test_the_package_is_installed_and_trains(tmp_path: Path) -> None:
     assert 0 < disc.lower < disc.value < disc.upper < 1
 
     shown = run([*cxrkit, "report", "--out", "table.csv"], tmp_path).stdout
-    assert "brier on the test set" in shown
+    assert "Brier on the test set" in shown
     assert f"{disc.value:.3f} [{disc.lower:.3f}, {disc.upper:.3f}]" in shown
     assert "By shapes-brier, not by cxrkit" in shown
     rows = list(csv.DictReader((tmp_path / "table.csv").read_text().splitlines()))
