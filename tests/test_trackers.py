@@ -207,6 +207,7 @@ def test_wandb_offline_keeps_one_run(run: RunFolder, monkeypatch: pytest.MonkeyP
     assert {path.name.rpartition("-")[2] for path in folders} == {tracking.read_sent(run, "wandb").run}
 
 
+@pytest.mark.filterwarnings("default")  # what its libraries say of each other is not ours to mend
 def test_mlflow_has_what_the_file_has(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mlflow", reason="the extra cxrkit[mlflow] is not installed")
     from mlflow.tracking import MlflowClient
