@@ -1,8 +1,8 @@
 """A small world in which the command lines of the pages run: all that they name lies where they say that it lies.
 
 The cohort is drawn, and taken for ChestX-ray14 that counts otherwise: every gate that looks at counts says so, and lets
-it through marked. A training has one epoch of a few images of 64 pixels, of a thin network (`at_a_small_size`); all else
-is as written.
+it through marked. A training has one epoch of a few images of 64 pixels, by a thin network (`at_a_small_size`); all
+else is as written.
 """
 
 from __future__ import annotations
