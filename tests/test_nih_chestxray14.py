@@ -35,11 +35,11 @@ from tiny_download import (
 from cxrkit.base import manifests, registry
 from cxrkit.base.contracts import BOX_SCHEMA, LABELS, PIXEL_SCHEMA, RECORD_SCHEMA, Records
 from cxrkit.base.errors import UserError
+from cxrkit.base.words import few
 from cxrkit.datasets.nih import tables as nih_tables
 from cxrkit.datasets.nih.archives import MANIFEST, ArchiveFact, archives_holding, scan_archive
 from cxrkit.datasets.nih.chestxray14 import archive_facts, check_counts, label_release, read
 from cxrkit.datasets.nih.files import find_images
-from cxrkit.datasets.nih.folders import few
 
 
 @pytest.fixture

@@ -1,6 +1,10 @@
-"""Numbers of things in words: "1 image", never "1 images" or "1 image(s)"."""
+"""Numbers of things in words: "1 image", never "1 images" or "1 image(s)"; and a few names of many."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cxrkit.base.errors import shown
 
 
 def count(number: int, what: str) -> str:
@@ -19,3 +23,10 @@ def plural(what: str) -> str:
         return f"{what[:-1]}ies"
     hissing = what.endswith(("s", "x", "sh", "ch")) and not what.endswith("epoch")  # whose ch is a k
     return f"{what}es" if hissing else f"{what}s"
+
+
+def few(names: Iterable[str], most: int = 3) -> str:
+    """Return "a, b, c and 12 more": enough of `names` (sorted) to find the rest, safe to print."""
+    names = sorted(names)
+    listed = ", ".join(shown(name) for name in names[:most])
+    return listed + (f" and {len(names) - most:,} more" if len(names) > most else "")

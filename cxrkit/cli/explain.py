@@ -46,8 +46,7 @@ def explain(
     wanted = Wanted(tuple(pathology or ()), tuple(image or ()), top, boxes)
     folder = out or found.path / "explained"
     made = make(found, wanted, folder, data, method=method, device=device, console=console)
-    count = counted(made.panels, "panel")
-    print_as_it_is(f"{count} of {made.method}: {made.page}")
+    print_as_it_is(f"{counted(made.panels, 'panel')} of {made.method}: {made.page}")
 
 
 @app.command()

@@ -14,7 +14,7 @@ from cxrkit.base.cores import available_cores
 from cxrkit.base.errors import UserError
 from cxrkit.base.files import replacing
 from cxrkit.base.progress import progress_bar
-from cxrkit.base.words import count
+from cxrkit.base.words import count, few
 from cxrkit.films import looks, maps, reading, said, tables
 from cxrkit.films.film import Film
 from cxrkit.films.meaning import meanings
@@ -29,7 +29,6 @@ from cxrkit.runs.scores import SubsetScores, read_scores
 from cxrkit.sources.dicom import Header
 from cxrkit.sources.pixels import DamagedImage
 
-_NAMED = 3  # files that were passed over
 TOGETHER = 32  # films in memory at a time
 
 
@@ -182,17 +181,12 @@ def _notes(
     if not scorer.spec.meta and scorer.spec.source == "own":
         notes.append("A network of one's own may look at age, sex and view; what is not known of a film is 0.5")
     if found.passed_over:
-        notes.append(f"{count(len(found.passed_over), 'other file')} passed over: {_few_of(found.passed_over)}")
+        notes.append(f"{count(len(found.passed_over), 'other file')} passed over: {few(found.passed_over)}")
     last_parts = {Path(name).name for name in names} | set(names)
     if unused := [name for name in table if name not in last_parts]:
         are = "is" if len(unused) == 1 else "are"
         notes.append(f"{count(len(unused), 'row')} of the table {are} of no film here: {unused[0]}")
     return notes
-
-
-def _few_of(names: Sequence[str]) -> str:
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _test_scores(scorer: Scorer) -> SubsetScores | None:

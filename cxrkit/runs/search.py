@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cxrkit.base.errors import UserError
+from cxrkit.base.words import few
 
 MARKS = frozenset({"scores.json", "config.toml", "import.json", "predictions"})  # one of them makes a run folder
 RUNS = Path("runs")  # where runs lie unless it is said otherwise
@@ -85,10 +85,7 @@ def run_named(text: Path, runs: Path = RUNS) -> Path:
     """
     found = runs_named(text, runs)
     if len(found) > 1:
-        raise UserError(f"{text}: holds {len(found):,} runs, expected one", remedy=f"name one of {_listed(found)}")
+        raise UserError(
+            f"{text}: holds {len(found):,} runs, expected one", remedy=f"name one of {few(map(str, found), _LISTED)}"
+        )
     return found[0] if found else text
-
-
-def _listed(paths: Sequence[Path]) -> str:
-    more = len(paths) - _LISTED
-    return ", ".join(map(str, paths[:_LISTED])) + (f" and {more:,} more" if more > 0 else "")

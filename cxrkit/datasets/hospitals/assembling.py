@@ -11,8 +11,8 @@ import polars as pl
 from cxrkit.base.contracts import BOX_SCHEMA, PIXEL_SCHEMA, Note, Records, record_schema
 from cxrkit.base.errors import UserError
 from cxrkit.base.labels import LabelSet
+from cxrkit.base.words import few
 from cxrkit.datasets.hospitals import films
-from cxrkit.datasets.nih.folders import few
 from cxrkit.sources.films import LETTERBOX
 
 SYNTHETIC_MARKER = "SYNTHETIC.json"  # in a folder of phantoms in a hospital's layout

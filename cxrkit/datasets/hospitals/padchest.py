@@ -15,12 +15,11 @@ import polars as pl
 from cxrkit.base.contracts import Note, Records
 from cxrkit.base.errors import UserError
 from cxrkit.base.labels import PADCHEST
-from cxrkit.base.words import count
+from cxrkit.base.words import count, few
 from cxrkit.datasets.hospitals import sharing, tables
 from cxrkit.datasets.hospitals.assembling import Listing, assemble
 from cxrkit.datasets.hospitals.films import by_stem
 from cxrkit.datasets.hospitals.policy import read_policy
-from cxrkit.datasets.nih.folders import few
 
 NAME = "padchest"
 CHOICES = ("method",)

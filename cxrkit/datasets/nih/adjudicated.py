@@ -15,9 +15,8 @@ import polars as pl
 
 from cxrkit.base.errors import UserError, shown
 from cxrkit.base.labels import ADJUDICATED
-from cxrkit.base.words import count
+from cxrkit.base.words import count, few
 from cxrkit.datasets.nih import roster
-from cxrkit.datasets.nih.folders import few
 from cxrkit.datasets.nih.text import LINE, find_table, read_csv
 
 FILE = "google2019_nih-chest-xray-labels.csv"

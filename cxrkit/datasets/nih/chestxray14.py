@@ -14,9 +14,9 @@ import polars as pl
 
 from cxrkit.base.contracts import LABELS, PIXEL_SCHEMA, RECORD_SCHEMA, Records
 from cxrkit.base.errors import UserError
+from cxrkit.base.words import few
 from cxrkit.datasets.nih.archives import ArchiveFact, archive_facts, archives_holding, manifest
 from cxrkit.datasets.nih.files import find_images
-from cxrkit.datasets.nih.folders import few
 from cxrkit.datasets.nih.tables import add_official_split, entries_path, read_boxes, read_entries
 from cxrkit.datasets.nih.text import fetch_into
 

@@ -19,12 +19,11 @@ import polars as pl
 from cxrkit.base.contracts import PIXEL_SCHEMA, Note
 from cxrkit.base.errors import UserError, shown
 from cxrkit.base.files import is_text
-from cxrkit.base.words import count
+from cxrkit.base.words import count, few
 from cxrkit.datasets.nih.archives import ArchiveFact, Listing, archive_facts, is_tar, list_archive
 from cxrkit.datasets.nih.folders import (
     Contents,
     ImageFolder,
-    few,
     look_into,
     named_like_images,
     named_like_nih,

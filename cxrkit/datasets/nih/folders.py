@@ -10,13 +10,12 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict, deque
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from cxrkit.base.contracts import Note
 from cxrkit.base.errors import UserError, shown
-from cxrkit.base.words import count
+from cxrkit.base.words import count, few
 
 IMAGE_ENDINGS = ("png", "jpg", "jpeg")  # the first is preferred where an image is there in several
 DEEPEST = 8  # folders below the raw one
@@ -118,13 +117,6 @@ def image_stem(name: str) -> str | None:
     file = PurePosixPath(name.replace("\\", "/")).name  # some Windows tools write backslashes into a zip
     stem, _, ending = file.rpartition(".")
     return stem if ending.lower() in IMAGE_ENDINGS and not file.startswith(".") else None
-
-
-def few(names: Iterable[str], most: int = 3) -> str:
-    """Return "a, b, c and 12 more": enough of `names` (sorted) to find the rest, safe to print."""
-    names = sorted(names)
-    listed = ", ".join(shown(name) for name in names[:most])
-    return listed + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
 def refuse_unlisted(where: str, names: list[str]) -> None:

@@ -11,8 +11,8 @@ from typing import Protocol
 
 from cxrkit.base.contracts import IMAGE_SIZE, Note
 from cxrkit.base.errors import UserError, shown
+from cxrkit.base.words import few
 from cxrkit.datasets.nih.archives import START_BYTES
-from cxrkit.datasets.nih.folders import few
 from cxrkit.sources.pixels import image_size, what_it_is
 
 _OF_EACH = 3  # images looked at in each folder: the first, the middle and the last

@@ -14,8 +14,7 @@ import polars as pl
 
 from cxrkit.base.contracts import BOX_SCHEMA, IMAGE_SIZE, LABELS, NO_FINDING, RECORD_SCHEMA
 from cxrkit.base.errors import UserError, shown
-from cxrkit.base.words import count
-from cxrkit.datasets.nih.folders import few
+from cxrkit.base.words import count, few
 from cxrkit.datasets.nih.text import DOWNLOAD, LINE, fetch_into, find_table, holds_any, read_csv, read_text
 
 ENTRY_FILES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")  # the first that exists is read

@@ -18,6 +18,7 @@ from cxrkit.report.evidence.staleness import stale_reasons
 from cxrkit.report.evidence.variants import variant_of
 from cxrkit.runs.folder import RunFolder, read_split
 from cxrkit.runs.scores import read_scores
+from cxrkit.runs.search import runs_named
 
 _NAME_RUNS = "name run folders (RUNS/NAME/SPLIT), RUNS/NAME for all its folds and seeds, or a run's name below --runs"
 
@@ -78,25 +79,18 @@ def named(texts: Sequence[str], folder: Path) -> list[list[Run]]:
 
 
 def _runs_of(text: str, folder: Path) -> list[Run]:
-    places = [path for path in dict.fromkeys((Path(text), folder / text)) if path.is_dir()]
-    for place in places:
-        inside = [place] if _is_run(place) else sorted(path for path in place.glob("*") if _is_run(path))
+    if inside := runs_named(Path(text), folder):
         evaluated = [path for path in inside if RunFolder(path).scores.exists()]
-        if inside and not evaluated:
+        if not evaluated:
             raise UserError(
                 f"{inside[0]}: not evaluated yet (no scores.json)",
                 remedy=f"finish its training, or `cxrkit evaluate {inside[0]}` its predictions",
             )
-        if evaluated:
-            return [_open(path) for path in evaluated]
-    what = f"{text}: holds no run" if places else f"{text}: there is no such run, neither here nor in {folder}"
+        return [_open(path) for path in evaluated]
+    is_there = Path(text).is_dir() or (folder / text).is_dir()
+    what = f"{text}: holds no run" if is_there else f"{text}: there is no such run, neither here nor in {folder}"
     known = sorted({path.parent.parent.name for path in folder.glob("*/*/scores.json")})
     raise UserError(what, remedy=_NAME_RUNS + (f"; there are {', '.join(known[:8])}" if known else ""))
-
-
-def _is_run(path: Path) -> bool:
-    run = RunFolder(path)
-    return any(file.exists() for file in (run.scores, run.config, run.imported)) or run.predictions("test").exists()
 
 
 def _open(path: Path) -> Run:
